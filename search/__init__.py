@@ -1,0 +1,1 @@
+"""Many trials: what to try, on what budget, what came of it."""

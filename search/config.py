@@ -1,0 +1,151 @@
+"""Everything that a search is told, in one frozen object; YAML in and out, unknown keys refused."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field
+
+from trainables.config import DataConfig, Model, TrialConfig, read_yaml, validate
+from trainables.errors import ConfigError, did_you_mean
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+STUDY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def seconds(value: Any) -> Any:
+    """Read ``90``, ``"90s"``, ``"30m"``, ``"1.5h"`` as seconds; raises ``ValueError`` for anything else."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value)
+    if not found or found[2] not in _UNITS:
+        raise ValueError("must be a number of seconds, or a number and s, m, h or d such as 30m")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def study_name(value: Any) -> Any:
+    """Let through a name that is safe as a folder, in a URL and on a command line."""
+    if isinstance(value, str) and (not STUDY_NAME.fullmatch(value) or value.strip(".") == ""):
+        raise ValueError("must be 1 to 64 letters, digits, dots, underscores or hyphens")
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
+StudyName = Annotated[str, BeforeValidator(study_name)]
+
+
+class Budget(Model):
+    """When a search ends; whatever is reached first."""
+
+    trials: int = Field(16, ge=1, description="trials to run, the default recipe among them")
+    time: Seconds | None = Field(None, description="wall clock, seconds or 30m, 2h; running trials end at their next epoch")
+    target: float | None = Field(None, description="a value of the metric that is good enough")
+
+
+class Resources(Model):
+    """What each trial gets, and where."""
+
+    address: str | None = Field(None, description="Ray cluster to join, host:port or auto; a Ray of its own on this machine by default")
+    cpus_per_trial: int | None = Field(None, ge=1, description="processor threads of a trial; 1, or an even share where there are GPUs")
+    gpus_per_trial: float | None = Field(None, ge=0, le=1, description="share of a GPU; 1 where there are GPUs, else 0")
+    max_concurrent_trials: int | None = Field(None, ge=1, description="trials at a time; as many as fit by default")
+
+
+class Algorithm(Model):
+    """How trials are proposed and stopped."""
+
+    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna sampler")
+    scheduler: Literal["asha", "none"] = Field("asha", description="whether weak trials are stopped at rungs of their own schedule")
+    reduction_factor: int = Field(3, ge=2, le=10, description="one in how many goes on at a rung")
+    metric: str | None = Field(None, description="metric to go by; the task's own by default")
+
+
+class SearchConfig(Model):
+    """A whole search."""
+
+    name: StudyName | None = Field(None, description="study name; a fresh readable one by default")
+    data: DataConfig = DataConfig()
+    weights: str = Field("builtin", description="imagenet, builtin, none, or a .safetensors or .pth file")
+    image_size: int | None = Field(None, ge=16, le=1024, description="side of the square that the network sees, pixels; by rule by default")
+    aspect: Literal["crop", "pad", "squash"] = Field("crop", description="how a picture becomes a square")
+    backbones: tuple[str, ...] = Field(
+        (), max_length=3, description="torchvision CNNs to choose from, at most 3; those that the weights allow by default"
+    )
+    space: dict[str, Any] = Field({}, description="parameter: a value fixes it, a list or {low, high, log, step} narrows or widens it")
+    budget: Budget = Budget()
+    resources: Resources = Resources()
+    algorithm: Algorithm = Algorithm()
+    seed: int = Field(0, ge=0, description="seed of the search and, with the trial's number, of each trial")
+    storage: str | None = Field(None, description="Optuna storage URL; INJERTO_STORAGE or a file of your own by default")
+    output: Path = Field(Path("injerto-output"), description="folder; each study gets one of its own inside")
+
+
+SHORTHANDS: dict[str, str] = {
+    "name": "name",
+    "trials": "budget.trials",
+    "time_budget": "budget.time",
+    "target": "budget.target",
+    "task": "data.task",
+    "strict": "data.strict",
+    "seed": "seed",
+    "storage": "storage",
+    "output": "output",
+    "weights": "weights",
+    "metric": "algorithm.metric",
+    "image_size": "image_size",
+    "address": "resources.address",
+    "max_concurrent_trials": "resources.max_concurrent_trials",
+}
+"""Option of the command line and of `run` → its key in the file."""
+
+
+def read_config(source: str | Path | None, options: Mapping[str, Any], settings: tuple[str, ...] = ()) -> SearchConfig:
+    """Build a configuration from a YAML file or a data path, then options, then ``key=value`` settings, each over the one before.
+
+    Raises ``ConfigError`` for anything that does not fit, naming the key.
+    """
+    values: dict[str, Any] = {}
+    where = "the options"
+    if source is not None and str(source).endswith((".yaml", ".yml")):
+        values, where = read_yaml(source), str(source)
+    elif source is not None:
+        _put(values, "data.source", str(source))
+    for option, value in options.items():
+        if option not in SHORTHANDS:
+            raise ConfigError(f"unknown option {option!r}{did_you_mean(option, SHORTHANDS)}")
+        if value is not None:
+            _put(values, SHORTHANDS[option], value)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set takes key=value, such as space.learning_rate.high=0.01, but got {setting!r}")
+        try:
+            _put(values, key.strip(), yaml.safe_load(text))
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {key}: {text!r} is not a plain value") from None
+    _refuse_best(values, where)
+    return validate(SearchConfig, values, where)
+
+
+def _refuse_best(values: Mapping[str, Any], where: str) -> None:
+    if (
+        "trial" in values
+        and "data" in values
+        and set(values) <= {"study", "trial_number", "metric", "value", "threads", "fingerprint", "data", "trial"}
+    ):
+        raise ConfigError(f"{where} is one configuration, not a search; train it with: injerto train {where}")
+    for name in TrialConfig.model_fields:
+        if name in values and name not in SearchConfig.model_fields:
+            raise ConfigError(f"unknown key {name!r}; did you mean 'space.{name}'?")
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        inner = values.setdefault(part, {})
+        if not isinstance(inner, dict):
+            inner = values[part] = {}
+        values = inner
+    values[last] = value

@@ -1,0 +1,241 @@
+"""`SearchConfig` → a Ray Tune run over an Optuna study → its record; run and resume."""
+
+import contextlib
+import shutil
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+
+from cluster.connect import Capacity, connect
+from search.algorithms import build_sampler
+from search.config import SearchConfig, read_config
+from search.plan import Plan, absolute, make_plan, versions
+from search.records import StudyRecord, study_record
+from search.store import create_study, fresh_name, load_study, names, open_storage, resolve_url, shown, taken
+from search.watch import Silent, Watcher
+from trainables.config import TrialConfig, validate
+from trainables.errors import ConfigError, ResourceError, StorageError
+
+MAX_FAILURES = 3
+
+
+def run(source: str | Path | None = None, *, settings: tuple[str, ...] = (), **options: Any) -> StudyRecord:
+    """Search and return the record. `source` is a data path, ``builtin:digits`` or a YAML file.
+
+    Options are those of the command line: ``trials``, ``time_budget``, ``name``, ``weights``, ``metric``, ``seed``, ``storage``,
+    ``output``, ``task``, ``strict`` and so on; `settings` are ``key=value`` texts. Raises ``InjertoError`` before anything starts.
+    """
+    return launch(read_config(source, options, settings))
+
+
+def launch(config: SearchConfig, watcher: Watcher | None = None) -> StudyRecord:
+    """Prepare a search, run it to its end and return its record. Raises ``InjertoError`` for whatever cannot work."""
+    config, watcher = absolute(config), watcher or Silent()
+    storage = open_storage(config.storage, create=True)
+    known = names(storage)
+    if config.name in known:
+        raise taken(str(config.name))
+    name = config.name or fresh_name([*known, *_folders(config.output)])
+    folder = config.output / name
+    if folder.exists() and any(folder.iterdir()):
+        raise StorageError(f"the folder {folder} is not empty; choose another --name or --output")
+    plan = make_plan(config.model_copy(update={"name": name}), watcher.preparing)
+    sampler = build_sampler(config.algorithm.sampler, seed=config.seed, trials=config.budget.trials, already=0)
+    _make(folder)
+    study = create_study(storage, name, plan.mode, sampler)
+    recorded = plan.config.model_copy(update={"storage": shown(resolve_url(config.storage))})
+    for key, value in {
+        "config": recorded.model_dump(mode="json"),
+        "dataset": plan.dataset_facts(),
+        "space": plan.space.in_words(),
+        "metric": plan.metric,
+        "folder": str(folder),
+        "versions": versions(),
+    }.items():
+        study.set_user_attr(key, value)
+    study.enqueue_trial(plan.space.default_params())
+    return _drive(study, plan, folder, watcher)
+
+
+def resume(name: str, storage: str | None = None, watcher: Watcher | None = None) -> StudyRecord:
+    """Go on with an interrupted search: its unfinished trials from their last epoch, then what is left of its budget.
+
+    Raises ``StorageError`` if there is nothing to go on with or it is still running, ``ConfigError`` if the data has changed.
+    """
+    watcher = watcher or Silent()
+    opened = open_storage(storage)
+    study = load_study(opened, name)
+    record = study_record(study)
+    if record.state == "running":
+        status = study.user_attrs["status"]
+        raise StorageError(f"the study {name!r} is running since {status['since']} on {status['host']} (process {status['pid']})")
+    if record.state == "finished":
+        raise StorageError(f"the study {name!r} has finished ({record.why}); look at it: injerto best {name}")
+    config = validate(SearchConfig, dict(record.config), f"the record of {name}").model_copy(update={"storage": storage})
+    plan = make_plan(config, watcher.preparing)
+    if plan.dataset.fingerprint != record.dataset["fingerprint"]:
+        raise ConfigError(f"the images or labels of {config.data.source!r} have changed since {name!r} began; start a new search")
+    study.sampler = build_sampler(config.algorithm.sampler, seed=config.seed, trials=config.budget.trials, already=len(record.trials))
+    return _drive(study, plan, record.folder, watcher)
+
+
+def _drive(study: optuna.Study, plan: Plan, folder: Path, watcher: Watcher) -> StudyRecord:
+    from search.result import hand_over
+
+    config, budget = plan.config, plan.config.budget
+    used = study_record(study).seconds if "status" in study.user_attrs else 0.0
+    status = _running(used)
+    study.set_user_attr("status", status)
+    state, why, ending = "failed", "the driver ended with an error", None
+    with contextlib.chdir(folder), watcher:
+        try:
+            with connect(config.resources.address) as capacity:
+                from search.stopping import Ending
+
+                ending = Ending(plan.mode, trials=budget.trials, seconds=budget.time, target=budget.target, used_seconds=used)
+                share = fit(capacity, config)
+                with _signals(ending.interrupt):
+                    _tune(study, plan, folder, share, ending, watcher)
+                why = ending.reason() or f"all {budget.trials} trials have ended"
+                state = "interrupted" if ending.interrupted else "finished"
+                if state == "finished":
+                    watcher.finishing()
+                    hand_over(study, plan, folder, share)
+        finally:
+            used = ending.elapsed() if ending else used
+            study.set_user_attr("status", status | {"state": state, "why": why, "used_seconds": used})
+            shutil.rmtree(folder / "ray", ignore_errors=True)
+    return study_record(study)
+
+
+class Share(dict[str, float]):
+    """What one trial gets, `cpu` and `gpu`, and how many trials run at once."""
+
+    slots: int = 1
+
+
+def fit(capacity: Capacity, config: SearchConfig) -> Share:
+    """Return each trial's share of the cluster. Raises ``ResourceError`` if not one trial fits."""
+    wanted = config.resources
+    gpus = wanted.gpus_per_trial if wanted.gpus_per_trial is not None else min(1.0, capacity.gpus)
+    even = capacity.cpus // (capacity.gpus / gpus) if gpus and capacity.gpus else 1
+    cpus = wanted.cpus_per_trial or max(1, int(even))
+    slots = capacity.slots(cpus, gpus)
+    if slots < 1:
+        raise ResourceError(
+            f"a trial needs {cpus} processors and {gpus:g} GPUs, but the cluster has {capacity.cpus:g} and {capacity.gpus:g}; "
+            "lower resources.cpus_per_trial or resources.gpus_per_trial"
+        )
+    share = Share(cpu=cpus, gpu=gpus)
+    share.slots = min(slots, wanted.max_concurrent_trials or slots)
+    return share
+
+
+def assigner(plan: Plan, folder: Path, share: Share) -> Callable[[int, TrialConfig], Any]:
+    """Return what makes a worker's assignment of a trial's number and configuration."""
+    from trainables.trainable import Assignment
+
+    def assign(number: int, trial: TrialConfig) -> Assignment:
+        return Assignment(
+            number=number,
+            trial=plan.assigned(number, trial),
+            data=plan.config.data,
+            task=plan.dataset.task,
+            fingerprint=plan.dataset.fingerprint,
+            metric=plan.metric,
+            folder=str(folder / "trials" / f"{number:05d}"),
+            threads=int(share["cpu"]),
+            workers=int(share["cpu"]) - 1 if share["gpu"] else 0,
+        )
+
+    return assign
+
+
+def _tune(study: optuna.Study, plan: Plan, folder: Path, share: Share, ending: Any, watcher: Watcher) -> None:
+    from ray import tune
+    from ray.tune.schedulers import FIFOScheduler
+
+    from search.bridge import Bridge, Ear
+    from search.stopping import ProgressHalving, Rungs
+    from trainables.trainable import ImageTrial
+
+    algorithm = plan.config.algorithm
+    rungs = Rungs(plan.mode, algorithm.reduction_factor)
+    bridge = Bridge(study, plan.space, assigner(plan, folder, share), ending=ending, rungs=rungs, folder=folder, watch=watcher.event)
+    watcher.begin(study.study_name, plan, share.slots, ending)
+    tuner = tune.Tuner(
+        tune.with_resources(ImageTrial, dict(share)),
+        tune_config=tune.TuneConfig(
+            metric="objective",
+            mode=plan.mode,
+            search_alg=bridge,
+            scheduler=ProgressHalving(rungs, bridge.verdicts) if algorithm.scheduler == "asha" else FIFOScheduler(),
+            num_samples=-1,
+            max_concurrent_trials=share.slots,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="ray",
+            storage_path=str(folder),
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            callbacks=[Ear(bridge)],
+            stop=ending,
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        bridge.close()
+
+
+def _running(used: float) -> dict[str, Any]:
+    process = psutil.Process()
+    return {
+        "state": "running",
+        "since": datetime.now().isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "pid": process.pid,
+        "born": process.create_time(),
+        "used_seconds": used,
+    }
+
+
+@contextmanager
+def _signals(interrupt: Callable[[str], None]) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM pauses the search at the next epochs; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def pause(number: int, frame: Any) -> None:
+        interrupt(f"interrupted by {signal.Signals(number).name}")
+        signal.signal(number, before[number])
+
+    before: dict[int, Any] = {number: signal.signal(number, pause) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _folders(output: Path) -> list[str]:
+    return [entry.name for entry in output.iterdir()] if output.is_dir() else []
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "artifacts").mkdir(exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the output folder {folder}: {error.strerror}; name another with --output") from None

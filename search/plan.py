@@ -1,0 +1,157 @@
+"""A search made ready: data prepared, weights checked, space built; everything that can be refused is refused here."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from search.config import SearchConfig
+from search.space import Space, build_space, default_parameters
+from trainables.backbones import backbone
+from trainables.config import AUGMENTATION_OPS, AugmentationOp, TrialConfig
+from trainables.dataset import Dataset, prepare
+from trainables.errors import ConfigError, InjertoError
+from trainables.objectives import DIRECTIONS, check_targets, objective
+from trainables.recipe import default_recipe, largest_batch
+from trainables.weights import builtin_backbones, check_weights
+
+Progress = Callable[[int, int, str], None]
+BACKBONES = {
+    "builtin": builtin_backbones(),
+    "imagenet": ("mobilenet_v3_large", "resnet18", "efficientnet_b0"),
+    "none": ("mobilenet_v3_small", "resnet18"),
+}
+"""Kind of weights → the backbones that are searched where none are named."""
+FILE_BACKBONE = "mobilenet_v3_small"
+PACKAGES = ("injerto", "ray", "optuna", "torch", "torchvision", "albumentations", "numpy", "pillow", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search is about to do."""
+
+    config: SearchConfig
+    dataset: Dataset
+    metric: str
+    space: Space
+
+    @property
+    def mode(self) -> str:
+        """Whether the metric is to be ``max`` or ``min``."""
+        return DIRECTIONS[self.metric]
+
+    def assigned(self, number: int, trial: TrialConfig) -> TrialConfig:
+        """Return a trial's configuration with a seed of its own."""
+        return trial.model_copy(update={"seed": self.config.seed * 100_003 + number})
+
+    def dataset_facts(self) -> dict[str, object]:
+        """Return what the record says of the data set."""
+        data = self.dataset
+        return {
+            "fingerprint": data.fingerprint,
+            "task": data.task,
+            "classes": list(data.classes),
+            "images": {split: len(rows) for split, rows in data.rows.items()},
+            "image_size": data.image_size,
+            "aspect": data.aspect,
+            "notes": list(data.notes),
+        }
+
+
+def make_plan(config: SearchConfig, progress: Progress | None = None) -> Plan:
+    """Prepare a search. Raises ``InjertoError`` for anything that could not work, before any trial begins."""
+    changes = dict(config.space)
+    backbones = choose_backbones(config, changes)
+    dataset = prepare(
+        **config.data.model_dump(), weights=config.weights, image_size=config.image_size, aspect=config.aspect, progress=progress
+    )
+    for name in backbones:
+        smallest = backbone(name).minimum_size
+        if dataset.image_size < smallest:
+            raise ConfigError(
+                f"{name} accepts images of at least {smallest} pixels, but image_size is {dataset.image_size}; "
+                f"pass --set image_size={smallest} or choose another backbone"
+            )
+    targets = dataset.targets[dataset.rows["train"]]
+    metric = objective(dataset.task, targets, config.algorithm.metric)
+    if metric == "top5" and len(dataset.classes) < 10:
+        raise ConfigError(f"metric top5 needs at least 10 classes, but there are {len(dataset.classes)}")
+    stages = {name: len(backbone(name).stages) for name in backbones}
+    images = len(dataset.rows["train"])
+    recipe = default_recipe(
+        images,
+        task=dataset.task,
+        backbone=backbones[0],
+        stages=stages[backbones[0]],
+        weights=config.weights,
+        image_size=dataset.image_size,
+        aspect=config.aspect,
+        ops=default_ops(config.data.source),
+    )
+    parameters = default_parameters(recipe, task=dataset.task, images=images, backbones=backbones, stages=max(stages.values()))
+    space = build_space(recipe, parameters, changes, stages)
+    check_space(space, images, max(stages.values()))
+    check_targets(dataset.task, space.recipe.loss, space.recipe.target, targets)
+    return Plan(config, dataset, metric, space)
+
+
+def choose_backbones(config: SearchConfig, changes: dict[str, object]) -> tuple[str, ...]:
+    """Return the backbones to search: the named ones, else those of the table whose weights are to be had."""
+    named = changes.pop("backbone", None)
+    chosen = config.backbones or ((named,) if isinstance(named, str) else tuple(named) if isinstance(named, list) else ())
+    if chosen:
+        for name in chosen:
+            backbone(name)
+            check_weights(name, config.weights)
+        return chosen
+    usable, refusals = [], []
+    for name in BACKBONES.get(config.weights, (FILE_BACKBONE,)):
+        try:
+            check_weights(name, config.weights)
+            usable.append(name)
+        except InjertoError as error:
+            refusals.append(error)
+    if not usable:
+        raise refusals[0]
+    return tuple(usable)
+
+
+def default_ops(source: str) -> tuple[AugmentationOp, ...]:
+    """Return the augmentation that keeps the labels of a built-in set: a mirrored digit is another digit, or none."""
+    return tuple(op for op in AUGMENTATION_OPS if op != "flip") if source == "builtin:digits" else AUGMENTATION_OPS
+
+
+def check_space(space: Space, images: int, stages: int) -> None:
+    """Raise ``ConfigError`` for values that this data set or these backbones cannot serve."""
+    limits = {
+        "batch_size": (largest_batch(images), f"a quarter of the {images} training images"),
+        "unfrozen_stages": (stages, "the stages of the backbone"),
+    }
+    for name, (limit, meaning) in limits.items():
+        values = [getattr(space.recipe, name)]
+        values += [value for p in space.parameters if p.sets == name for value in p.extremes()]
+        if max(values) > limit:
+            raise ConfigError(f"{name} must be at most {limit}, {meaning}, but space.{name} reaches {max(values)}")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}}
+
+
+def absolute(config: SearchConfig) -> SearchConfig:
+    """Return the configuration with every path resolved against the present folder, so that a change of folder changes nothing."""
+    data = config.data
+    update = {
+        "source": data.source if data.source.startswith("builtin:") else str(Path(data.source).expanduser().resolve()),
+        "image_folder": data.image_folder and str(Path(data.image_folder).expanduser().resolve()),
+    }
+    weights = config.weights
+    return config.model_copy(
+        update={
+            "data": data.model_copy(update=update),
+            "weights": weights if weights in BACKBONES else str(Path(weights).expanduser().resolve()) if Path(weights).suffix else weights,
+            "output": config.output.expanduser().resolve(),
+        }
+    )

@@ -1,0 +1,211 @@
+"""The record as plain values: storage → `StudyRecord`, `TrialRecord`; read-only, light to import, true while a search runs."""
+
+import json
+import socket
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+from optuna.trial import FrozenTrial, TrialState
+
+from search.store import load_study, open_storage
+from trainables.errors import StorageError
+
+STATES = ("finished", "stopped", "failed", "running", "queued", "paused")
+History = Mapping[str, list[float]]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial: what was tried, what came of it, and why it ended."""
+
+    number: int
+    state: str
+    value: float | None
+    params: Mapping[str, Any]
+    config: Mapping[str, Any]
+    epochs_planned: int
+    epochs_done: int
+    objective_epoch: int
+    stop_reason: str
+    error: Mapping[str, str] | None
+    intermediate: Mapping[int, float]
+    attributes: Mapping[str, Any]
+    started: datetime | None
+    ended: datetime | None
+    artifacts: Path
+
+    @cached_property
+    def history(self) -> History:
+        """Every metric of every epoch, columnar; from the attribute while the trial runs, from its artifact afterwards."""
+        held = self.attributes.get("history", {})
+        if "artifact" not in held:
+            return held  # type: ignore[no-any-return]
+        path = self.artifacts / Path(held["artifact"]).name
+        try:
+            return json.loads(path.read_text())  # type: ignore[no-any-return]
+        except OSError as error:
+            raise StorageError(f"the history of trial {self.number} is not at {path}: {error.strerror}") from None
+
+    @property
+    def is_default_recipe(self) -> bool:
+        """Whether this is trial 0, the default recipe."""
+        return self.number == 0
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """One search and all that came of it."""
+
+    name: str
+    state: str
+    why: str
+    metric: str
+    mode: str
+    trials: tuple[TrialRecord, ...]
+    config: Mapping[str, Any]
+    dataset: Mapping[str, Any]
+    versions: Mapping[str, str]
+    test: Mapping[str, Any]
+    folder: Path
+    seconds: float
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Trials by state."""
+        counted = Counter(trial.state for trial in self.trials)
+        return {state: counted[state] for state in STATES}
+
+    @cached_property
+    def ranking(self) -> tuple[TrialRecord, ...]:
+        """Finished trials, the best first; where none finished, the stopped ones."""
+        for state in ("finished", "stopped"):
+            found = [t for t in self.trials if t.state == state and t.value is not None]
+            if found:
+                return tuple(sorted(found, key=lambda t: ((t.value or 0.0) * (-1 if self.mode == "max" else 1), t.number)))
+        return ()
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The best trial, if one has ended."""
+        return self.ranking[0] if self.ranking else None
+
+    @property
+    def default_recipe(self) -> TrialRecord | None:
+        """Trial 0, if it has begun."""
+        return self.trials[0] if self.trials else None
+
+    def status_json(self) -> dict[str, Any]:
+        """Return what `status --json` promises."""
+        return {
+            "study": self.name,
+            "state": self.state,
+            "metric": self.metric,
+            "mode": self.mode,
+            "trials": self.counts,
+            "epochs": sum(trial.epochs_done for trial in self.trials),
+            "seconds": round(self.seconds, 1),
+        }
+
+    def best_json(self) -> dict[str, Any]:
+        """Return what `best --json` promises. Raises ``StorageError`` if no trial has ended."""
+        best, default = self.best, self.default_recipe
+        if best is None or default is None:
+            raise StorageError(f"no trial of {self.name!r} has ended yet; look again later: injerto status {self.name}")
+        return {
+            "study": self.name,
+            "trial": best.number,
+            "metric": self.metric,
+            "value": best.value,
+            "epoch": best.objective_epoch,
+            "params": dict(best.config),
+            "test": self.test.get("winner", {}).get("test", {}),
+            "default_recipe": {"value": default.value, "test": self.test.get("default_recipe", {}).get("test", {})},
+        }
+
+
+def read_study(name: str | None = None, storage: str | None = None) -> StudyRecord:
+    """Read a study, the latest by default. Raises ``StorageError`` if there is none."""
+    return study_record(load_study(open_storage(storage), name))
+
+
+def study_record(study: optuna.Study) -> StudyRecord:
+    """Return a study as plain values."""
+    attributes = study.user_attrs
+    if "config" not in attributes:
+        raise StorageError(f"the study {study.study_name!r} was not made by injerto")
+    status = attributes.get("status", {})
+    alive = _driver_lives(status)
+    folder = Path(attributes["folder"])
+    trials = tuple(_trial(trial, folder, alive) for trial in study.get_trials(deepcopy=False))
+    state = status.get("state", "running")
+    return StudyRecord(
+        name=study.study_name,
+        state=state if state != "running" or alive else "interrupted",
+        why=status.get("why", ""),
+        metric=attributes["metric"],
+        mode="max" if study.direction == optuna.study.StudyDirection.MAXIMIZE else "min",
+        trials=trials,
+        config=attributes["config"],
+        dataset=attributes["dataset"],
+        versions=attributes["versions"],
+        test=attributes.get("test", {}),
+        folder=folder,
+        seconds=_seconds(status, trials, alive),
+    )
+
+
+def _driver_lives(status: Mapping[str, Any]) -> bool:
+    if status.get("state") != "running":
+        return False
+    if status.get("host") != socket.gethostname():
+        return True
+    try:
+        return bool(abs(psutil.Process(status["pid"]).create_time() - status["born"]) < 1)
+    except psutil.Error:
+        return False
+
+
+def _seconds(status: Mapping[str, Any], trials: tuple[TrialRecord, ...], alive: bool) -> float:
+    used = float(status.get("used_seconds", 0.0))
+    if status.get("state") != "running":
+        return used
+    began = datetime.fromisoformat(status["since"])
+    last = datetime.now() if alive else max((t.ended or t.started or began for t in trials), default=began)
+    return used + max(0.0, (last - began).total_seconds())
+
+
+def _trial(trial: FrozenTrial, folder: Path, alive: bool) -> TrialRecord:
+    attributes = trial.user_attrs
+    state = {
+        TrialState.COMPLETE: "finished",
+        TrialState.PRUNED: "stopped",
+        TrialState.FAIL: "failed",
+        TrialState.WAITING: "queued",
+        TrialState.RUNNING: "running" if alive else "paused",
+    }[trial.state]
+    last = max(trial.intermediate_values, default=None)
+    facts = attributes.get("facts", {})
+    return TrialRecord(
+        number=trial.number,
+        state=state,
+        value=trial.value if trial.value is not None else trial.intermediate_values[last] if last is not None else None,
+        params=trial.params,
+        config=attributes.get("config", {}),
+        epochs_planned=attributes.get("epochs_planned", 0),
+        epochs_done=attributes.get("epochs_done", 0),
+        objective_epoch=facts.get("objective_epoch", attributes.get("epochs_done", 0)),
+        stop_reason=attributes.get("stop_reason", ""),
+        error=attributes.get("error"),
+        intermediate=trial.intermediate_values,
+        attributes=attributes,
+        started=trial.datetime_start,
+        ended=trial.datetime_complete,
+        artifacts=folder / "artifacts",
+    )

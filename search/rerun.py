@@ -1,0 +1,61 @@
+"""One configuration, trained again from its YAML file, in this process and without Ray."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from trainables.config import Recipe, read_yaml, validate
+from trainables.dataset import Dataset, prepare
+from trainables.errors import ConfigError, DataError
+
+
+def rerun(path: Path, to: Path, *, force: bool = False) -> dict[str, float]:
+    """Train the recipe at `path`, write the network's weights to `to`, and return its test metrics.
+
+    Raises ``ConfigError`` if `to` exists already or a value does not fit, ``DataError`` if the data is not what the recipe was found on.
+    """
+    if to.exists() and not force:
+        raise ConfigError(f"{to} exists already; name another file with --to, or pass --force")
+    recipe = validate(Recipe, read_yaml(path), str(path))
+    out = Console(highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+        task = progress.add_task("reading", total=None)
+        dataset = read_again(recipe, lambda done, total, what: progress.update(task, completed=done, total=total, description=what))
+        os.environ["OMP_NUM_THREADS"] = str(recipe.threads)
+        from trainables.trainer import Trainer, set_threads
+
+        set_threads(recipe.threads)
+        trainer = Trainer(dataset, recipe.trial, metric=recipe.metric)
+        progress.update(task, completed=0, total=recipe.trial.epochs, description="training")
+        while trainer.epoch < recipe.trial.epochs:
+            row = trainer.run_epoch()
+            progress.update(task, completed=trainer.epoch, description=f"training, {trainer.metric} {row[trainer.metric]:.4g}")
+            if not out.is_terminal:
+                out.print(f"epoch {trainer.epoch}/{recipe.trial.epochs}: validation {trainer.metric} {row[trainer.metric]:.4g}")
+    value = trainer.history["objective"][-1]
+    test = trainer.evaluate("test") if len(dataset.rows["test"]) else {}
+    trainer.export(to, {"format": "pt", "backbone": recipe.trial.backbone, "task": dataset.task, "fingerprint": dataset.fingerprint})
+    out.print(
+        f"validation {trainer.metric} {value:.4f}" + (f"; the search recorded {recipe.value:.4f}" if recipe.value is not None else "")
+    )
+    out.print("test " + ", ".join(f"{name} {number:.4f}" for name, number in test.items()), soft_wrap=True)
+    out.print(str(to), soft_wrap=True)
+    return test
+
+
+def read_again(recipe: Recipe, progress: Callable[[int, int, str], None]) -> Dataset:
+    """Prepare a recipe's data. Raises ``DataError`` if it is not the data that the recipe was found on."""
+    trial = recipe.trial
+    dataset = prepare(
+        **recipe.data.model_dump(), weights=trial.weights, image_size=trial.image_size, aspect=trial.aspect, progress=progress
+    )
+    if recipe.fingerprint not in (None, dataset.fingerprint):
+        raise DataError(
+            f"the data of {recipe.data.source!r} is not what this recipe was found on (fingerprint {str(recipe.fingerprint)[:12]}, "
+            f"now {dataset.fingerprint[:12]}); remove the line 'fingerprint' to train on it all the same"
+        )
+    return dataset

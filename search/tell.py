@@ -1,0 +1,134 @@
+"""What came of a search, in words and tables on the terminal."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from search.records import StudyRecord, TrialRecord
+from search.watch import in_brief
+
+LEADERS = 5
+AUGMENTATION = ((0.0, "no"), (0.3, "light"), (0.6, "medium"), (1.0, "strong"))
+
+
+def console() -> Console:
+    """Return a console that writes to standard output as it is now."""
+    return Console(highlight=False)
+
+
+def in_words(config: Mapping[str, Any]) -> list[str]:
+    """Return a configuration as sentences."""
+    shown = SimpleNamespace(**config)
+    decay = f"each further from the head at {shown.stage_lr_decay:.2g} times the rate of the one before"
+    depth = f"its last {shown.unfrozen_stages} stages" if shown.unfrozen_stages > 1 else "its last stage"
+    body = (
+        f"train {depth}, {decay}, after a frozen first {shown.freeze_steps:.0%} of the steps" if shown.unfrozen_stages else "keep it frozen"
+    )
+    plural = "s" * (shown.head_layers > 1)
+    hidden = f"{shown.head_layers} hidden layer{plural} of {shown.head_units} neurons ({shown.activation})"
+    head = hidden if shown.head_layers else "a perceptron"
+    momentum = f" with momentum {shown.momentum:g}" if shown.optimizer != "adamw" else ""
+    smoothing = f", label smoothing {shown.label_smoothing:g}" if shown.label_smoothing else ""
+    amount = next(word for limit, word in AUGMENTATION if shown.augmentation_strength <= limit)
+    ops = ": " + ", ".join(shown.augmentation_ops) if shown.augmentation_strength else ""
+    return [
+        f"Take {shown.backbone} with {shown.weights} weights at {shown.image_size} px; {body}.",
+        f"On it {head}, weights from {shown.initializer}, dropout {shown.dropout:.2g}{smoothing}.",
+        f"Optimize by {shown.optimizer}{momentum}, learning rate {shown.learning_rate:.3g} ({shown.schedule}, warm-up {shown.warmup:.0%}), "
+        f"weight decay {shown.weight_decay:.2g}, batches of {shown.batch_size}, {shown.epochs} epochs.",
+        f"Augment: {amount} (strength {shown.augmentation_strength:g}{ops}).",
+    ]
+
+
+def summary(record: StudyRecord) -> None:
+    """Print a study's state in a few lines."""
+    out = console()
+    why = f": {record.why}" if record.why else ""
+    out.print(f"[bold]{escape(record.name)}[/] {record.state}{escape(why)}")
+    out.print("trials: " + ", ".join(f"{count} {state}" for state, count in record.counts.items() if count))
+    out.print(f"epochs: {sum(trial.epochs_done for trial in record.trials)}, time: {timedelta(seconds=round(record.seconds))}")
+    if record.best is not None and record.best.value is not None:
+        out.print(f"best validation {record.metric}: {record.best.value:.4g} (trial {record.best.number})")
+    failures(record)
+    if record.state == "interrupted":
+        out.print(f"go on with it: injerto resume {record.name}", soft_wrap=True)
+
+
+def failures(record: StudyRecord) -> None:
+    """Print each kind of failure once, with how often it came."""
+    kinds: dict[str, list[TrialRecord]] = {}
+    for trial in record.trials:
+        if trial.error:
+            kinds.setdefault(f"{trial.error['kind']}: {trial.error['message']}", []).append(trial)
+    for words, trials in kinds.items():
+        numbers = ", ".join(str(trial.number) for trial in trials[:8]) + (f" and {len(trials) - 8} more" if len(trials) > 8 else "")
+        console().print(f"[red]failed[/] {escape(words)} (trial {numbers})", soft_wrap=True)
+
+
+def leaderboard(record: StudyRecord) -> None:
+    """Print the best trials, the default recipe among them, then the best configuration in words."""
+    out, best = console(), record.best
+    if best is None:
+        return
+    default = record.default_recipe
+    rows = list(record.ranking[:LEADERS])
+    if default is not None and default not in rows and default.value is not None:
+        rows.append(default)
+    table = Table(
+        title=f"{escape(record.name)}: best {'finished' if best.state == 'finished' else 'unfinished'} trials",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    table.add_column("trial", justify="right")
+    table.add_column(f"validation {record.metric}", justify="right")
+    table.add_column("epochs", justify="right")
+    table.add_column("configuration", overflow="fold")
+    for trial in rows:
+        mark = " (default recipe)" if trial.is_default_recipe else ""
+        table.add_row(str(trial.number), f"{trial.value:.4f}", f"{trial.epochs_done}/{trial.epochs_planned}", in_brief(trial.config) + mark)
+    out.print(table)
+    out.print("\n[bold]The best configuration[/]" + (", the default recipe itself" if best.is_default_recipe else ""))
+    for sentence in in_words(best.config):
+        out.print(escape(sentence))
+    _test(record)
+
+
+def _test(record: StudyRecord) -> None:
+    if not record.test:
+        return
+    images = record.dataset["images"]["test"]
+    table = Table(title=f"On {images} test images, opened once", title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    winner = record.test["winner"]["test"]
+    order = [record.metric, *(name for name in winner if name != record.metric)]
+    for name in order:
+        table.add_column(name, justify="right")
+    for role, words in (
+        ("winner", f"trial {record.test['winner']['trial']}, the winner"),
+        ("default_recipe", "trial 0, the default recipe"),
+    ):
+        if role in record.test:
+            table.add_row(words, *(f"{record.test[role]['test'][name]:.4f}" for name in order))
+    console().print()
+    console().print(table)
+
+
+def conclusion(record: StudyRecord) -> None:
+    """Print the end of a search: why it ended, what it found, where the files are."""
+    out = console()
+    out.print()
+    summary(record)
+    if record.best is None:
+        out.print("no trial finished; nothing to hand over")
+        return
+    out.print()
+    leaderboard(record)
+    if (record.folder / "best.yaml").exists():
+        out.print(f"\n{record.folder / 'best.yaml'}\n{record.folder / 'best.safetensors'}", soft_wrap=True)
+        out.print(f"train it again: injerto train {record.folder / 'best.yaml'}", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""One trial: images in, a fine-tuned network and its metrics out."""

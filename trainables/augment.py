@@ -1,0 +1,82 @@
+"""Augmentation strength in [0, 1] → an Albumentations pipeline; the only importer of Albumentations."""
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+from collections.abc import Callable, Sequence
+
+import albumentations as A
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.errors import ConfigError, did_you_mean
+
+cv2.setNumThreads(0)
+
+Image = NDArray[np.uint8]
+GREY = 128
+
+OPS: dict[str, Callable[[float, int], A.BasicTransform | A.BaseCompose]] = {
+    "crop": lambda s, size: A.RandomResizedCrop(size=(size, size), scale=(1 - 0.75 * s, 1.0), ratio=(1 - 0.3 * s, 1 + 0.4 * s)),
+    "flip": lambda s, size: A.HorizontalFlip(p=min(0.5, 2 * s)),
+    "vertical_flip": lambda s, size: A.VerticalFlip(p=min(0.5, 2 * s)),
+    "affine": lambda s, size: A.Affine(
+        rotate=(-30 * s, 30 * s),
+        shear=(-15 * s, 15 * s),
+        scale=(1 - 0.2 * s, 1 + 0.2 * s),
+        translate_percent=(-0.12 * s, 0.12 * s),
+        border_mode=cv2.BORDER_REFLECT_101,
+        p=0.8,
+    ),
+    "color": lambda s, size: A.ColorJitter(
+        brightness=(1 - 0.4 * s, 1 + 0.4 * s),
+        contrast=(1 - 0.4 * s, 1 + 0.4 * s),
+        saturation=(1 - 0.5 * s, 1 + 0.5 * s),
+        hue=(-0.08 * s, 0.08 * s),
+        p=0.8,
+    ),
+    "noise": lambda s, size: A.OneOf(
+        [A.GaussNoise(std_range=(0.0, 0.15 * s)), A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 0.1 + 1.9 * s))], p=0.5 * s
+    ),
+    "dropout": lambda s, size: A.CoarseDropout(
+        num_holes_range=(1, 1 + round(3 * s)),
+        hole_height_range=(0.05, 0.05 + 0.3 * s),
+        hole_width_range=(0.05, 0.05 + 0.3 * s),
+        fill=GREY,
+        p=0.7 * s,
+    ),
+}
+"""Operation → its transform at strength `s` in (0, 1] for a square of `size` pixels, in the order in which they are applied."""
+
+
+class Augmenter:
+    """`(stored side)² × 3` uint8 → `size² × 3` uint8, drawn anew for each seed. Strength 0 is the view that evaluation takes.
+
+    One instance serves one thread. Raises ``ConfigError`` for an unknown operation or a strength outside [0, 1].
+    """
+
+    def __init__(self, strength: float, ops: Sequence[str], size: int) -> None:
+        if not 0 <= strength <= 1:
+            raise ConfigError(f"augmentation_strength must be in [0, 1] but got {strength}")
+        for op in ops:
+            if op not in OPS:
+                raise ConfigError(f"unknown augmentation op {op!r}{did_you_mean(op, OPS)}")
+        chosen = [op for op in OPS if op in ops] if strength else []
+        parts: list[A.BasicTransform | A.BaseCompose] = [] if "crop" in chosen else [A.CenterCrop(size, size)]
+        parts += [OPS[op](strength, size) for op in chosen]
+        self._pipeline = A.Compose(parts)
+        self._draws = bool(chosen)
+
+    def __call__(self, image: Image, seed: int) -> Image:
+        """Return one augmented image."""
+        if self._draws:
+            self._pipeline.set_random_seed(seed)
+        augmented: Image = self._pipeline(image=image)["image"]
+        return augmented
+
+
+def sample_seed(seed: int, epoch: int, sample: int) -> int:
+    """Return 32 well-mixed bits of (seed, epoch, sample), so that no two draws of a trial are alike."""
+    return int(np.random.SeedSequence((seed, epoch, sample)).generate_state(1)[0])

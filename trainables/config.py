@@ -1,0 +1,179 @@
+"""Every hyperparameter of one trial, and how to read its data; light to import."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trainables.errors import ConfigError, did_you_mean
+
+TaskName = Literal["regression", "binary", "multiclass", "multilabel"]
+Aspect = Literal["crop", "pad", "squash"]
+Initializer = Literal[
+    "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "orthogonal", "trunc_normal", "zeros_last", "default"
+]
+Activation = Literal["relu", "gelu", "silu", "tanh"]
+OptimizerName = Literal["adamw", "sgd", "rmsprop"]
+ScheduleName = Literal["cosine", "one_cycle", "step", "constant"]
+LossName = Literal["cross_entropy", "binary_cross_entropy", "mse", "mae", "huber", "mape"]
+TargetScale = Literal["linear", "log"]
+AugmentationOp = Literal["crop", "flip", "vertical_flip", "affine", "color", "noise", "dropout"]
+
+AUGMENTATION_OPS: tuple[AugmentationOp, ...] = ("crop", "flip", "affine", "color", "noise", "dropout")
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Model(BaseModel):
+    """A frozen configuration that knows all its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+AnyModel = TypeVar("AnyModel", bound=Model)
+
+
+class DataConfig(Model):
+    """Where the labelled images are and how to read them."""
+
+    source: str = Field("builtin:digits", description="an image folder, a CSV file, a folder that holds one CSV, or builtin:digits")
+    task: TaskName | None = Field(None, description="the task; inferred from the labels where it is not given")
+    image_column: str | None = Field(None, description="CSV column of image paths; a 0-based number where there is no header")
+    label_columns: tuple[str, ...] = Field((), description="CSV column of the label or target; several 0/1 columns for multilabel")
+    header: bool = Field(True, description="whether the CSV's first line names its columns")
+    extension: str = Field("", description="appended to image names without one, '.jpg' say")
+    strip_prefix: str = Field("", description="a leading part of the image paths to take away, such as another machine's folder")
+    image_folder: str | None = Field(None, description="folder that image paths are relative to; the CSV's own folder by default")
+    split_column: str = Field("split", description="CSV column that names each image's split, if there is one")
+    group_column: str = Field("group", description="CSV column whose equal values never stand on two sides of a split, if there is one")
+    classes: tuple[str, ...] = Field((), description="class or label names in the order of the outputs; sorted by default")
+    seed: int = Field(0, ge=0, description="seed of the split into training, validation and test")
+    strict: bool = Field(False, description="refuse a data set with unreadable or contradicting images instead of leaving them out")
+
+
+class TrialConfig(Model):
+    """Every hyperparameter of one trial."""
+
+    backbone: str = Field("mobilenet_v3_small", description="torchvision CNN")
+    weights: str = Field("builtin", description="imagenet, builtin, none, or a .safetensors or .pth file")
+    image_size: int = Field(64, ge=16, le=1024, description="side of the square that the network sees, pixels")
+    aspect: Aspect = Field("crop", description="how a picture becomes a square: crop its middle, pad it, or squash it")
+    unfrozen_stages: int = Field(5, ge=0, description="stages that train, counted from the head down; 0 trains the head alone")
+    stage_lr_decay: float = Field(0.5, gt=0, le=1, description="factor on the learning rate for each stage further from the head")
+    freeze_steps: Share = Field(0.1, description="share of the schedule during which the body stays frozen")
+    head_layers: int = Field(0, ge=0, le=3, description="hidden layers of the head; 0 is a perceptron")
+    head_units: int = Field(256, ge=8, le=8192, description="neurons of each hidden layer")
+    activation: Activation = Field("relu", description="activation of the hidden layers")
+    dropout: float = Field(0.2, ge=0, lt=1, description="dropout before each linear layer of the head")
+    initializer: Initializer = Field("trunc_normal", description="initializer of the head's weights")
+    loss: LossName | None = Field(None, description="training loss; the task's first by default")
+    target: TargetScale = Field("linear", description="regression: train on the target or on its logarithm (positive skew)")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes (multiclass)")
+    optimizer: OptimizerName = Field("adamw", description="optimizer")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="peak learning rate of the head")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum (sgd, rmsprop); Nesterov's for sgd")
+    weight_decay: float = Field(1e-2, ge=0, le=1, description="weight decay; never on biases and norms")
+    schedule: ScheduleName = Field("cosine", description="shape of the learning rate over the trial's own steps")
+    warmup: Share = Field(0.1, description="share of the steps over which the rate rises linearly from 0")
+    clip_norm: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 does not clip")
+    epochs: int = Field(10, ge=1, le=10_000, description="reported epochs; each is one pass or, in small sets, as many as make 20 steps")
+    batch_size: int = Field(32, ge=2, le=8192, description="images a step; at most a quarter of the training images")
+    accumulation: int = Field(1, ge=1, le=64, description="micro-batches a step")
+    augmentation_strength: Share = Field(0.25, description="scale of the whole augmentation; 0 is none")
+    augmentation_ops: tuple[AugmentationOp, ...] = Field(AUGMENTATION_OPS, description="operations that may be used")
+    seed: int = Field(0, ge=0, description="seed of initialisation, batches, augmentation and dropout")
+
+    @model_validator(mode="after")
+    def _micro_batches(self) -> "TrialConfig":
+        if self.batch_size % self.accumulation:
+            raise ValueError(f"batch_size must be a multiple of accumulation but got {self.batch_size} and {self.accumulation}")
+        return self
+
+
+class Recipe(Model):
+    """One configuration that can be rerun: what `best.yaml` holds."""
+
+    study: str | None = Field(None, description="the study that found it")
+    trial_number: int | None = Field(None, description="its number in that study")
+    metric: str | None = Field(None, description="the metric it was chosen by; the task's own by default")
+    value: float | None = Field(None, description="that metric on the validation images")
+    threads: int = Field(1, ge=1, description="processor threads; the same number gives the same bits")
+    fingerprint: str | None = Field(None, description="the data set it was trained on")
+    data: DataConfig = DataConfig()
+    trial: TrialConfig = TrialConfig()
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file, read without any tag that could run code.
+
+    Raises ``ConfigError`` if the file is missing, is not YAML, has tags, or is not a mapping.
+    """
+    path = Path(path)
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no file {str(path)!r}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {str(path)!r}: {error}") from None
+    except yaml.constructor.ConstructorError as error:
+        raise ConfigError(f"{path} holds a YAML tag that is not plain data ({error.problem}); write plain keys and values") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} must hold keys and values but holds {type(value).__name__}")
+    return value
+
+
+def write_yaml(path: str | Path, config: Model, header: str = "") -> None:
+    """Write a configuration as YAML, to a temporary name first, then renamed."""
+    path = Path(path)
+    text = "".join(f"# {line}\n" for line in header.splitlines()) + to_yaml(config)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def to_yaml(config: Model) -> str:
+    """Return a configuration as YAML text, keys in the order of their declaration."""
+    return yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=120)
+
+
+def validate(kind: type[AnyModel], values: dict[str, Any], where: str = "") -> AnyModel:
+    """Build a configuration, or raise ``ConfigError`` that names every wrong key and value in one line each."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(kind, dict(problem)) for problem in error.errors()]
+        raise ConfigError("\n".join(([f"in {where}:"] if where else []) + lines)) from None
+
+
+def _explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
+    place = [part for part in problem["loc"] if isinstance(part, str)]
+    key, owner = ".".join(place), _owner(kind, place[:-1])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}" + did_you_mean(place[-1], owner.model_fields if owner else ())
+    if problem["type"] == "literal_error":
+        known = _literals(owner.model_fields[place[-1]].annotation) if owner and place[-1] in owner.model_fields else []
+        return f"{key}: unknown {problem['input']!r}" + (did_you_mean(problem["input"], known) if known else f"; {problem['msg']}")
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{key}: {message} but got {problem['input']!r}" if key else message
+
+
+def _owner(kind: type[BaseModel], place: list[str]) -> type[BaseModel] | None:
+    for part in place:
+        field = kind.model_fields.get(part)
+        inner = (
+            [a for a in (field.annotation, *get_args(field.annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+            if field
+            else []
+        )
+        if not inner:
+            return None
+        kind = inner[0]
+    return kind
+
+
+def _literals(annotation: Any) -> list[str]:
+    if isinstance(annotation, str):
+        return [annotation]
+    return [word for part in get_args(annotation) for word in _literals(part)]

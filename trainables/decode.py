@@ -1,0 +1,191 @@
+"""One image file becomes RGB uint8 pixels, or one short reason why not."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from trainables.errors import DataError
+
+Pixels = npt.NDArray[np.uint8]
+
+# Raster formats with a signature of their own; PIL's others include EPS, which would start Ghostscript on a stranger's file.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+Image.init()  # registers every format once, before threads ask for one
+MOST_PIXELS = 100_000_000
+LEAST_SIDE = 2
+# A JPEG decodes at 1/2, 1/4 or 1/8 as long as its shorter side stays above this: the largest image_size (1024) times 8/7.
+# It must not depend on the size asked for, or identical pixels would be found at one size and not at another.
+DRAFT_SIDE = 1170
+LARGE = 25_000_000  # decoded one at a time: sixty threads with 100 megapixels each would fill any memory
+_large = threading.Lock()
+
+LFS_POINTER = "Git LFS pointer"
+BEGINNINGS = {
+    b"version https://git-lfs": LFS_POINTER,
+    b"<!doctype html": "a web page",
+    b"<html": "a web page",
+    b"%pdf": "a PDF",
+}
+HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1")
+
+# EXIF 2.32, tag 0x0112: how the stored rows and columns must turn to stand upright.
+ORIENTATION = 0x0112
+TURNS: dict[int, Callable[[Pixels], Pixels]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a),
+}
+SIDEWAYS = (5, 6, 7, 8)
+
+
+class Unreadable(DataError):  # noqa: N818 (a state of the file, and what its message completes)
+    """A file that is no usable image; the message is the reason in a few words."""
+
+
+class Header(NamedTuple):
+    """What a file says of its image before any pixel is decoded: upright size, and whether it has over 8 bits a channel."""
+
+    width: int
+    height: int
+    deep: bool
+
+
+def header(path: Path) -> Header:
+    """Return the upright width and height in pixels and the depth of an image file; raises ``Unreadable``."""
+    with _opened(path) as image:
+        deep, (width, height) = _is_deep(image), image.size
+        if _orientation(image) in SIDEWAYS:
+            width, height = height, width
+        return Header(width, height, deep)
+
+
+def decode(path: Path, scale16: int = 16) -> Pixels:
+    """Return the upright ``(H, W, 3) uint8`` RGB pixels of an image file, alpha on white; raises ``Unreadable``.
+
+    ``scale16`` is the number of bits that the 16-bit images of the data set really use: they become ``value >> (scale16 - 8)``.
+    Photographs far larger than any ``image_size`` come at a half, a quarter or an eighth of their size.
+    """
+    with _opened(path) as image:
+        if _is_deep(image):
+            pixels = _to_8_bits(_deep_pixels(image, path), scale16)
+        else:
+            image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
+            with _large if image.width * image.height > LARGE else nullcontext():
+                pixels = np.asarray(_to_rgb(image))
+        turn = TURNS.get(_orientation(image))
+        return np.ascontiguousarray(turn(pixels) if turn else pixels)
+
+
+def peak(path: Path) -> int:
+    """Return the largest colour value of a deep image, 0 to 65535; raises ``Unreadable``."""
+    with _opened(path) as image:
+        return int(_deep_pixels(image, path)[..., :3].max())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+            _refuse_by_beginning(start)
+            file.seek(0)
+            with Image.open(file, formats=FORMATS) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise Unreadable("over 100 megapixels")
+                if min(image.size) < LEAST_SIDE:
+                    raise Unreadable(f"smaller than {LEAST_SIDE} pixels")
+                yield image
+    except Unreadable:
+        raise
+    except Exception as error:  # decoders raise a dozen kinds on damaged files, from struct.error to SyntaxError
+        raise Unreadable(_reason(error)) from None
+
+
+def _refuse_by_beginning(start: bytes) -> None:
+    if not start:
+        raise Unreadable("empty file")
+    for beginning, reason in BEGINNINGS.items():
+        if start.lstrip().lower().startswith(beginning):
+            raise Unreadable(reason)
+    if start[4:12] in HEIC:
+        raise Unreadable("HEIC: convert it to JPEG")
+
+
+def _reason(error: Exception) -> str:
+    reasons: tuple[tuple[type[Exception], str], ...] = (
+        (UnidentifiedImageError, "not an image"),
+        (Image.DecompressionBombError, "over 100 megapixels"),
+        (FileNotFoundError, "no such file"),
+        (PermissionError, "no permission to read it"),
+        (IsADirectoryError, "a folder"),
+        (MemoryError, "more pixels than memory"),
+        (EOFError, "truncated"),
+    )
+    for kind, reason in reasons:
+        if isinstance(error, kind):
+            return reason
+    text = " ".join(str(error).split())
+    return "truncated" if "truncated" in text.lower() else f"damaged ({text[:60]})"
+
+
+def _orientation(image: Image.Image) -> int:
+    if image.format == "TIFF":
+        return 1  # PIL and OpenCV turn these themselves
+    if image.format == "PNG" and not image.info.keys() & {"exif", "Raw profile type exif"}:
+        return 1  # asking for it would decode the whole image
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block spoils the rotation, not the picture
+        return 1
+
+
+def _is_deep(image: Image.Image) -> bool:
+    if image.mode == "F":
+        raise Unreadable("floating-point pixels")
+    return image.mode.startswith("I") or (isinstance(image, ImageFile.ImageFile) and any(";16" in str(tile[3]) for tile in image.tile))
+
+
+def _deep_pixels(image: Image.Image, path: Path) -> npt.NDArray[Any]:
+    """Return ``(H, W, 1 | 3 | 4) uint16`` RGB or RGBA; PIL keeps 16 bits for grey only, so that OpenCV reads the others."""
+    with _large:
+        if image.mode.startswith("I"):
+            values = np.asarray(image)
+            if values.min() < 0 or values.max() > 0xFFFF:
+                raise Unreadable("32-bit pixels")
+            return values.astype(np.uint16)[..., None]
+        values = np.asarray(cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED))
+        if values.dtype != np.uint16:
+            raise Unreadable("damaged (16-bit image)")
+        if values.ndim == 2:
+            return values[..., None]
+        return values[..., [2, 1, 0, 3] if values.shape[2] == 4 else [2, 1, 0]]
+
+
+def _to_8_bits(values: npt.NDArray[Any], bits: int) -> Pixels:
+    color = np.minimum(values[..., :3] >> max(0, bits - 8), 255).astype(np.uint8)
+    if values.shape[2] == 4:
+        return _on_white(color, (values[..., 3:] >> 8).astype(np.uint8))
+    return np.repeat(color, 3, axis=2) if color.shape[2] == 1 else color
+
+
+def _to_rgb(image: Image.Image) -> Image.Image | Pixels:
+    if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+        values = np.asarray(image.convert("RGBA"))
+        return _on_white(values[..., :3], values[..., 3:])
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_white(color: Pixels, alpha: Pixels) -> Pixels:
+    weight = alpha.astype(np.uint16)
+    return ((color * weight + 255 * (255 - weight) + 127) // 255).astype(np.uint8)

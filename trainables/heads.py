@@ -1,0 +1,63 @@
+"""The graft: a perceptron or a multilayer perceptron on the body's features, and how its weights begin."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from trainables.errors import ConfigError, did_you_mean
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
+def _trunc_normal(weight: Tensor) -> Tensor:
+    return nn.init.trunc_normal_(weight, std=0.02, a=-0.04, b=0.04)
+
+
+INITIALIZERS: dict[str, Callable[[Tensor], Tensor] | None] = {
+    "xavier_uniform": nn.init.xavier_uniform_,
+    "xavier_normal": nn.init.xavier_normal_,
+    "kaiming_uniform": lambda weight: nn.init.kaiming_uniform_(weight, nonlinearity="relu"),
+    "kaiming_normal": lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
+    "orthogonal": nn.init.orthogonal_,
+    "trunc_normal": _trunc_normal,
+    "zeros_last": _trunc_normal,
+    "default": None,
+}
+"""Name → what fills a linear layer's weight; biases begin at 0. `zeros_last` is `trunc_normal` with a last layer of zeros, so that
+the first prediction is the same for every image; `default` leaves torch's own weights and biases.
+Sources: Glorot & Bengio 2010 (xavier), He et al. 2015 (kaiming), Saxe et al. 2014 (orthogonal), Dosovitskiy et al. 2021 (0.02)."""
+
+
+def build_head(
+    inputs: int, outputs: int, *, layers: int, units: int, activation: str = "relu", dropout: float = 0.0, initializer: str = "trunc_normal"
+) -> nn.Sequential:
+    """Return ``(N, inputs) → (N, outputs)`` logits: `layers` hidden layers of `units`, dropout before every linear layer.
+
+    Raises ``ConfigError`` for an activation or an initializer that is not in the tables.
+    """
+    for name, table in ((activation, ACTIVATIONS), (initializer, INITIALIZERS)):
+        if name not in table:
+            raise ConfigError(f"unknown {name!r} for the head{did_you_mean(name, table)}")
+    widths = [inputs, *[units] * layers, outputs]
+    parts: list[nn.Module] = []
+    for index, (fan_in, fan_out) in enumerate(pairwise(widths)):
+        if index:
+            parts.append(ACTIVATIONS[activation]())
+        parts += [nn.Dropout(dropout), nn.Linear(fan_in, fan_out)]
+    head = nn.Sequential(*parts)
+    initialize(head, initializer)
+    return head
+
+
+def initialize(head: nn.Sequential, initializer: str) -> None:
+    """Fill the linear layers of a head in place."""
+    fill = INITIALIZERS[initializer]
+    if fill is None:
+        return
+    linear = [part for part in head if isinstance(part, nn.Linear)]
+    for layer in linear:
+        fill(layer.weight.data)
+        layer.bias.data.zero_()
+    if initializer == "zeros_last":
+        linear[-1].weight.data.zero_()

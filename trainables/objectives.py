@@ -1,0 +1,49 @@
+"""What each task can be judged by, and which metric a search goes by unless told; light to import."""
+
+import numpy as np
+
+from trainables.errors import ConfigError, DataError, did_you_mean
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "regression": ("mae", "rmse", "mape", "r2", "loss"),
+    "binary": ("accuracy", "f1", "auroc", "average_precision", "loss"),
+    "multiclass": ("accuracy", "balanced_accuracy", "macro_f1", "top5", "loss"),
+    "multilabel": ("map", "micro_f1", "macro_f1", "hamming", "loss"),
+}
+DIRECTIONS: dict[str, str] = {
+    name: "min" if name in {"mae", "rmse", "mape", "hamming", "loss"} else "max" for names in METRICS.values() for name in names
+}
+
+
+def objective(task: str, targets: np.ndarray, metric: str | None = None) -> str:
+    """Return the metric that a search goes by, from training targets.
+
+    Multiclass: accuracy, or macro-F1 where the largest class is over 3 times the smallest. Binary: area under the ROC curve, or average
+    precision where the minority is under 20 %. Multilabel: mean average precision. Regression: mean absolute error.
+    Raises ``ConfigError`` for a metric that the task does not have.
+    """
+    if metric is not None:
+        if metric not in METRICS[task]:
+            raise ConfigError(f"metric {metric!r} does not judge a {task} task{did_you_mean(metric, METRICS[task])}")
+        return metric
+    if task == "multiclass":
+        counts = np.bincount(targets.astype(np.int64))
+        counts = counts[counts > 0]
+        return "macro_f1" if counts.max() > 3 * counts.min() else "accuracy"
+    if task == "binary":
+        positive = float(targets.mean())
+        return "average_precision" if min(positive, 1 - positive) < 0.2 else "auroc"
+    return {"multilabel": "map", "regression": "mae"}[task]
+
+
+def check_targets(task: str, loss: str | None, scale: str, targets: np.ndarray) -> None:
+    """Raise ``DataError`` where a loss or a logarithm cannot be computed on regression targets, ``ConfigError`` for other tasks."""
+    if task != "regression":
+        if scale != "linear":
+            raise ConfigError(f"target: {scale} is for regression, but the task is {task}")
+        return
+    if loss == "mape" and (targets == 0).any():
+        zeros = int((targets == 0).sum())
+        raise DataError(f"loss mape divides by the target, but {zeros} of {len(targets)} targets are 0; choose mse, mae or huber")
+    if scale == "log" and targets.min() <= 0:
+        raise DataError(f"target: log needs targets above 0 but the smallest is {targets.min():g}; use target: linear")

@@ -1,0 +1,1 @@
+"""Backbone weights learned from images made by formula: fractals, pattern networks and dead leaves."""

@@ -1,0 +1,65 @@
+"""What the user names (an image folder, a CSV, the built-in sample) becomes ``Samples``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainables.config import TaskName
+from trainables.errors import DataError
+from trainables.folders import builtin, files_in, folders_in, is_litter, read_folder
+from trainables.samples import Samples, listed
+from trainables.tables import read_table
+
+BUILTIN = "builtin:"
+TABLES = {".csv", ".tsv"}
+
+__all__ = ["Samples", "read_source"]
+
+
+def read_source(
+    source: str,
+    *,
+    task: TaskName | None = None,
+    image_column: str | None = None,
+    label_columns: Sequence[str] = (),
+    header: bool = True,
+    extension: str = "",
+    strip_prefix: str = "",
+    image_folder: str | None = None,
+    split_column: str = "split",
+    group_column: str = "group",
+    classes: Sequence[str] = (),
+) -> Samples:
+    """Return the samples of an image folder, a CSV, a folder that holds one CSV, or ``builtin:digits``.
+
+    Raises ``DataError`` for whatever cannot be read in one way only; the message names the option that decides it.
+    """
+    if source.startswith(BUILTIN):
+        return read_folder(builtin(source.removeprefix(BUILTIN)), task, classes)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise DataError(f"no file or folder {source!r}; give an image folder, a CSV file, or {BUILTIN}digits")
+    table = path if path.is_file() else _table_in(path)
+    if table is None:
+        return read_folder(path.resolve(), task, classes)
+    return read_table(
+        table.resolve(),
+        task=task,
+        image_column=image_column,
+        label_columns=tuple(label_columns),
+        header=header,
+        extension=extension,
+        strip_prefix=strip_prefix,
+        image_folder=image_folder,
+        split_column=split_column,
+        group_column=group_column,
+        classes=tuple(classes),
+    )
+
+
+def _table_in(folder: Path) -> Path | None:
+    tables = sorted(file for file in folder.iterdir() if file.suffix.lower() in TABLES and file.is_file() and not is_litter(file.name))
+    if len(tables) == 1:
+        return tables[0]
+    if tables and sum(any(files_in(child)) for child in folders_in(folder)) < 2:
+        raise DataError(f"{folder} holds {len(tables)} tables ({listed(file.name for file in tables)}); name the one to use: {tables[0]}")
+    return None

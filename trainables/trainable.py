@@ -1,0 +1,181 @@
+"""What Ray Tune runs: one `Trainable` whose step is one reported epoch. Light to import: torch comes with the first step."""
+
+import gc
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from trainables.config import DataConfig, Model, TrialConfig
+from trainables.errors import DataError, InjertoError, NonFiniteError, ResourceError
+
+if TYPE_CHECKING:
+    from trainables.dataset import Dataset
+    from trainables.trainer import Trainer
+
+
+class Assignment(Model):
+    """All that a worker needs to run one trial, small enough to travel with it."""
+
+    number: int
+    trial: TrialConfig
+    data: DataConfig
+    task: str
+    fingerprint: str
+    metric: str
+    folder: str
+    threads: int = 1
+    workers: int = 0
+
+
+FAILURES: tuple[tuple[type[BaseException], str], ...] = (
+    (NonFiniteError, "non-finite"),
+    (DataError, "data"),
+    (ResourceError, "no space"),
+    (InjertoError, "configuration"),
+    (MemoryError, "out of memory"),
+)
+"""Errors that a second try cannot mend → the kind of failure they are."""
+
+
+def failure_kind(error: BaseException) -> str | None:
+    """Return the kind of a failure that ends a trial for good, None where another try may help."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return "out of memory"
+    return next((kind for cause, kind in FAILURES if isinstance(error, cause)), None)
+
+
+class ImageTrial(tune.Trainable):
+    """Fine-tunes one network; `config` holds an `Assignment`. Each epoch is on disk before it is reported."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Keep the assignment; everything that can fail waits for the first step, where Ray retries."""
+        self._assignment = config
+        self._trainer: Trainer | None = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial's assignment; the process, its imports and its data maps stay."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train and evaluate one epoch, save it, and report the whole schema."""
+        started = time.perf_counter()
+        assignment = Assignment.model_validate(self._assignment["assignment"])
+        try:
+            if self._trainer is None:
+                self._trainer, self._seconds = begin(assignment)
+            trainer = self._trainer
+            if trainer.epoch < assignment.trial.epochs:
+                trainer.run_epoch()
+                self._seconds += time.perf_counter() - started
+                save(trainer, assignment, self._seconds)
+        except Exception as error:
+            kind = failure_kind(error)
+            if kind is None:
+                raise
+            self.cleanup()
+            return {"done": True, "failure": {"kind": kind, "message": str(error)}, "objective": float("nan"), "progress": 0}
+        return report(trainer, assignment, self._seconds)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Return nothing to keep: the state is already at its own place, which every node finds by the trial's number."""
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Drop what is in memory; the next step begins from the state on disk."""
+        self._trainer = None
+
+    def cleanup(self) -> None:
+        """Free the network."""
+        self._trainer = None
+        gc.collect()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def checkpoint_path(assignment: Assignment) -> Path:
+    """Return where a trial's state is kept."""
+    return Path(assignment.folder) / "last.pt"
+
+
+def open_data(assignment: Assignment) -> "Dataset":
+    """Open the data set from this node's cache, or make it there.
+
+    Raises ``DataError`` if the images are no longer those that the search began with.
+    """
+    from trainables.dataset import open_dataset, prepare
+
+    size, aspect = assignment.trial.image_size, assignment.trial.aspect
+    try:
+        return open_dataset(assignment.fingerprint, size, aspect)
+    except DataError:
+        dataset = prepare(**assignment.data.model_dump(), image_size=size, aspect=aspect)
+    if dataset.fingerprint != assignment.fingerprint:
+        raise DataError(
+            f"the images of {assignment.data.source!r} have changed since the search began "
+            f"(fingerprint {assignment.fingerprint[:12]} then, {dataset.fingerprint[:12]} now); start a new search"
+        )
+    return dataset
+
+
+def begin(assignment: Assignment) -> "tuple[Trainer, float]":
+    """Build the trainer, from its saved state where there is one; return it and the seconds already spent on the trial."""
+    from trainables.checkpoint import load_state
+    from trainables.trainer import Trainer, set_threads
+
+    set_threads(assignment.threads)
+    trainer = Trainer(open_data(assignment), assignment.trial, metric=assignment.metric, workers=assignment.workers)
+    state = load_state(checkpoint_path(assignment))
+    if state is not None:
+        trainer.load(state)
+    return trainer, float(state["seconds"]) if state else 0.0
+
+
+def save(trainer: "Trainer", assignment: Assignment, seconds: float) -> None:
+    """Write the trainer's state to the trial's folder."""
+    from trainables.checkpoint import save_state
+
+    save_state(checkpoint_path(assignment), {**trainer.state(), "seconds": seconds})
+
+
+def report(trainer: "Trainer", assignment: Assignment, seconds: float) -> dict[str, Any]:
+    """Return one epoch's result for Ray: the clock, the objective, the history so far and the trial's facts."""
+    epochs = assignment.trial.epochs
+    return {
+        "done": trainer.epoch >= epochs,
+        "epoch": trainer.epoch,
+        "progress": progress(trainer.epoch, epochs),
+        "objective": trainer.history["objective"][-1],
+        "history": trainer.history,
+        "facts": {
+            "objective_epoch": trainer.objective_epoch(),
+            "seconds_training": sum(trainer.history["seconds_training"]) + sum(trainer.history["seconds_evaluation"]),
+            "seconds_total": seconds,
+            "peak_memory_bytes": peak_memory(),
+            "trainable_parameters": trainer.network.trainable_parameters(),
+            "weights": trainer.provenance,
+            "device": str(trainer.device),
+            "node": platform.node(),
+            "checkpoint": str(checkpoint_path(assignment)),
+        },
+    }
+
+
+def progress(epoch: int, epochs: int) -> int:
+    """Return the share of a trial's own epochs that is done, in per mille."""
+    return round(1000 * epoch / epochs)
+
+
+def peak_memory() -> int:
+    """Return the largest memory in bytes that this process held: of the GPU where it has one, else of the machine."""
+    torch = sys.modules["torch"]
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
