@@ -43,7 +43,7 @@ def processors() -> int:
 
 @contextmanager
 def connect(address: str | None = None) -> Iterator[Capacity]:
-    """Start a Ray on loopback, or join the one at `address` or ``RAY_ADDRESS``; leave it at the end. One that runs in this process is used."""
+    """Start a Ray on loopback, or join the one at `address` or ``RAY_ADDRESS``, and leave it at the end; use one that this process has."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray

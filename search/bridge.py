@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import optuna
 import sqlalchemy
@@ -28,6 +28,7 @@ from trainables.config import TrialConfig
 from trainables.trainable import Assignment, progress
 
 Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 PATIENCE_SECONDS = 120.0
 KEPT_CHECKPOINTS = 3
 LOST = ("ActorDiedError", "ActorUnavailableError", "RayActorError", "NodeDiedError", "WorkerCrashedError")
@@ -99,7 +100,7 @@ class Bridge(Searcher):
         """Return the next trial's configuration: an interrupted one first, else Optuna's proposal, until the search ends."""
         if self._interrupted and self._ending.reason() is None:
             frozen = self._interrupted.pop(0)
-            trial = patiently(lambda: optuna.trial.Trial(self._study, frozen._trial_id))
+            trial = patiently(optuna.trial.Trial, self._study, frozen._trial_id)
             config = (
                 TrialConfig.model_validate(frozen.user_attrs["config"]) if "config" in frozen.user_attrs else self._space.suggest(trial)
             )
@@ -157,8 +158,7 @@ class Bridge(Searcher):
         history, epochs = result["history"], running.assignment.trial.epochs
         self._write(running, history=history, epochs_done=result["epoch"])
         for epoch in range(running.reported + 1, result["epoch"] + 1):
-            value = history["objective"][epoch - 1]
-            patiently(lambda step=progress(epoch, epochs), value=value: running.trial.report(value, step))  # type: ignore[misc]
+            patiently(running.trial.report, history["objective"][epoch - 1], progress(epoch, epochs))
         running.reported = result["epoch"]
         self._watch(Event("epoch", running.trial.number, running.assignment.trial, epoch=result["epoch"], value=result["objective"]))
 
@@ -189,7 +189,7 @@ class Bridge(Searcher):
     def _write(self, running: Running, **attributes: Any) -> None:
         for name, value in attributes.items():
             if running.written.get(name) != value:
-                patiently(lambda name=name, value=value: running.trial.set_user_attr(name, value))  # type: ignore[misc]
+                patiently(running.trial.set_user_attr, name, value)
                 running.written[name] = value
 
     def _close_record(self, running: Running, reason: str) -> None:
@@ -205,7 +205,7 @@ class Bridge(Searcher):
             file = Path(folder) / "history.json"
             file.write_text(json.dumps(history))
             store = artifact_store(self._folder)
-            return patiently(lambda: upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=trial))
+            return patiently(upload_artifact, artifact_store=store, file_path=str(file), study_or_trial=trial)
 
     def _tell(self, trial_id: str, state: TrialState, reason: str) -> None:
         running = self._running.pop(trial_id)
@@ -213,10 +213,10 @@ class Bridge(Searcher):
         value = float(running.result["objective"])
         self._close_record(running, reason)
         if state == TrialState.COMPLETE:
-            patiently(lambda: self._study.tell(running.trial.number, value, skip_if_finished=True))
+            patiently(self._study.tell, running.trial.number, value, skip_if_finished=True)
             self._ending.completed(value)
         else:
-            patiently(lambda: self._study.tell(running.trial.number, state=state, skip_if_finished=True))
+            patiently(self._study.tell, running.trial.number, state=state, skip_if_finished=True)
         self._retain()
         self._say("finished" if state == TrialState.COMPLETE else "stopped", running, reason)
 
@@ -224,7 +224,7 @@ class Bridge(Searcher):
         running = self._running.pop(trial_id)
         self._close_record(running, f"{kind}: {summary(message)}")
         self._write(running, error={"kind": kind, "message": summary(message), "traceback": message})
-        patiently(lambda: self._study.tell(running.trial.number, state=TrialState.FAIL, skip_if_finished=True))
+        patiently(self._study.tell, running.trial.number, state=TrialState.FAIL, skip_if_finished=True)
         self._retain()
         self._say("failed", running, f"{kind}: {summary(message)}")
 
@@ -284,12 +284,12 @@ def summary(text: str) -> str:
     return lines[-1][:500] if lines else "no reason given"
 
 
-def patiently(write: Callable[[], Result]) -> Result:
+def patiently(write: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
     """Do a storage write, again with growing pauses while the database is away, for up to two minutes."""
     deadline, pause = time.monotonic() + PATIENCE_SECONDS, 0.1
     while True:
         try:
-            return write()
+            return write(*args, **kwargs)
         except (sqlalchemy.exc.OperationalError, optuna.exceptions.StorageInternalError):
             if time.monotonic() > deadline:
                 raise

@@ -1,10 +1,13 @@
 """What resume needs, in one literal, and nothing that can be derived again."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -16,17 +19,8 @@ FORMAT = 1
 
 def save_state(path: Path, state: State) -> None:
     """Write a state so that a reader sees the old file or the new one, never a part. Raises ``ResourceError`` on a full disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
-        raise ResourceError(f"cannot write the checkpoint {path}: {error}; is the disk full?") from error
+    with _replacing(path) as partial, partial.open("wb") as file:
+        torch.save({"format": FORMAT, **state}, file)
 
 
 def load_state(path: Path) -> State | None:
@@ -40,14 +34,30 @@ def load_state(path: Path) -> State | None:
         state: State = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise StorageError(f"{path} is not a readable checkpoint: {error}") from error
-    if state.get("format") != FORMAT:
-        raise StorageError(f"{path} is a checkpoint of format {state.get('format')}; this version reads {FORMAT}")
+    found = state.get("format") if isinstance(state, dict) else None
+    if found != FORMAT:
+        raise StorageError(f"{path} is a checkpoint of format {found}; this version reads {FORMAT}")
     return state
 
 
 def export_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors as safetensors, to a temporary name first, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write tensors as safetensors, the whole file or none. Raises ``ResourceError`` on a full disk."""
+    with _replacing(path) as partial:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name whose file, once safe on the disk, becomes ``path`` if the block succeeds, and vanishes if it does not."""
     partial = path.with_name(path.name + ".partial")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ResourceError(f"cannot write {path}: {error}; is the disk full?") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -1,12 +1,13 @@
 """Every hyperparameter of one trial, and how to read its data; light to import."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from trainables.errors import ConfigError, did_you_mean
+from trainables.errors import ConfigError, ResourceError, did_you_mean
 
 TaskName = Literal["regression", "binary", "multiclass", "multilabel"]
 Aspect = Literal["crop", "pad", "squash"]
@@ -27,7 +28,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Model(BaseModel):
     """A frozen configuration that knows all its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 AnyModel = TypeVar("AnyModel", bound=Model)
@@ -125,12 +126,18 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def write_yaml(path: str | Path, config: Model, header: str = "") -> None:
-    """Write a configuration as YAML, to a temporary name first, then renamed."""
+    """Write a configuration as YAML, the whole file or none. Raises ``ResourceError`` where that fails."""
     path = Path(path)
     text = "".join(f"# {line}\n" for line in header.splitlines()) + to_yaml(config)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise ResourceError(f"cannot write {path}: {error.strerror}; is the disk full?") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def to_yaml(config: Model) -> str:
@@ -156,7 +163,9 @@ def _explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
         known = _literals(owner.model_fields[place[-1]].annotation) if owner and place[-1] in owner.model_fields else []
         return f"{key}: unknown {problem['input']!r}" + (did_you_mean(problem["input"], known) if known else f"; {problem['msg']}")
     message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    return f"{key}: {message} but got {problem['input']!r}" if key else message
+    if problem["type"] != "value_error":  # a validator of ours has said what came
+        message += f" but got {problem['input']!r}"
+    return f"{key}: {message}" if key else message
 
 
 def _owner(kind: type[BaseModel], place: list[str]) -> type[BaseModel] | None:

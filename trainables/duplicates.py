@@ -37,7 +37,7 @@ def split_together(
             shown = listed(" = ".join(samples.names[index] for index in readable[twin]) for twin in torn)
             notes.append(f"{len(torn):,} images stand in several of the given parts and were moved to train: {shown}")
     elif twins:
-        notes.append(f"{sum(map(len, twins)):,} images are {len(twins):,} that repeat; copies stay on one side of the split")
+        notes.append(f"{len(twins):,} images occur more than once ({sum(map(len, twins)):,} files); copies stay on one side of the split")
     groups = _joined(np.arange(len(readable)) if samples.groups is None else samples.groups[readable], twins)
     fixed = np.isin(groups, groups[[twin[0] for twin in contradicting]]) if contradicting else np.zeros(len(readable), bool)
     parts = np.full(len(readable), "train", dtype="<U10")

@@ -45,7 +45,6 @@ def read_folder(root: Path, task: TaskName | None, wanted: Sequence[str]) -> Sam
     rows = sorted(_rows(root, notes))  # (name, class, split)
     found = [label for _, label, _ in rows]
     classes = order_classes(set(found), wanted)
-    origin = "folders"
     if task == "regression":
         values = {name: number(name) for name in classes}
         if bad := [name for name in classes if values[name] is None]:
@@ -61,7 +60,7 @@ def read_folder(root: Path, task: TaskName | None, wanted: Sequence[str]) -> Sam
                 f"; it holds folders itself ({listed(inner)}): give {root / classes[0]} if these are the classes" if len(inner) > 1 else ""
             )
             raise DataError(f"{root} holds one class only ({listed(classes)}); at least two are needed{hint}")
-        chosen, sentence = class_task(classes, task, origin)
+        chosen, sentence = class_task(classes, task, "folders")
         notes.insert(0, sentence)
         index = {name: position for position, name in enumerate(classes)}
         targets = np.array([index[name] for name in found], np.int64)

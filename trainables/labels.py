@@ -50,7 +50,7 @@ def read_labels(
             raise DataError(f"regression needs numbers, but {len(wrong):,} cells of {column!r} are none: {table.cells(column, wrong)}")
         return "regression", (column,), np.array(numbers, np.float64), f"task: regression, {reason}; --task changes it"
     if not wrong:
-        values = [str(int(value)) if value == int(value) else repr(value) for value in numbers if value is not None]
+        values = [_class_name(value) for value in values]
     classes = order_classes(values, wanted)
     chosen, sentence = class_task(classes, task if reason == "as given" else None, f"column {column!r}")
     index = {name: position for position, name in enumerate(classes)}
@@ -65,6 +65,12 @@ def _numeric_task(column: str, values: list[float]) -> tuple[TaskName | None, st
     if whole and column.lower() in CLASS_COLUMNS and len(distinct) <= MOST_NUMBERED_CLASSES:
         return "multiclass", ""
     return "regression", f"inferred from the numbers in column {column!r} ({min(values):g} to {max(values):g})"
+
+
+def _class_name(text: str) -> str:
+    """'1' and '1.0' are one class; whole numbers stay as written, so that '007' and twenty digits keep theirs."""
+    value = float(text)
+    return text if text.lstrip("+-").isdigit() or value != int(value) else str(int(value))
 
 
 def _indicators(
@@ -100,5 +106,8 @@ def _lists(
     classes = order_classes({label for labels in sets for label in labels}, wanted)
     if len(classes) < 2:
         raise DataError(f"column {column!r} holds fewer than two labels ({listed(classes) or 'none'}); lists are written 'a|b|c'")
-    targets = np.array([[name in labels for name in classes] for labels in sets], np.float32)
+    position = {name: index for index, name in enumerate(classes)}
+    targets = np.zeros((len(sets), len(classes)), np.float32)
+    for row, labels in enumerate(sets):
+        targets[row, [position[name] for name in labels]] = 1
     return "multilabel", classes, targets, f"task: multilabel, {'as given' if task else 'inferred'} from lists 'a|b' in column {column!r}"

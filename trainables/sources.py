@@ -33,27 +33,30 @@ def read_source(
 
     Raises ``DataError`` for whatever cannot be read in one way only; the message names the option that decides it.
     """
-    if source.startswith(BUILTIN):
-        return read_folder(builtin(source.removeprefix(BUILTIN)), task, classes)
-    path = Path(source).expanduser()
-    if not path.exists():
-        raise DataError(f"no file or folder {source!r}; give an image folder, a CSV file, or {BUILTIN}digits")
-    table = path if path.is_file() else _table_in(path)
-    if table is None:
-        return read_folder(path.resolve(), task, classes)
-    return read_table(
-        table.resolve(),
-        task=task,
-        image_column=image_column,
-        label_columns=tuple(label_columns),
-        header=header,
-        extension=extension,
-        strip_prefix=strip_prefix,
-        image_folder=image_folder,
-        split_column=split_column,
-        group_column=group_column,
-        classes=tuple(classes),
-    )
+    try:
+        if source.startswith(BUILTIN):
+            return read_folder(builtin(source.removeprefix(BUILTIN)), task, classes)
+        path = Path(source).expanduser()
+        if not path.exists():
+            raise DataError(f"no file or folder {source!r}; give an image folder, a CSV file, or {BUILTIN}digits")
+        table = path if path.is_file() else _table_in(path)
+        if table is None:
+            return read_folder(path.resolve(), task, classes)
+        return read_table(
+            table.resolve(),
+            task=task,
+            image_column=image_column,
+            label_columns=tuple(label_columns),
+            header=header,
+            extension=extension,
+            strip_prefix=strip_prefix,
+            image_folder=image_folder,
+            split_column=split_column,
+            group_column=group_column,
+            classes=tuple(classes),
+        )
+    except OSError as error:
+        raise DataError(f"cannot read {source!r}: {error.strerror}") from None
 
 
 def _table_in(folder: Path) -> Path | None:

@@ -79,10 +79,10 @@ def _multiclass_metrics(scores: Tensor, targets: Tensor) -> Metrics:
 
 def _multilabel_metrics(scores: Tensor, targets: Tensor) -> Metrics:
     labels = scores.shape[1]
-    present = targets.any(0)
-    precisions = C.multilabel_average_precision(scores[:, present], targets[:, present], int(present.sum()), average=None)
+    present = [label for label in range(labels) if targets[:, label].any()]
+    precisions = [float(C.binary_average_precision(scores[:, label], targets[:, label])) for label in present]
     return {
-        "map": float(precisions.mean()),
+        "map": sum(precisions) / len(precisions) if precisions else 0.0,
         "micro_f1": float(C.multilabel_f1_score(scores, targets, labels, average="micro")),
         "macro_f1": float(C.multilabel_f1_score(scores, targets, labels, average="macro")),
         "hamming": float(C.multilabel_hamming_distance(scores, targets, labels)),
@@ -90,15 +90,22 @@ def _multilabel_metrics(scores: Tensor, targets: Tensor) -> Metrics:
 
 
 def _regression_metrics(predictions: Tensor, targets: Tensor) -> Metrics:
+    predictions, targets = predictions.double(), targets.double()
     found = {
         "mae": float(R.mean_absolute_error(predictions, targets)),
         "rmse": math.sqrt(float(R.mean_squared_error(predictions, targets))),
-        "r2": float(R.r2_score(predictions, targets)),
+        "r2": _r2(predictions, targets),
     }
     nonzero = targets != 0
     if nonzero.any():
         found["mape"] = float(R.mean_absolute_percentage_error(predictions[nonzero], targets[nonzero]))
     return found
+
+
+def _r2(predictions: Tensor, targets: Tensor) -> float:
+    """R² of standardised values, as torchmetrics loses digits far from 0 and takes small residuals for none; 0 for equal targets."""
+    center, spread = targets.mean(), targets.std(correction=0)
+    return float(R.r2_score((predictions - center) / spread, (targets - center) / spread)) if spread > 0 else 0.0
 
 
 TASKS: dict[str, Task] = {

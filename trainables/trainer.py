@@ -56,7 +56,7 @@ class Trainer:
         rows, targets = dataset.rows["train"], dataset.targets[dataset.rows["train"]]
         if trial.batch_size > max(2, len(rows) // 4):
             raise ConfigError(f"batch_size must be at most a quarter of the {len(rows)} training images but got {trial.batch_size}")
-        check_targets(dataset.task, trial.loss, trial.target, targets)
+        check_targets(dataset.task, trial.loss, trial.target, dataset.targets[np.concatenate(list(dataset.rows.values()))])
         self.metric = objective(dataset.task, targets, metric)
 
         self.scale = fit_target_scale(targets, trial.target) if dataset.task == "regression" else TargetScale()
@@ -156,7 +156,8 @@ class Trainer:
         """Recompute the statistics of unfrozen batch norm on up to 1,024 unaugmented training images, evenly spread over the set."""
         rows = self.dataset.rows["train"]
         chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), IMAGES_FOR_STATISTICS)).astype(np.int64)]
-        self.network.recompute_statistics(images for images, _ in self.batches.evaluation(chosen, EVALUATION_BATCH))
+        alike = math.ceil(len(chosen) / math.ceil(len(chosen) / EVALUATION_BATCH))  # a small last batch would weigh as much as a full one
+        self.network.recompute_statistics(images for images, _ in self.batches.evaluation(chosen, alike))
 
     def predict(self, split: str) -> tuple[Tensor, Tensor]:
         """Return logits `(N, outputs)` and targets of a split."""
@@ -204,7 +205,7 @@ class Trainer:
     def _objective(self, value: float) -> float:
         if self.trial.schedule != "constant":
             return value
-        best = self.history["objective"][-1] if self.epoch else None
+        best = self.history["objective"][-1] if self.history else None
         if best is not None and not is_better(self.metric, value, best):
             return best
         self._best = self._trained()

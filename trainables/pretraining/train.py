@@ -70,7 +70,7 @@ def train(images: Tensor, labels: Tensor, recipe: Recipe, work: Path, on_step: C
             scores = model(augment(images, rows, generator))
             loss = functional.cross_entropy(scores, labels[rows], label_smoothing=LABEL_SMOOTHING)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             losses.append(loss.item())
             on_step()

@@ -1,0 +1,1 @@
+"""Looking at a study in the browser; reads only the record."""

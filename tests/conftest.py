@@ -1,0 +1,27 @@
+"""What every test shares: small image sets, a cache of its own, one Ray a session."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Caches and studies of the tests stay out of the user's folders."""
+    root = tmp_path_factory.mktemp("injerto")
+    os.environ["INJERTO_CACHE"] = str(root / "cache")
+    os.environ["INJERTO_STORAGE"] = f"sqlite:///{root}/studies.db"
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real image sets; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("INJERTO_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("the real image sets are not here; name their folder in INJERTO_TEST_DATA")
+    return folder
