@@ -22,7 +22,7 @@ class Look:
 
 LOOKS = {
     "stopped": Look("#8a939c", 1.2, 0.45, symbol="x-thin-open"),
-    "failed": Look("#d55e00", 1.2, 0.7, symbol="x"),
+    "failed": Look("#d55e00", 1.6, 0.8, dash="dot", symbol="x"),
     "paused": Look("#cc79a7", 1.4, 0.8),
     "queued": Look("#8a939c", 1.2, 0.45),
     "finished": Look("#2a7fbf", 1.5, 0.75),
@@ -32,9 +32,9 @@ LOOKS = {
 }
 
 
-def best_so_far(frame: pd.DataFrame, metric: str, *, default: float | None, revision: str) -> go.Figure:
+def best_so_far(frame: pd.DataFrame, metric: str, *, default: float | None) -> go.Figure:
     """Draw `frames.best_so_far`: each ended trial as a mark, the best until then as a stair, the default recipe as a line."""
-    figure = _figure(f"validation {metric}", revision)
+    figure = _figure(f"validation {metric}")
     scale, unit = (60.0, "hours") if frame["minutes"].max() > 180 else (1.0, "minutes")
     for state, rows in frame.groupby("state", sort=True):
         look = LOOKS[str(state)]
@@ -71,9 +71,9 @@ def best_so_far(frame: pd.DataFrame, metric: str, *, default: float | None, revi
     return figure
 
 
-def curves(frame: pd.DataFrame, metric: str, *, revision: str) -> go.Figure:
+def curves(frame: pd.DataFrame, metric: str) -> go.Figure:
     """Draw `frames.curves`: a line per trial over its own progress, the roles in the order of `LOOKS`, the best on top."""
-    figure = _figure(f"validation {metric}", revision)
+    figure = _figure(f"validation {metric}")
     for role, look in LOOKS.items():
         rows = frame[frame["role"] == role]
         if rows.empty:
@@ -104,9 +104,9 @@ def _with_gaps(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: [value for piece in pieces for value in piece[name]] for name in ("trial", "progress", "value")})
 
 
-def losses(frame: pd.DataFrame, *, revision: str) -> go.Figure:
+def losses(frame: pd.DataFrame) -> go.Figure:
     """Draw `frames.losses`: training and validation loss by epoch."""
-    figure = _figure("loss", revision)
+    figure = _figure("loss")
     for split, role in (("training", "finished"), ("validation", "best")):
         rows = frame[frame["split"] == split]
         figure.add_scatter(
@@ -117,16 +117,14 @@ def losses(frame: pd.DataFrame, *, revision: str) -> go.Figure:
             line={"color": LOOKS[role].color, "width": 2.4},
             hovertemplate="epoch %{x}: %{y:.4g}<extra>" + split + "</extra>",
         )
-    figure.update_xaxes(title="epoch")
+    figure.update_xaxes(title="epoch", dtick=1 if frame["epoch"].max() <= 12 else None)
     return figure
 
 
-def _figure(y: str, revision: str) -> go.Figure:
-    """Return an empty figure; an equal `revision` keeps the viewer's zoom through a refresh."""
+def _figure(y: str) -> go.Figure:
     figure = go.Figure()
     figure.update_layout(
         height=HEIGHT,
-        uirevision=revision,
         margin={"l": 8, "r": 8, "t": 36, "b": 8},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         hovermode="closest",

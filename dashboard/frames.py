@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 from search.records import StudyRecord, TrialRecord
+from search.tell import in_words
+from trainables.errors import StorageError
 
 HYPERPARAMETERS = (
     "backbone",
@@ -47,7 +49,7 @@ def _seconds(trial: TrialRecord) -> float | None:
 def _ending(trial: TrialRecord) -> str:
     default = "the default recipe" if trial.is_default_recipe else ""
     reason = trial.stop_reason or ("all its epochs are done" if trial.state == "finished" else "")
-    return "; ".join(part for part in (reason, default) if part)
+    return "; ".join(part for part in (default, reason) if part)
 
 
 def curves(record: StudyRecord) -> pd.DataFrame:
@@ -84,8 +86,11 @@ def best_so_far(record: StudyRecord) -> pd.DataFrame:
 
 
 def losses(trial: TrialRecord) -> pd.DataFrame:
-    """Return a row per epoch and split: epoch, split, loss. Raises ``StorageError`` if the trial's history is gone."""
-    history = trial.history
+    """Return a row per epoch and split: epoch, split, loss. Raises ``StorageError`` if the trial's history is gone or broken."""
+    try:
+        history = trial.history
+    except ValueError as error:
+        raise StorageError(f"the history of trial {trial.number} is not readable: {error}") from None
     rows = [
         {"epoch": epoch, "split": split, "loss": value}
         for split, name in (("training", "train_loss"), ("validation", "loss"))
@@ -94,12 +99,20 @@ def losses(trial: TrialRecord) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["epoch", "split", "loss"])
 
 
+def configuration(trial: TrialRecord) -> list[str]:
+    """Return a trial's configuration as sentences. Raises ``StorageError`` if something is missing in it."""
+    try:
+        return in_words(trial.config)
+    except (KeyError, AttributeError) as error:
+        raise StorageError(f"the configuration of trial {trial.number} is of another version of injerto: {error}") from None
+
+
 def scores(record: StudyRecord) -> pd.DataFrame:
-    """Return the test scores, the study's metric first: metric, winner, default recipe; no rows before they exist."""
+    """Return the test scores, a row for the winner and one for the default recipe, the study's metric first; no rows before they exist."""
     found = {words: record.test[role]["test"] for role, words in ROLES.items() if role in record.test}
-    known = list(dict.fromkeys(name for values in found.values() for name in values))
+    known = dict.fromkeys(name for values in found.values() for name in values)
     order = sorted(known, key=lambda name: name != record.metric)
-    return pd.DataFrame([{"metric": name} | {words: values.get(name) for words, values in found.items()} for name in order])
+    return pd.DataFrame([{"": words} | {name: values.get(name) for name in order} for words, values in found.items()])
 
 
 def studies(records: Sequence[StudyRecord]) -> pd.DataFrame:
@@ -115,7 +128,7 @@ def _card(record: StudyRecord) -> dict[str, Any]:
         "why": record.why,
         "metric": record.metric,
         "best": record.best.value if record.best else None,
-        "gain": gain(record),
+        "gain": gain(record) or 0.0,
         "counts": record.counts,
         "planned": planned(record),
         "seconds": record.seconds,
@@ -130,7 +143,7 @@ def gain(record: StudyRecord) -> float | None:
     best, default = record.best, record.default_recipe
     if best is None or default is None or best.value is None or default.value is None or default.state not in ("finished", "stopped"):
         return None
-    return (best.value - default.value) * (1 if record.mode == "max" else -1)
+    return (best.value - default.value) * (1 if record.mode == "max" else -1) + 0.0  # no negative zero
 
 
 def began(record: StudyRecord) -> datetime | None:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from dashboard import frames, reading
@@ -43,10 +44,11 @@ def _card(card: dict[Any, Any]) -> None:
             st.page_link("views/study.py", label=f"**{reading.plain(card['study'])}** →", query_params={"study": card["study"]})
             st.markdown(state_badge(card["state"]) + f" {reading.plain(card['why'])}")
             st.caption(reading.plain(card["dataset"]))
-        best = card["best"]
         value.metric(
             f"best validation {reading.plain(card['metric'])}",
-            "–" if best != best or best is None else f"{best:.4g}",
+            "–" if pd.isna(card["best"]) else f"{card['best']:.4g}",
+            delta=f"{card['gain']:+.4g}" if card["gain"] > 0 else None,
+            delta_description="over the default recipe",
             chart_data=card["sparkline"] if len(card["sparkline"]) > 1 else None,
         )
         with trials:
@@ -70,9 +72,9 @@ def trial_badges(counts: dict[str, int]) -> str:
     return " ".join(f":{SHADES[state]}-badge[{count} {state}]" for state, count in counts.items() if count) or "no trials yet"
 
 
-def age(began: datetime | None) -> str:
+def age(began: datetime | pd.Timestamp | None) -> str:
     """Return how long ago a study began."""
-    if began is None or began != began:
+    if began is None or pd.isna(began):
         return "not begun"
     return f"begun {frames.duration((datetime.now() - began).total_seconds())} ago"
 

@@ -4,10 +4,9 @@ import shlex
 
 import streamlit as st
 
-from dashboard import charts, frames, reading
+from dashboard import charts, frames, reading, zoom
 from dashboard.views.studies import ended, state_badge, trial_badges
 from search.records import StudyRecord
-from search.tell import in_words
 
 COLUMNS = {
     "trial": st.column_config.NumberColumn("trial", pinned=True, width=60),
@@ -39,11 +38,9 @@ def _panel(name: str, live: bool) -> None:
         record = reading.study(name)
         if live and record.state != "running":
             st.rerun()
-        _title(record)
-        _headline(record)
-        _charts(record)
-        _best(record)
-        _trials(record)
+        for section in (_title, _headline, _charts, _best, _trials):
+            with reading.kindly():
+                section(record)
 
 
 def _title(record: StudyRecord) -> None:
@@ -74,44 +71,47 @@ def _headline(record: StudyRecord) -> None:
 def _charts(record: StudyRecord) -> None:
     left, right = st.columns(2)
     with left:
-        st.subheader("Best so far", anchor=False)
+        st.subheader("Best so far", anchor=False, help=zoom.HELP)
         points, default = frames.best_so_far(record), record.default_recipe
         if points.empty:
             st.caption("No trial has ended yet.")
         else:
             known = default.value if default and default.state == "finished" else None
-            figure = charts.best_so_far(points, record.metric, default=known, revision=record.name)
-            st.plotly_chart(figure, key=f"best-{record.name}", alt="Best value so far against time")
+            figure = charts.best_so_far(points, record.metric, default=known)
+            zoom.chart(figure, f"best-{record.name}", "Best value so far against time")
     with right:
-        st.subheader("Learning curves", anchor=False)
+        st.subheader("Learning curves", anchor=False, help=zoom.HELP)
         lines = frames.curves(record)
         if lines.empty:
             st.caption("No trial has reported an epoch yet.")
         else:
-            figure = charts.curves(lines, record.metric, revision=record.name)
-            st.plotly_chart(figure, key=f"curves-{record.name}", alt="Learning curves of all trials")
+            figure = charts.curves(lines, record.metric)
+            zoom.chart(figure, f"curves-{record.name}", "Learning curves of all trials")
 
 
 def _best(record: StudyRecord) -> None:
     if record.best is None:
         return
     left, right = st.columns(2)
-    with left:
+    with left, reading.kindly():
         own = ", the default recipe itself" if record.best.is_default_recipe else ""
         st.subheader(f"The best configuration: trial {record.best.number}{own}", anchor=False)
-        st.markdown("\n".join(f"- {reading.plain(sentence)}" for sentence in in_words(record.best.config)))
-        scores = frames.scores(record)
-        st.markdown("**Test scores**")
-        if scores.empty:
-            st.caption("The test images are opened once, when the search has finished.")
-        else:
-            st.dataframe(scores.style.format(precision=4), hide_index=True)
-            st.caption(f"On {record.dataset['images']['test']:,} test images, opened once.")
-    with right:
-        st.subheader("Its loss by epoch", anchor=False)
-        with reading.kindly():
-            figure = charts.losses(frames.losses(record.best), revision=f"{record.name}-{record.best.number}")
-            st.plotly_chart(figure, key=f"losses-{record.name}", alt="Training and validation loss of the best trial")
+        st.markdown("\n".join(f"- {reading.plain(sentence)}" for sentence in frames.configuration(record.best)))
+        _test(record)
+    with right, reading.kindly():
+        st.subheader("Its loss by epoch", anchor=False, help=zoom.HELP)
+        figure = charts.losses(frames.losses(record.best))
+        zoom.chart(figure, f"losses-{record.name}-{record.best.number}", "Training and validation loss of the best trial")
+
+
+def _test(record: StudyRecord) -> None:
+    scores = frames.scores(record)
+    if scores.empty:
+        st.caption("Test scores come when the search has finished: the test images are opened once, and only then.")
+        return
+    images = record.dataset.get("images", {}).get("test", 0)
+    st.markdown(f"**On {images:,} test images, opened once**")
+    st.dataframe(scores.style.format(precision=4), hide_index=True, key=f"scores-{record.name}", alt="Test scores")
 
 
 def _trials(record: StudyRecord) -> None:
