@@ -17,9 +17,13 @@ cv2.setNumThreads(0)
 
 Image = NDArray[np.uint8]
 GREY = 128
+MIDDLE = (7 / 8) ** 2
+"""Share of a stored image that evaluation sees; random crops are around it, so that sizes in training are those of evaluation."""
 
 OPS: dict[str, Callable[[float, int], A.BasicTransform | A.BaseCompose]] = {
-    "crop": lambda s, size: A.RandomResizedCrop(size=(size, size), scale=(1 - 0.75 * s, 1.0), ratio=(1 - 0.3 * s, 1 + 0.4 * s)),
+    "crop": lambda s, size: A.RandomResizedCrop(
+        size=(size, size), scale=(MIDDLE * (1 - 0.75 * s), MIDDLE + (1 - MIDDLE) * s), ratio=(1 - 0.3 * s, 1 + 0.4 * s)
+    ),
     "flip": lambda s, size: A.HorizontalFlip(p=min(0.5, 2 * s)),
     "vertical_flip": lambda s, size: A.VerticalFlip(p=min(0.5, 2 * s)),
     "affine": lambda s, size: A.Affine(

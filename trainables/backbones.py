@@ -44,6 +44,16 @@ def backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
+def check_image_size(name: str, image_size: int) -> None:
+    """Raise ``ConfigError`` where a backbone cannot take images of that side, in pixels."""
+    smallest = backbone(name).minimum_size
+    if image_size < smallest:
+        raise ConfigError(
+            f"{name} accepts images of at least {smallest} pixels, but image_size is {image_size}; "
+            f"pass --set image_size={smallest} or choose another backbone"
+        )
+
+
 def _words(*stages: str) -> Stages:
     return tuple(tuple(stage.split()) for stage in stages)
 

@@ -22,6 +22,7 @@ TargetScale = Literal["linear", "log"]
 AugmentationOp = Literal["crop", "flip", "vertical_flip", "affine", "color", "noise", "dropout"]
 
 AUGMENTATION_OPS: tuple[AugmentationOp, ...] = ("crop", "flip", "affine", "color", "noise", "dropout")
+UNUSUAL_BREAKS = {"\x85", "\u2028", "\u2029"}
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -142,7 +143,11 @@ def write_yaml(path: str | Path, config: Model, header: str = "") -> None:
 
 def to_yaml(config: Model) -> str:
     """Return a configuration as YAML text, keys in the order of their declaration."""
-    return yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=120)
+    values = config.model_dump(mode="json", exclude_none=True)
+    readable: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+    if UNUSUAL_BREAKS.isdisjoint(readable):
+        return readable
+    return yaml.safe_dump(values, sort_keys=False, width=120)  # escapes them, where the other loses them
 
 
 def validate(kind: type[AnyModel], values: dict[str, Any], where: str = "") -> AnyModel:

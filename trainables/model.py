@@ -12,6 +12,8 @@ from trainables.body import Body
 from trainables.errors import ConfigError
 
 SMALLEST_BATCH_FOR_STATISTICS = 16
+MATRICES = (2, 4)
+"""Axes of the weights of linear layers and convolutions."""
 
 
 class Network(nn.Module):
@@ -62,7 +64,7 @@ class Network(nn.Module):
     def parameter_groups(self, learning_rate: float, stage_lr_decay: float, weight_decay: float) -> list[dict[str, Any]]:
         """Return optimizer groups: the head at `learning_rate`, each stage further from it `stage_lr_decay` times the one before.
 
-        Biases and norms (fewer than two axes) have no weight decay. `peak` holds a group's own largest rate.
+        Only matrices and kernels have weight decay: not biases, norms and layer scales. `peak` holds a group's own largest rate.
         """
         parts: list[tuple[float, Iterable[nn.Parameter]]] = [(learning_rate, self.head.parameters())]
         for distance, stage in enumerate(reversed(self.body.stages[len(self.body.stages) - self.unfrozen_stages :]), 1):
@@ -70,7 +72,8 @@ class Network(nn.Module):
         groups = []
         for rate, parameters in parts:
             listed = list(parameters)
-            for decay, chosen in ((weight_decay, [p for p in listed if p.ndim > 1]), (0.0, [p for p in listed if p.ndim <= 1])):
+            decayed, plain = [p for p in listed if p.ndim in MATRICES], [p for p in listed if p.ndim not in MATRICES]
+            for decay, chosen in ((weight_decay, decayed), (0.0, plain)):
                 if chosen:
                     groups.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay})
         return groups

@@ -25,14 +25,16 @@ def objective(task: str, targets: np.ndarray, metric: str | None = None) -> str:
     if metric is not None:
         if metric not in METRICS[task]:
             raise ConfigError(f"metric {metric!r} does not judge a {task} task{did_you_mean(metric, METRICS[task])}")
+        if metric == "top5" and targets.max() < 9:
+            raise ConfigError(f"metric top5 needs at least 10 classes, but there are {targets.max() + 1:.0f}")
         return metric
     if task == "multiclass":
         counts = np.bincount(targets.astype(np.int64))
         counts = counts[counts > 0]
         return "macro_f1" if counts.max() > 3 * counts.min() else "accuracy"
     if task == "binary":
-        positive = float(targets.mean())
-        return "average_precision" if min(positive, 1 - positive) < 0.2 else "auroc"
+        positives = int(targets.sum())
+        return "average_precision" if 5 * min(positives, len(targets) - positives) < len(targets) else "auroc"
     return {"multilabel": "map", "regression": "mae"}[task]
 
 

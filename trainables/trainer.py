@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.backbones import backbone
+from trainables.backbones import backbone, check_image_size
 from trainables.batches import Batches
 from trainables.body import build_body
 from trainables.checkpoint import State, export_weights
@@ -56,6 +56,7 @@ class Trainer:
         rows, targets = dataset.rows["train"], dataset.targets[dataset.rows["train"]]
         if trial.batch_size > max(2, len(rows) // 4):
             raise ConfigError(f"batch_size must be at most a quarter of the {len(rows)} training images but got {trial.batch_size}")
+        check_image_size(trial.backbone, trial.image_size)
         check_targets(dataset.task, trial.loss, trial.target, dataset.targets[np.concatenate(list(dataset.rows.values()))])
         self.metric = objective(dataset.task, targets, metric)
 
@@ -79,7 +80,7 @@ class Trainer:
             body,
             head,
             unfrozen_stages=trial.unfrozen_stages,
-            batch_norm_trains=trial.batch_size // trial.accumulation >= SMALLEST_BATCH_FOR_STATISTICS,
+            batch_norm_trains=trial.weights == "none" or trial.batch_size // trial.accumulation >= SMALLEST_BATCH_FOR_STATISTICS,
         ).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         groups = self.network.parameter_groups(trial.learning_rate, trial.stage_lr_decay, trial.weight_decay)
         self.optimizer = OPTIMIZERS[trial.optimizer](groups, trial.momentum)

@@ -44,7 +44,9 @@ def test_each_initializer_gives_the_variance_it_promises(initializer):
     assert (last.weight.count_nonzero() == 0) == (initializer == "zeros_last")
 
 
-@pytest.mark.parametrize(("initializer", "edge"), [("xavier_uniform", math.sqrt(6 / 1000)), ("kaiming_uniform", math.sqrt(6 / 400)), ("trunc_normal", 0.04)])
+@pytest.mark.parametrize(
+    ("initializer", "edge"), [("xavier_uniform", math.sqrt(6 / 1000)), ("kaiming_uniform", math.sqrt(6 / 400)), ("trunc_normal", 0.04)]
+)
 def test_bounded_initializers_reach_their_edge_and_no_further(initializer, edge):
     torch.manual_seed(0)
     weight = linears(build_head(INPUTS, 10, layers=1, units=UNITS, initializer=initializer))[0].weight

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -66,8 +67,8 @@ def test_factors_rise_over_the_warm_up_then_never_again_and_stay_within_one(sche
     found = factors(schedule, warmup, steps)
     assert all(0 < factor <= 1 for factor in found)
     warm = math.ceil(0.3 * steps) if schedule in WARMS_UP else round(warmup * steps)
-    assert all(a < b for a, b in zip(found[:warm], found[1:warm], strict=False))
-    assert all(a >= b for a, b in zip(found[warm:], found[warm + 1 :], strict=False))
+    assert all(a < b for a, b in pairwise(found[:warm]))
+    assert all(a >= b for a, b in pairwise(found[warm:]))
     if schedule not in WARMS_UP and warm < steps:
         assert found[warm] == 1
 
@@ -75,7 +76,7 @@ def test_factors_rise_over_the_warm_up_then_never_again_and_stay_within_one(sche
 @pytest.mark.parametrize("schedule", sorted(set(SCHEDULES) - WARMS_UP))
 def test_the_warm_up_is_linear_from_near_0_to_1(schedule):
     found = factors(schedule, 0.1)
-    assert [b - a for a, b in zip(found[:100], found[1:101], strict=True)] == pytest.approx([1 / 101] * 100)
+    assert [b - a for a, b in pairwise(found[:101])] == pytest.approx([1 / 101] * 100)
     assert found[0] == pytest.approx(1 / 101)
 
 

@@ -21,7 +21,7 @@ def judge(task, logits, targets, *, loss=None, scale=None):
     return score(task, torch.as_tensor(logits), torch.as_tensor(targets), build_loss(task, loss, scale=scale), scale)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.integers(5, 60))
 def test_binary_metrics_are_scikit_learns(seed, images):
     rng = np.random.default_rng(seed)
@@ -40,7 +40,7 @@ def test_binary_metrics_are_scikit_learns(seed, images):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.integers(2, 14), st.integers(1, 60))
 def test_multiclass_metrics_are_scikit_learns(seed, classes, images):
     rng = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ def test_multiclass_metrics_are_scikit_learns(seed, classes, images):
     assert judge("multiclass", logits, targets) == pytest.approx(expected, abs=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.integers(2, 8), st.integers(1, 40), st.floats(0.02, 0.9))
 def test_multilabel_metrics_are_scikit_learns(seed, labels, images, share):
     rng = np.random.default_rng(seed)
@@ -90,12 +90,14 @@ def test_map_goes_by_labels_with_a_positive_and_is_never_nan(present):
     assert judge("multilabel", logits, targets)["map"] == (1.0 if present else 0.0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.integers(2, 60), st.sampled_from([(0.0, 1.0), (100.0, 30.0), (1.6e9, 1000.0), (0.0, 1e-4)]), st.booleans())
 def test_regression_metrics_are_scikit_learns_in_original_units(seed, images, units, whole):
     rng = np.random.default_rng(seed)
     targets = rng.normal(*units, size=images).astype(np.float32)
-    targets = np.append(targets, targets[0] + np.float32(units[1] * 4)) if whole else np.append(targets, np.float32(2 * units[0] + units[1]))
+    targets = (
+        np.append(targets, targets[0] + np.float32(units[1] * 4)) if whole else np.append(targets, np.float32(2 * units[0] + units[1]))
+    )
     outputs = rng.normal(size=(len(targets), 1)).astype(np.float32)
     scale = fit_target_scale(targets.astype(np.float64), "linear")
     found = judge("regression", outputs, targets, scale=scale)
@@ -198,7 +200,7 @@ def test_top5_only_from_ten_classes_on():
 
 
 def test_a_loss_of_another_task_is_refused():
-    with pytest.raises(ConfigError, match="does not train a multiclass task.*cross_entropy"):
+    with pytest.raises(ConfigError, match="loss 'mse' does not train a multiclass task"):
         build_loss("multiclass", "mse")
     with pytest.raises(ConfigError, match="did you mean 'mse'"):
         build_loss("regression", "msee")

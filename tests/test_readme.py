@@ -1,0 +1,173 @@
+"""The README is true: its commands run, its tables are those of the code, its links resolve."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from search.config import Algorithm, Budget, Resources, SearchConfig
+from trainables.config import DataConfig, TrialConfig
+
+README = Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text()
+QUICK = ["--trials", "2", "--image-size", "32", "--set", "space.epochs=1"]
+BY_CI = ("pip install uv && uv run injerto search", "uv run pytest")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+
+
+COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line not in BY_CI]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder as the README's reader has it: `photos/`, `study.yaml`, a storage of its own."""
+    place = tmp_path_factory.mktemp("reader")
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("rose", "tulip")):
+        (place / "photos" / name).mkdir(parents=True)
+        for index in range(100):
+            pixels = rng.integers(0, 120, (24, 24, 3)) + np.array([100 * number, 0, 100 * (1 - number)])
+            Image.fromarray(pixels.astype(np.uint8)).save(place / "photos" / name / f"{index}.png")
+    (place / "study.yaml").write_text(blocks("yaml")[0])
+    return place
+
+
+def environment(place):
+    return os.environ | {"INJERTO_STORAGE": f"sqlite:///{place}/studies.db", "INJERTO_CACHE": str(place / "cache")}
+
+
+def injerto(place, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "search.cli", *arguments], cwd=place, env=environment(place), capture_output=True, text=True, timeout=300
+    )
+
+
+def interrupted(place, name):
+    """Leave a study behind as Ctrl-C does."""
+    arguments = ["search", "photos/", "--name", name, "--trials", "2", "--image-size", "32", "--set", "space.epochs=40"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "search.cli", *arguments], cwd=place, env=environment(place), stdout=subprocess.DEVNULL
+    ) as process:
+        for _ in range(600):
+            found = injerto_status(place, name)
+            if found and found["epochs"] >= 1:
+                break
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 130
+
+
+def injerto_status(place, name):
+    found = injerto(place, "status", name, "--json")
+    return json.loads(found.stdout) if found.returncode == 0 else None
+
+
+def test_the_two_main_commands_stand_where_ci_finds_them():
+    assert all(any(command == line for block in blocks("sh") for line in block.splitlines()) for command in BY_CI)
+
+
+@pytest.mark.timeout(900)
+def test_every_command_runs(place):
+    head = subprocess.Popen(
+        [str(Path(sys.executable).with_name("ray")), "start", "--head", "--num-cpus=2", "--port=0", "--include-dashboard=false", "--block"],
+        env=environment(place) | {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        for command in COMMANDS:
+            _run(place, command)
+    finally:
+        os.killpg(head.pid, signal.SIGTERM)
+        head.wait(timeout=60)
+
+
+def _run(place, command):
+    program, verb, *arguments = shlex.split(command)
+    assert program == "injerto"
+    if verb == "dashboard":
+        _serves(place, arguments)
+        return
+    if verb == "resume":
+        interrupted(place, arguments[0])
+    if verb == "search" and "--dry-run" not in arguments:
+        arguments = [*arguments, *QUICK]
+    arguments = [argument.replace("/shared/", f"{place}/shared/") for argument in arguments]
+    done = injerto(place, verb, *arguments)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert done.stdout.strip(), command
+
+
+def _serves(place, arguments):
+    with subprocess.Popen(
+        [sys.executable, "-m", "search.cli", "dashboard", *arguments],
+        cwd=place,
+        env=environment(place),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        try:
+            port = arguments[arguments.index("--port") + 1]
+            assert _answer(f"http://127.0.0.1:{port}/_stcore/health") == "ok"
+        finally:
+            server.terminate()
+
+
+def _answer(address):
+    for _ in range(150):
+        try:
+            with urllib.request.urlopen(address, timeout=5) as reply:
+                return reply.read().decode()
+        except OSError:
+            time.sleep(0.2)
+    return "no answer"
+
+
+@pytest.mark.timeout(300)
+def test_the_python_runs(place, monkeypatch, capsys):
+    """The search of the README, made quick; its result is what the text says it is."""
+    program = next(block for block in blocks("python") if "search.launch" in block)
+    quick = program.replace("trials=20", "trials=2, image_size=32, settings=('space.epochs=1',)")
+    assert quick != program
+    done = subprocess.run([sys.executable, "-c", quick], cwd=place, env=environment(place), capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    value, rate, scores = re.fullmatch(r"(\S+) (\S+) (\{.*\})", done.stdout.strip().splitlines()[-1]).groups()
+    assert 0 <= float(value) <= 1
+    assert float(rate) > 0
+    assert "auroc" in scores
+
+
+@pytest.mark.parametrize("kind", [SearchConfig, DataConfig, Budget, Resources, Algorithm, TrialConfig])
+def test_every_key_is_in_a_table_with_its_own_description(kind):
+    prefix = {DataConfig: "data.", Budget: "budget.", Resources: "resources.", Algorithm: "algorithm."}.get(kind, "")
+    for name, field in kind.model_fields.items():
+        if field.description is not None and (kind is not TrialConfig or name not in SearchConfig.model_fields):
+            assert f"| `{prefix}{name}` | {field.description} |" in TEXT
+
+
+def test_links_resolve():
+    links = re.findall(r"\]\(([^)]+)\)", TEXT)
+    assert links
+    assert all((README.parent / link).exists() for link in links if "://" not in link)
+
+
+def test_the_example_file_is_valid_and_says_only_what_differs():
+    import yaml
+
+    found = SearchConfig.model_validate(yaml.safe_load(blocks("yaml")[0]))
+    defaults = SearchConfig()
+    assert all(getattr(found, key) != getattr(defaults, key) for key in yaml.safe_load(blocks("yaml")[0]))
