@@ -2,9 +2,16 @@
 
 import logging
 import os
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from trainables.errors import ResourceError
+
+ANSWER_SECONDS = 5
+LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # Ray takes 127.0.0.1 for the machine's outer address on Linux
 
 ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else `uv run` makes Ray build a second environment on every node
@@ -51,7 +58,7 @@ def connect(address: str | None = None) -> Iterator[Capacity]:
     address = address or os.environ.get("RAY_ADDRESS")
     own = not ray.is_initialized()
     if own and address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        _join(address)
     elif own:
         ray.init(
             address="local",
@@ -59,7 +66,7 @@ def connect(address: str | None = None) -> Iterator[Capacity]:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
+            _node_ip_address=LOOPBACK,
         )
     try:
         total = ray.cluster_resources()
@@ -67,3 +74,23 @@ def connect(address: str | None = None) -> Iterator[Capacity]:
     finally:
         if own:
             ray.shutdown()
+
+
+def _join(address: str) -> None:
+    import ray
+
+    _refuse_silent(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ResourceError(f"cannot join the Ray cluster at {address}: {str(error).strip().splitlines()[0]}") from None
+
+
+def _refuse_silent(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        raise ResourceError(f"no Ray cluster answers at {address} ({error}); start one there, or leave out --address") from None

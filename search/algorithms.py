@@ -2,9 +2,12 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
 
 STARTUP_SHARE, STARTUP = 3, (4, 10)
 
@@ -24,6 +27,33 @@ SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {"tpe": _tpe, "random":
 """Name → (seed, budget of trials) → sampler. `group` lets TPE model each branch of a conditional space by itself."""
 
 
-def build_sampler(name: str, *, seed: int, trials: int, already: int) -> BaseSampler:
-    """Return a sampler whose seed also counts the trials `already` in the study, so that a resumed search repeats no draw."""
-    return SAMPLERS[name](seed * 1_000_003 + already, trials)
+class PerTrial(BaseSampler):
+    """A fresh sampler for each trial, made by `build` from its number.
+
+    A proposal then depends on the number and the record alone, so that a resumed search goes on as if it had never been interrupted.
+    """
+
+    def __init__(self, build: Callable[[int], BaseSampler]) -> None:
+        self._build, self._sampler = build, build(0)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Turn to the trial's own sampler."""
+        self._sampler = self._build(trial.number)
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the parameters that are sampled together."""
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+        """Sample those parameters."""
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+        """Sample one parameter by itself."""
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+def build_sampler(name: str, *, seed: int, trials: int) -> BaseSampler:
+    """Return a sampler for a budget of `trials`, whose draws for a trial follow from the seed, the trial's number and the record."""
+    return PerTrial(lambda number: SAMPLERS[name](seed * 1_000_003 + number, trials))

@@ -17,6 +17,7 @@ import optuna
 import sqlalchemy
 from optuna.artifacts import upload_artifact
 from optuna.trial import FrozenTrial, TrialState
+from ray import cloudpickle
 from ray.tune import Callback
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
@@ -25,6 +26,7 @@ from search.space import Space
 from search.stopping import Ending, Rungs, Verdict
 from search.store import artifact_store
 from trainables.config import TrialConfig
+from trainables.errors import ResourceError
 from trainables.trainable import Assignment, progress
 
 Result = TypeVar("Result")
@@ -55,7 +57,8 @@ class Running:
     assignment: Assignment
     written: dict[str, Any] = field(default_factory=dict)
     reported: int = 0
-    result: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None  # of its latest epoch
+    failure: dict[str, str] | None = None
     began: float = field(default_factory=time.monotonic)
 
 
@@ -134,8 +137,11 @@ class Bridge(Searcher):
             return
         reason = self._ending.reason()
         last = running.result or {}
-        if "failure" in last:
-            self._fail(trial_id, last["failure"]["kind"], last["failure"]["message"])
+        if running.failure and running.failure["kind"] == "no space":
+            self._ending.interrupt("no space left", ResourceError(running.failure["message"]))
+            self._pause(trial_id, "no space left")
+        elif running.failure:
+            self._fail(trial_id, running.failure["kind"], running.failure["message"])
         elif last.get("epoch", 0) >= running.assignment.trial.epochs:
             self._tell(trial_id, TrialState.COMPLETE, "")
         elif running.trial.number in self.verdicts:
@@ -152,9 +158,10 @@ class Bridge(Searcher):
     def heard(self, trial_id: str, result: dict[str, Any]) -> None:
         """Write one epoch's report: every epoch of its history that is not yet in the record."""
         running = self._running[trial_id]
-        running.result = result
         if "failure" in result:
+            running.failure = result["failure"]
             return
+        running.result = result
         history, epochs = result["history"], running.assignment.trial.epochs
         self._write(running, history=history, epochs_done=result["epoch"])
         for epoch in range(running.reported + 1, result["epoch"] + 1):
@@ -169,7 +176,7 @@ class Bridge(Searcher):
             self._fail(trial_id, kind, text)
 
     def close(self) -> None:
-        """After the search: no trial stays RUNNING unless the search was interrupted and can be resumed."""
+        """After a search that Ray ended by itself: no trial stays RUNNING unless it was interrupted and can be resumed."""
         for trial_id in list(self._running):
             if self._ending.interrupted:
                 self._pause(trial_id, self._ending.interrupted)
@@ -263,7 +270,17 @@ class Ear(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         """A failure after the last retry."""
-        self._bridge.broke(trial.trial_id, str(trial.get_error() or "Ray gave no reason"))
+        self._bridge.broke(trial.trial_id, account(trial))
+
+
+def account(trial: RayTrial) -> str:
+    """Return a trial's last error from the folder where this process has just put it; it reaches the trial's storage only later."""
+    try:
+        with open(trial.pickled_error_file or "", "rb") as file:
+            error = cloudpickle.load(file)
+    except OSError:
+        return "Ray gave no reason"
+    return f"{type(error).__name__}: {error}"
 
 
 def disposable(trials: Sequence[FrozenTrial], mode: str) -> list[Path]:

@@ -83,15 +83,11 @@ def _dry_run(config: Any, watcher: Any) -> None:
 
     with watcher:
         plan = make_plan(absolute(config), watcher.preparing)
-    typer.echo(to_yaml(plan.config.model_copy(update={"space": {}})).rstrip())
-    typer.echo("# task: " + plan.dataset.task + ", metric: " + plan.metric + f" ({plan.mode}), image_size: {plan.dataset.image_size}")
-    for note in plan.dataset.notes:
-        typer.echo(f"# {note}")
-    typer.echo("# the space, trial by trial:\nspace:")
-    for parameter, words in plan.space.in_words().items():
-        typer.echo(f"  # {parameter}: {words}")
-    typer.echo("# the default recipe, trial 0:")
-    typer.echo("\n".join("#   " + line for line in to_yaml(plan.space.recipe).splitlines()))
+    facts = f"task: {plan.dataset.task}, metric: {plan.metric} ({plan.mode}), image_size: {plan.dataset.image_size}"
+    space = [f"  {name}: {words}" for name, words in plan.space.in_words().items()]
+    recipe = ["  " + line for line in to_yaml(plan.space.recipe).splitlines()]
+    comments = [facts, *plan.dataset.notes, "what is searched:", *space, "the default recipe, trial 0:", *recipe]
+    typer.echo(to_yaml(plan.config) + "\n".join(f"# {line}" for line in comments))
 
 
 @app.command()
@@ -148,7 +144,6 @@ def dashboard(
 ) -> None:
     """Look at the studies in the browser."""
     from dashboard.serve import serve
-
     from search.store import open_storage, resolve_url
 
     open_storage(storage)

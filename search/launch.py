@@ -13,18 +13,21 @@ from typing import Any
 
 import optuna
 import psutil
+from optuna.storages import RDBStorage
 
 from cluster.connect import Capacity, connect
 from search.algorithms import build_sampler
 from search.config import SearchConfig, read_config
 from search.plan import Plan, absolute, make_plan, versions
 from search.records import StudyRecord, study_record
-from search.store import create_study, fresh_name, load_study, names, open_storage, resolve_url, shown, taken
+from search.store import create_study, fresh_name, load_study, names, open_storage, resolve_url, shown, storage_errors, taken
 from search.watch import Silent, Watcher
 from trainables.config import TrialConfig, validate
 from trainables.errors import ConfigError, ResourceError, StorageError
 
 MAX_FAILURES = 3
+LEAST_SPACE = 100_000_000
+"""Bytes that must be free where a search writes: room for a few states of a small network, its history and its weights."""
 
 
 def run(source: str | Path | None = None, *, settings: tuple[str, ...] = (), **options: Any) -> StudyRecord:
@@ -47,11 +50,30 @@ def launch(config: SearchConfig, watcher: Watcher | None = None) -> StudyRecord:
     folder = config.output / name
     if folder.exists() and any(folder.iterdir()):
         raise StorageError(f"the folder {folder} is not empty; choose another --name or --output")
+    _require_space(config.output)
     plan = make_plan(config.model_copy(update={"name": name}), watcher.preparing)
-    sampler = build_sampler(config.algorithm.sampler, seed=config.seed, trials=config.budget.trials, already=0)
-    _make(folder)
-    study = create_study(storage, name, plan.mode, sampler)
-    recorded = plan.config.model_copy(update={"storage": shown(resolve_url(config.storage))})
+    with storage_errors(config.storage), _workplace(folder), connect(config.resources.address) as capacity:
+        share = fit(capacity, config)
+        study = _begin(storage, plan, folder)
+        return _drive(study, plan, folder, share, watcher)
+
+
+def _begin(storage: RDBStorage, plan: Plan, folder: Path) -> optuna.Study:
+    config = plan.config
+    sampler = build_sampler(config.algorithm.sampler, seed=config.seed, trials=config.budget.trials)
+    study = create_study(storage, str(config.name), plan.mode, sampler)
+    try:
+        _describe(study, plan, folder)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            optuna.delete_study(study_name=study.study_name, storage=storage)
+        raise
+    return study
+
+
+def _describe(study: optuna.Study, plan: Plan, folder: Path) -> None:
+    config = plan.config
+    recorded = config.model_copy(update={"storage": shown(resolve_url(config.storage))})
     for key, value in {
         "config": recorded.model_dump(mode="json"),
         "dataset": plan.dataset_facts(),
@@ -62,7 +84,6 @@ def launch(config: SearchConfig, watcher: Watcher | None = None) -> StudyRecord:
     }.items():
         study.set_user_attr(key, value)
     study.enqueue_trial(plan.space.default_params())
-    return _drive(study, plan, folder, watcher)
 
 
 def resume(name: str, storage: str | None = None, watcher: Watcher | None = None) -> StudyRecord:
@@ -83,36 +104,42 @@ def resume(name: str, storage: str | None = None, watcher: Watcher | None = None
     plan = make_plan(config, watcher.preparing)
     if plan.dataset.fingerprint != record.dataset["fingerprint"]:
         raise ConfigError(f"the images or labels of {config.data.source!r} have changed since {name!r} began; start a new search")
-    study.sampler = build_sampler(config.algorithm.sampler, seed=config.seed, trials=config.budget.trials, already=len(record.trials))
-    return _drive(study, plan, record.folder, watcher)
+    study.sampler = build_sampler(config.algorithm.sampler, seed=config.seed, trials=config.budget.trials)
+    with storage_errors(storage), _workplace(record.folder), connect(config.resources.address) as capacity:
+        return _drive(study, plan, record.folder, fit(capacity, config), watcher)
 
 
-def _drive(study: optuna.Study, plan: Plan, folder: Path, watcher: Watcher) -> StudyRecord:
+def _drive(study: optuna.Study, plan: Plan, folder: Path, share: "Share", watcher: Watcher) -> StudyRecord:
     from search.result import hand_over
+    from search.stopping import Ending
 
-    config, budget = plan.config, plan.config.budget
+    budget = plan.config.budget
     used = study_record(study).seconds if "status" in study.user_attrs else 0.0
-    status = _running(used)
+    ending = Ending(plan.mode, trials=budget.trials, seconds=budget.time, target=budget.target, used_seconds=used)
+    status, state, why = _running(used), "failed", "the driver ended with an error"
     study.set_user_attr("status", status)
-    state, why, ending = "failed", "the driver ended with an error", None
-    with contextlib.chdir(folder), watcher:
-        try:
-            with connect(config.resources.address) as capacity:
-                from search.stopping import Ending
 
-                ending = Ending(plan.mode, trials=budget.trials, seconds=budget.time, target=budget.target, used_seconds=used)
-                share = fit(capacity, config)
-                with _signals(ending.interrupt):
-                    _tune(study, plan, folder, share, ending, watcher)
-                why = ending.reason() or f"all {budget.trials} trials have ended"
-                state = "interrupted" if ending.interrupted else "finished"
-                if state == "finished":
-                    watcher.finishing()
-                    hand_over(study, plan, folder, share)
-        finally:
-            used = ending.elapsed() if ending else used
-            study.set_user_attr("status", status | {"state": state, "why": why, "used_seconds": used})
-            shutil.rmtree(folder / "ray", ignore_errors=True)
+    def interrupt(reason: str) -> None:
+        ending.interrupt(reason)
+        watcher.pausing(reason)
+
+    try:
+        with watcher, _signals(interrupt):
+            _tune(study, plan, folder, share, ending, watcher)
+            if ending.interrupted:
+                state, why = "interrupted", ending.interrupted
+                if ending.error is not None:
+                    raise ResourceError(f"{ending.error}; make room, then go on: injerto resume {study.study_name}")
+            else:
+                watcher.finishing()
+                hand_over(study, plan, folder, share)
+                state, why = "finished", ending.reason() or f"all {budget.trials} trials have ended"
+    except KeyboardInterrupt:
+        state, why = "interrupted", "ended at once by a second SIGINT"
+        raise
+    finally:
+        study.set_user_attr("status", status | {"state": state, "why": why, "used_seconds": ending.elapsed()})
+        shutil.rmtree(folder / "ray", ignore_errors=True)
     return study_record(study)
 
 
@@ -170,7 +197,7 @@ def _tune(study: optuna.Study, plan: Plan, folder: Path, share: Share, ending: A
     algorithm = plan.config.algorithm
     rungs = Rungs(plan.mode, algorithm.reduction_factor)
     bridge = Bridge(study, plan.space, assigner(plan, folder, share), ending=ending, rungs=rungs, folder=folder, watch=watcher.event)
-    watcher.begin(study.study_name, plan, share.slots, ending)
+    watcher.begin(study.study_name, plan, share.slots, ending, sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)))
     tuner = tune.Tuner(
         tune.with_resources(ImageTrial, dict(share)),
         tune_config=tune.TuneConfig(
@@ -192,10 +219,8 @@ def _tune(study: optuna.Study, plan: Plan, folder: Path, share: Share, ending: A
             verbose=0,
         ),
     )
-    try:
-        tuner.fit()
-    finally:
-        bridge.close()
+    tuner.fit()
+    bridge.close()
 
 
 def _running(used: float) -> dict[str, Any]:
@@ -229,13 +254,31 @@ def _signals(interrupt: Callable[[str], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _require_space(output: Path) -> None:
+    place = next(path for path in (output, *output.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if free < LEAST_SPACE:
+        raise ResourceError(
+            f"{place} has {free / 1e6:.0f} MB free, and a search needs {LEAST_SPACE / 1e6:.0f} MB; make room or name another --output"
+        )
+
+
 def _folders(output: Path) -> list[str]:
     return [entry.name for entry in output.iterdir()] if output.is_dir() else []
 
 
-def _make(folder: Path) -> None:
+@contextmanager
+def _workplace(folder: Path) -> Iterator[None]:
+    """Work in a study's folder: Ray puts the driver's own first on every worker's path, and a user's `search.py` would hide ours."""
+    made = [path for path in (folder / "artifacts", folder, *folder.parents) if not path.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "artifacts").mkdir(exist_ok=True)
+        (folder / "artifacts").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make the output folder {folder}: {error.strerror}; name another with --output") from None
+    try:
+        with contextlib.chdir(folder):
+            yield
+    finally:
+        for empty in made:
+            with contextlib.suppress(OSError):
+                empty.rmdir()

@@ -4,7 +4,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
+
+import numpy as np
 
 from search.config import SearchConfig
 from search.space import Space, build_space, default_parameters
@@ -24,6 +27,8 @@ BACKBONES = {
 }
 """Kind of weights → the backbones that are searched where none are named."""
 FILE_BACKBONE = "mobilenet_v3_small"
+SETTINGS = ("weights", "image_size", "aspect", "seed")
+"""Fields of a trial that a search sets for all its trials."""
 PACKAGES = ("injerto", "ray", "optuna", "torch", "torchvision", "albumentations", "numpy", "pillow", "opencv-python-headless")
 
 
@@ -62,6 +67,9 @@ class Plan:
 def make_plan(config: SearchConfig, progress: Progress | None = None) -> Plan:
     """Prepare a search. Raises ``InjertoError`` for anything that could not work, before any trial begins."""
     changes = dict(config.space)
+    for name in SETTINGS:
+        if name in changes:
+            raise ConfigError(f"space.{name} is the same for all trials of a search; set {name} instead")
     backbones = choose_backbones(config, changes)
     dataset = prepare(
         **config.data.model_dump(), weights=config.weights, image_size=config.image_size, aspect=config.aspect, progress=progress
@@ -92,13 +100,15 @@ def make_plan(config: SearchConfig, progress: Progress | None = None) -> Plan:
     parameters = default_parameters(recipe, task=dataset.task, images=images, backbones=backbones, stages=max(stages.values()))
     space = build_space(recipe, parameters, changes, stages)
     check_space(space, images, max(stages.values()))
-    check_targets(dataset.task, space.recipe.loss, space.recipe.target, targets)
+    check_losses(space, dataset.task, dataset.targets[np.concatenate(list(dataset.rows.values()))])
     return Plan(config, dataset, metric, space)
 
 
 def choose_backbones(config: SearchConfig, changes: dict[str, object]) -> tuple[str, ...]:
     """Return the backbones to search: the named ones, else those of the table whose weights are to be had."""
     named = changes.pop("backbone", None)
+    if not isinstance(named, str | list | None):
+        raise ConfigError(f"space.backbone takes a name or a list of names but got {named!r}")
     chosen = config.backbones or ((named,) if isinstance(named, str) else tuple(named) if isinstance(named, list) else ())
     if chosen:
         for name in chosen:
@@ -129,10 +139,19 @@ def check_space(space: Space, images: int, stages: int) -> None:
         "unfrozen_stages": (stages, "the stages of the backbone"),
     }
     for name, (limit, meaning) in limits.items():
-        values = [getattr(space.recipe, name)]
-        values += [value for p in space.parameters if p.sets == name for value in p.extremes()]
-        if max(values) > limit:
-            raise ConfigError(f"{name} must be at most {limit}, {meaning}, but space.{name} reaches {max(values)}")
+        largest = max(space.reached(name))
+        if largest > limit:
+            raise ConfigError(f"{name} must be at most {limit}, {meaning}, but space.{name} reaches {largest}")
+
+
+def check_losses(space: Space, task: str, targets: np.ndarray) -> None:
+    """Raise ``ConfigError`` or ``DataError`` for a loss or a scale of the targets that the space reaches and the task does not have."""
+    for loss, scale in product(space.reached("loss"), space.reached("target")):
+        if loss is not None:
+            from trainables.tasks import build_loss
+
+            build_loss(task, loss)
+        check_targets(task, loss, scale, targets)
 
 
 def versions() -> dict[str, str]:

@@ -191,7 +191,6 @@ def _trial(trial: FrozenTrial, folder: Path, alive: bool) -> TrialRecord:
         TrialState.RUNNING: "running" if alive else "paused",
     }[trial.state]
     last = max(trial.intermediate_values, default=None)
-    facts = attributes.get("facts", {})
     return TrialRecord(
         number=trial.number,
         state=state,
@@ -200,7 +199,7 @@ def _trial(trial: FrozenTrial, folder: Path, alive: bool) -> TrialRecord:
         config=attributes.get("config", {}),
         epochs_planned=attributes.get("epochs_planned", 0),
         epochs_done=attributes.get("epochs_done", 0),
-        objective_epoch=facts.get("objective_epoch", attributes.get("epochs_done", 0)),
+        objective_epoch=attributes.get("objective_epoch", attributes.get("epochs_done", 0)),
         stop_reason=attributes.get("stop_reason", ""),
         error=attributes.get("error"),
         intermediate=trial.intermediate_values,

@@ -12,6 +12,7 @@ from trainables.errors import ConfigError, did_you_mean
 from trainables.recipe import largest_batch, rule_epochs
 
 Values = Mapping[str, Any]
+LISTS = ("augmentation_ops",)
 ADAPTIVE = ("adamw", "rmsprop")
 
 
@@ -136,6 +137,10 @@ class Space:
         values |= {p.sets: params[p.name] for p in self.parameters if p.name in params}
         return self._config(values)
 
+    def reached(self, name: str) -> list[Any]:
+        """Return the values that a `TrialConfig` field may take: the recipe's, and the ends or the choices of its range."""
+        return [getattr(self.recipe, name), *(value for p in self.parameters if p.sets == name for value in p.extremes())]
+
     def in_words(self) -> dict[str, str]:
         """Return every parameter's range as text."""
         return {parameter.name: parameter.in_words() for parameter in self.parameters}
@@ -157,7 +162,7 @@ def build_space(recipe: TrialConfig, parameters: Sequence[Parameter], changes: M
         if name not in names:
             if name not in TrialConfig.model_fields:
                 raise ConfigError(f"unknown key 'space.{name}'{did_you_mean(name, names)}")
-            if not isinstance(change, dict | list):
+            if not isinstance(change, dict | list) or name in LISTS:
                 fixed[name] = change
             else:
                 kept.append(Parameter(name, name, _distribution(name, _open_range(name), change)))
@@ -165,11 +170,16 @@ def build_space(recipe: TrialConfig, parameters: Sequence[Parameter], changes: M
         place = [parameter.name for parameter in kept].index(name)
         if isinstance(change, dict | list):
             kept[place] = replace(kept[place], distribution=_distribution(name, kept[place].distribution, change))
-        else:
-            fixed |= _fix(name, kept.pop(place).sets, change)
+        elif change is None:
+            raise ConfigError(f"space.{name} must be a value, a list of choices or low and high, but got nothing")
+        elif kept[place].sets == name:
+            fixed[name] = change
+            del kept[place]
+        else:  # it sets its field for one optimizer only
+            kept[place] = replace(kept[place], distribution=_distribution(name, kept[place].distribution, [change]))
     recipe = validate(TrialConfig, recipe.model_dump() | fixed, "space")
-    kept = [parameter for parameter in kept if parameter.sets not in fixed]
-    _refuse_unused(changes, recipe, {p.name for p in kept})
+    kept = [parameter for parameter in kept if parameter.sets not in fixed or parameter.name in changes]
+    _refuse_unused(changes, recipe, kept)
     space = Space(recipe, tuple(kept), stages)
     for parameter in kept:
         for value in parameter.extremes():
@@ -177,18 +187,15 @@ def build_space(recipe: TrialConfig, parameters: Sequence[Parameter], changes: M
     return space
 
 
-def _fix(name: str, field_name: str, value: Any) -> dict[str, Any]:
-    if value is None:
-        raise ConfigError(f"space.{name} must be a value, a list of choices or low and high, but got nothing")
-    return {field_name: value}
-
-
-def _refuse_unused(changes: Mapping[str, Any], recipe: TrialConfig, searched: set[str]) -> None:
-    if "optimizer" in searched:
+def _refuse_unused(changes: Mapping[str, Any], recipe: TrialConfig, kept: Sequence[Parameter]) -> None:
+    if any(parameter.sets == "optimizer" for parameter in kept):
         return
-    unused, used = ("learning_rate", "learning_rate_sgd") if recipe.optimizer == "sgd" else ("learning_rate_sgd", "learning_rate")
-    if isinstance(changes.get(unused), dict | list):
-        raise ConfigError(f"space.{unused} does not apply where the optimizer is {recipe.optimizer}; set space.{used}")
+    values = recipe.model_dump()
+    used = {parameter.sets: parameter.name for parameter in kept if parameter.when(values)}
+    for parameter in kept:
+        instead = used.get(parameter.sets, parameter.name)
+        if parameter.name in changes and instead != parameter.name:
+            raise ConfigError(f"space.{parameter.name} does not apply where the optimizer is {recipe.optimizer}; set space.{instead}")
 
 
 def _distribution(name: str, old: BaseDistribution, change: Any) -> BaseDistribution:
@@ -204,9 +211,10 @@ def _distribution(name: str, old: BaseDistribution, change: Any) -> BaseDistribu
     for key, value in change.items():
         if key not in keys:
             raise ConfigError(f"unknown key '{place}.{key}'{did_you_mean(key, keys)}")
-        wanted = bool if key == "log" else (int, float)
+        number = (int, "a whole number") if isinstance(old, IntDistribution) else ((int, float), "a number")
+        wanted, words = (bool, "true or false") if key == "log" else number
         if not isinstance(value, wanted) or (key != "log" and isinstance(value, bool)):
-            raise ConfigError(f"{place}.{key} must be {'true or false' if key == 'log' else 'a number'} but got {value!r}")
+            raise ConfigError(f"{place}.{key} must be {words} but got {value!r}")
     keys |= change
     if keys["log"]:
         keys["step"] = 1 if isinstance(old, IntDistribution) else None

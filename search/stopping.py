@@ -10,6 +10,8 @@ from ray.tune import Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from trainables.errors import InjertoError
+
 SMALLEST_RUNG = 5
 
 
@@ -112,6 +114,7 @@ class Ending(Stopper):
     used_seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
     interrupted: str | None = None
+    error: InjertoError | None = None
     best: float | None = None
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
@@ -126,9 +129,9 @@ class Ending(Stopper):
         """Return the seconds that the study has run, earlier runs included."""
         return self.used_seconds + time.monotonic() - self.started
 
-    def interrupt(self, why: str) -> None:
-        """Ask the search to pause at the next epochs; its trials can be resumed."""
-        self.interrupted = why
+    def interrupt(self, why: str, error: InjertoError | None = None) -> None:
+        """Ask the search to pause at the next epochs; its trials can be resumed. An error is raised once they have paused."""
+        self.interrupted, self.error = why, error
 
     def completed(self, value: float) -> None:
         """Take note of a finished trial's value."""

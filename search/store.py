@@ -4,7 +4,8 @@ import logging
 import os
 import random
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
@@ -114,6 +115,15 @@ def _open_sqlite(path: Path, create: bool) -> None:
         connection.close()
     except (OSError, sqlite3.Error) as error:
         raise StorageError(f"cannot open the storage {path}: {error}; name another with --storage") from None
+
+
+@contextmanager
+def storage_errors(url: str | None) -> Iterator[None]:
+    """Turn what a database says of itself into a ``StorageError``: full, locked, gone."""
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise StorageError(f"the storage {shown(resolve_url(url))} refused a write: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:
