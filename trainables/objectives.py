@@ -10,6 +10,13 @@ METRICS: dict[str, tuple[str, ...]] = {
     "multiclass": ("accuracy", "balanced_accuracy", "macro_f1", "top5", "loss"),
     "multilabel": ("map", "micro_f1", "macro_f1", "hamming", "loss"),
 }
+LOSSES: dict[str, tuple[str, ...]] = {
+    "regression": ("mse", "mae", "huber", "mape"),
+    "binary": ("binary_cross_entropy",),
+    "multiclass": ("cross_entropy",),
+    "multilabel": ("binary_cross_entropy",),
+}
+"""Task → the losses that train it, the default one first."""
 DIRECTIONS: dict[str, str] = {
     name: "min" if name in {"mae", "rmse", "mape", "hamming", "loss"} else "max" for names in METRICS.values() for name in names
 }
@@ -38,8 +45,18 @@ def objective(task: str, targets: np.ndarray, metric: str | None = None) -> str:
     return {"multilabel": "map", "regression": "mae"}[task]
 
 
+def training_loss(task: str, name: str | None) -> str:
+    """Return the name of a task's training loss. Raises ``ConfigError`` for one that the task does not have."""
+    if name is not None and name not in LOSSES[task]:
+        raise ConfigError(f"loss {name!r} does not train a {task} task{did_you_mean(name, LOSSES[task])}")
+    return name or LOSSES[task][0]
+
+
 def check_targets(task: str, loss: str | None, scale: str, targets: np.ndarray) -> None:
     """Raise ``DataError`` where a loss or a logarithm cannot be computed on regression targets, ``ConfigError`` for other tasks."""
+    training_loss(task, loss)
+    if task == "multilabel" and targets.shape[1] < 2:
+        raise ConfigError("a multilabel task needs at least two labels; one label alone is a binary task")
     if task != "regression":
         if scale != "linear":
             raise ConfigError(f"target: {scale} is for regression, but the task is {task}")

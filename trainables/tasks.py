@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from torchmetrics.functional import classification as C
 from torchmetrics.functional import regression as R
 
-from trainables.errors import ConfigError, did_you_mean
-from trainables.objectives import DIRECTIONS
+from trainables.objectives import DIRECTIONS, training_loss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Metrics = dict[str, float]
@@ -50,7 +49,6 @@ class Task:
     """A row of the table. Logits are `(N, outputs)` for every task."""
 
     name: str
-    losses: tuple[str, ...]
     outputs: Callable[[int], int]
     activation: Callable[[Tensor], Tensor]
     metrics: Callable[[Tensor, Tensor], Metrics]
@@ -109,10 +107,10 @@ def _r2(predictions: Tensor, targets: Tensor) -> float:
 
 
 TASKS: dict[str, Task] = {
-    "regression": Task("regression", ("mse", "mae", "huber", "mape"), lambda classes: 1, lambda x: x, _regression_metrics),
-    "binary": Task("binary", ("binary_cross_entropy",), lambda classes: 1, torch.sigmoid, _binary_metrics),
-    "multiclass": Task("multiclass", ("cross_entropy",), lambda classes: classes, partial(torch.softmax, dim=-1), _multiclass_metrics),
-    "multilabel": Task("multilabel", ("binary_cross_entropy",), lambda classes: classes, torch.sigmoid, _multilabel_metrics),
+    "regression": Task("regression", lambda classes: 1, lambda x: x, _regression_metrics),
+    "binary": Task("binary", lambda classes: 1, torch.sigmoid, _binary_metrics),
+    "multiclass": Task("multiclass", lambda classes: classes, partial(torch.softmax, dim=-1), _multiclass_metrics),
+    "multilabel": Task("multilabel", lambda classes: classes, torch.sigmoid, _multilabel_metrics),
 }
 
 _REGRESSION_LOSSES: Mapping[str, Loss] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
@@ -123,10 +121,7 @@ def build_loss(task: str, name: str | None, *, label_smoothing: float = 0.0, sca
 
     Raises ``ConfigError`` for a loss that the task does not have.
     """
-    row, scale = TASKS[task], scale or TargetScale()
-    name = name or row.losses[0]
-    if name not in row.losses:
-        raise ConfigError(f"loss {name!r} does not train a {task} task{did_you_mean(name, row.losses)}")
+    scale, name = scale or TargetScale(), training_loss(task, name)
     if name == "cross_entropy":
         return partial(F.cross_entropy, label_smoothing=label_smoothing)
     if name == "binary_cross_entropy":

@@ -131,6 +131,7 @@ def begin(assignment: Assignment) -> "tuple[Trainer, float]":
     from trainables.trainer import Trainer, set_threads
 
     set_threads(assignment.threads)
+    reset_peak_memory()
     trainer = Trainer(open_data(assignment), assignment.trial, metric=assignment.metric, workers=assignment.workers)
     state = load_state(checkpoint_path(assignment))
     if state is not None:
@@ -171,6 +172,13 @@ def report(trainer: "Trainer", assignment: Assignment, seconds: float) -> dict[s
 def progress(epoch: int, epochs: int) -> int:
     """Return the share of a trial's own epochs that is done, in per mille."""
     return round(1000 * epoch / epochs)
+
+
+def reset_peak_memory() -> None:
+    """Forget what earlier trials of this process held on the GPU."""
+    torch = sys.modules["torch"]
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
 
 
 def peak_memory() -> int:
