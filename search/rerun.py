@@ -38,7 +38,7 @@ def rerun(path: Path, to: Path, *, force: bool = False) -> dict[str, float]:
                 out.print(f"epoch {trainer.epoch}/{recipe.trial.epochs}: validation {trainer.metric} {row[trainer.metric]:.4g}")
     value = trainer.history["objective"][-1]
     test = trainer.evaluate("test") if len(dataset.rows["test"]) else {}
-    trainer.export(to, {"format": "pt", "backbone": recipe.trial.backbone, "task": dataset.task, "fingerprint": dataset.fingerprint})
+    trainer.export(to)
     out.print(
         f"validation {trainer.metric} {value:.4f}" + (f"; the search recorded {recipe.value:.4f}" if recipe.value is not None else "")
     )

@@ -137,18 +137,45 @@ def _answer(address):
     return "no answer"
 
 
+def python(place, program, folder="."):
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=place / folder, env=environment(place), capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
 @pytest.mark.timeout(300)
-def test_the_python_runs(place, monkeypatch, capsys):
-    """The search of the README, made quick; its result is what the text says it is."""
+def test_the_search_from_python_runs(place):
     program = next(block for block in blocks("python") if "search.launch" in block)
     quick = program.replace("trials=20", "trials=2, image_size=32, settings=('space.epochs=1',)")
     assert quick != program
-    done = subprocess.run([sys.executable, "-c", quick], cwd=place, env=environment(place), capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stderr
-    value, rate, scores = re.fullmatch(r"(\S+) (\S+) (\{.*\})", done.stdout.strip().splitlines()[-1]).groups()
+    value, rate, scores = re.fullmatch(r"(\S+) (\S+) (\{.*\})", python(place, quick)).groups()
     assert 0 <= float(value) <= 1
     assert float(rate) > 0
     assert "auroc" in scores
+
+
+@pytest.mark.timeout(300)
+def test_plain_torchvision_loads_the_export_and_gives_the_recorded_test_score(place):
+    """The README's program, then the same network over the test images, read from their files."""
+    done = injerto(place, "search", "photos/", "--name", "exported", *QUICK, "--trials", "1", "--set", "space.head_layers=1")
+    assert done.returncode == 0, done.stderr
+    program = next(block for block in blocks("python") if "safe_open" in block)
+    program = program.replace("best.safetensors", "injerto-output/exported/best.safetensors")
+    name, probability = python(place, program).split()
+    assert name == "tulip"
+    assert 0 < float(probability) < 1
+    judge = """
+from trainables.dataset import prepare
+data = prepare(source="photos", image_size=32)
+def probability(row):
+    square = ImageOps.fit(Image.open("photos/" + data.names[row]).convert("RGB"), (steps["square"],) * 2, Image.Resampling.BICUBIC)
+    return torch.sigmoid(network(to_input(square)[None])).item()
+print(sum((probability(row) > 0.5) == data.targets[row] for row in data.rows["test"]) / len(data.rows["test"]))
+"""
+    recorded = json.loads(injerto(place, "best", "exported", "--json").stdout)["test"]["accuracy"]
+    assert float(python(place, program + judge)) == pytest.approx(recorded)
 
 
 @pytest.mark.parametrize("kind", [SearchConfig, DataConfig, Budget, Resources, Algorithm, TrialConfig])

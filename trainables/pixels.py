@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import PIL
+from PIL import Image, ImageOps
 
 from trainables.cache import cache_root, locked, publishing, read_json, require_space, write_json
 from trainables.config import Aspect
@@ -25,7 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Part of every cached name: the same file may give other pixels under another version. Raise the first when this code does.
-VERSION = f"1 {PIL.__version__} {cv2.__version__}"
+VERSION = f"2 {PIL.__version__} {cv2.__version__}"
 MARGIN = 8 / 7  # stored side over image_size: ImageNet's 256 for 224, so that crops have somewhere to move
 GREY = 128  # of padding: close to 0 once normalised, where black or white edges would be the strongest signal in the picture
 BATCH = 256
@@ -149,31 +150,24 @@ def open_pixels(key: str) -> PixelMap:
     return found
 
 
+def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    side, longest = size[0], max(image.size)
+    if min(image.size) * side < longest:  # a strip of which Pillow would keep no line
+        image = image.resize((max(1, image.width * side // longest), max(1, image.height * side // longest)), Image.Resampling.BICUBIC)
+    return ImageOps.pad(image, size, Image.Resampling.BICUBIC, color=(GREY,) * 3)
+
+
+SQUARES: dict[Aspect, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
+    "crop": partial(ImageOps.fit, method=Image.Resampling.BICUBIC),
+    "pad": _pad,
+    "squash": partial(Image.Image.resize, resample=Image.Resampling.BICUBIC),
+}
+"""Pillow's own squares, so that whoever uses an exported network makes the same pixels with one call."""
+
+
 def square(image: Pixels, side: int, aspect: Aspect) -> Pixels:
     """Return ``(H, W, 3) uint8`` pixels as a ``(side, side, 3) uint8`` square: its middle, the whole on grey, or squashed."""
-    height, width = image.shape[:2]
-    if aspect == "crop":
-        short = min(height, width)
-        top, left = (height - short) // 2, (width - short) // 2
-        return _resize(image[top : top + short, left : left + short], side, side)
-    if aspect == "squash":
-        return _resize(image, side, side)
-    scale = side / max(height, width)
-    inner = _resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
-    padded = np.full((side, side, 3), GREY, np.uint8)
-    top, left = (side - inner.shape[0]) // 2, (side - inner.shape[1]) // 2
-    padded[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
-    return padded
-
-
-def _resize(image: Pixels, height: int, width: int) -> Pixels:
-    """Shrink by area averages (no aliasing), then grow by cubic interpolation."""
-    shrunk = (min(width, image.shape[1]), min(height, image.shape[0]))
-    if shrunk != (image.shape[1], image.shape[0]):
-        image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    if shrunk != (width, height):
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)  # type: ignore[assignment]
-    return np.ascontiguousarray(image)
+    return np.asarray(SQUARES[aspect](Image.fromarray(image), (side, side)))
 
 
 def _prepare(path: Path | None, *, side: int, aspect: Aspect, bits: int) -> tuple[Pixels, str, str]:

@@ -1,8 +1,10 @@
 """One trial, built from its configuration and carried from epoch to epoch."""
 
+import json
 import math
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -187,20 +189,32 @@ class Trainer:
         self.epoch, self.history, self._best = state["epoch"], state["history"], state["best"]
         self.network.thaw(self.epoch * self.steps_per_epoch > math.ceil(self.trial.freeze_steps * self.steps_per_epoch * self.trial.epochs))
 
-    def export(self, path: Path, metadata: dict[str, str]) -> None:
-        """Write the whole network as safetensors: the body under torchvision's own names, the head under ``head.``."""
-        state = {name.removeprefix("body.trunk."): tensor for name, tensor in self.network.state_dict().items()}
-        export_weights(path, {name: tensor for name, tensor in state.items() if not name.startswith("body.")}, metadata)
+    def export(self, path: Path) -> None:
+        """Write the whole network as safetensors: the body under torchvision's own names, the head under ``head.``.
 
-    def preprocessing(self) -> dict[str, Any]:
-        """Return what a reader must do to an image before the network sees it."""
-        row = backbone(self.trial.backbone)
+        The file's metadata holds the description, whatever is not text as JSON.
+        """
+        state = {name.removeprefix("body.trunk."): tensor for name, tensor in self.network.state_dict().items()}
+        about = {name: value if isinstance(value, str) else json.dumps(value) for name, value in self.description().items()}
+        export_weights(path, {name: tensor for name, tensor in state.items() if not name.startswith("body.")}, {"format": "pt", **about})
+
+    def description(self) -> dict[str, Any]:
+        """Return what a reader must know to use the network: what an image goes through before it, and what its outputs mean."""
+        row, trial = backbone(self.trial.backbone), self.trial
         return {
-            "resize": int(self.dataset.images.shape[1]),
-            "aspect": self.trial.aspect,
-            "center_crop": self.trial.image_size,
-            "mean": list(row.mean),
-            "std": list(row.std),
+            "backbone": trial.backbone,
+            "task": self.dataset.task,
+            "classes": list(self.dataset.classes),
+            "fingerprint": self.dataset.fingerprint,
+            "head": {"layers": trial.head_layers, "units": trial.head_units, "activation": trial.activation, "dropout": trial.dropout},
+            "preprocessing": {
+                "square": int(self.dataset.images.shape[1]),
+                "aspect": trial.aspect,
+                "center_crop": trial.image_size,
+                "mean": list(row.mean),
+                "std": list(row.std),
+            },
+            "scale": asdict(self.scale),
         }
 
     def _objective(self, value: float) -> float:

@@ -1,6 +1,6 @@
 """Decoding once: a data set's first start against its second, in one run.
 
-    python tests/benchmarks/decode.py FOLDER [--json FILE]
+python tests/benchmarks/decode.py FOLDER [--json FILE]
 """
 
 import json

@@ -3,7 +3,8 @@
     python tests/benchmarks/pretrained.py FOLDER [--images 400] [--epochs 15] [--batch-size 32] [--seeds 3] [--json FILE]
 
 FOLDER is an image folder. For each seed, `--images` training images are drawn; both runs take the same images, steps, batches,
-augmentation and batch-norm policy, and differ in the weights alone. Epochs are passes over the images. Accuracy is of the data set's test images, at the last epoch.
+augmentation and batch-norm policy, and differ in the weights alone. Epochs are passes over the images. Accuracy is of the data set's
+test images, at the last epoch.
 """
 
 import json
@@ -37,8 +38,13 @@ def main(
         dataset = subset(prepare(source=str(folder), image_size=64, seed=seed), images, seed)
         recipe = default_recipe(
             images, task=dataset.task, backbone="mobilenet_v3_small", stages=5, weights="builtin", image_size=64, seed=seed
-        ).model_copy(update={"epochs": round(epochs / passes_per_epoch(images, batch_size)), "batch_size": batch_size, "stage_lr_decay": 1.0})
-        row = {"seed": seed} | {weights: accuracy(dataset, recipe.model_copy(update={"weights": weights})) for weights in ("none", "builtin")}
+        )
+        recipe = recipe.model_copy(
+            update={"epochs": round(epochs / passes_per_epoch(images, batch_size)), "batch_size": batch_size, "stage_lr_decay": 1.0}
+        )
+        row: dict[str, float] = {"seed": seed}
+        for weights in ("none", "builtin"):
+            row[weights] = accuracy(dataset, recipe.model_copy(update={"weights": weights}))
         print(json.dumps(row), flush=True)
         rows.append(row)
     gains = [row["builtin"] - row["none"] for row in rows]

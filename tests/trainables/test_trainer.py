@@ -1,9 +1,11 @@
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 from torchvision.models import mobilenet_v3_small
@@ -248,16 +250,23 @@ def test_statistics_come_from_batches_of_nearly_one_size(larger, tiny, monkeypat
 def test_exported_weights_load_into_plain_torchvision(multiclass, tiny, tmp_path):
     trainer = run(begin(multiclass, tiny(batch_size=8)))
     logits, _ = trainer.predict("test")
-    trainer.export(tmp_path / "best.safetensors", {"format": "pt"})
+    trainer.export(tmp_path / "best.safetensors")
 
     state = load_file(tmp_path / "best.safetensors")
     network = mobilenet_v3_small()
     network.classifier = nn.Linear(576, 3)
     network.load_state_dict({name.replace("head.1.", "classifier."): tensor for name, tensor in state.items()})
     network.eval()
-    told = trainer.preprocessing()
-    assert (told["resize"], told["center_crop"], told["aspect"]) == (37, 32, "crop")
-    margin = (told["resize"] - told["center_crop"]) // 2
+    with safe_open(tmp_path / "best.safetensors", "pt") as file:
+        about = file.metadata()
+    assert (about["backbone"], about["task"], json.loads(about["classes"])) == (
+        "mobilenet_v3_small",
+        "multiclass",
+        list(multiclass.classes),
+    )
+    told = json.loads(about["preprocessing"])
+    assert (told["square"], told["center_crop"], told["aspect"]) == (37, 32, "crop")
+    margin = (told["square"] - told["center_crop"]) // 2
     pixels = multiclass.images[multiclass.rows["test"]][:, margin : margin + 32, margin : margin + 32] / np.float32(255)
     images = torch.from_numpy((pixels - np.float32(told["mean"])) / np.float32(told["std"])).permute(0, 3, 1, 2)
     with torch.no_grad():
