@@ -85,7 +85,6 @@ class Estimate:
 
     def __init__(self, trials: int, slots: int, *, ended: int = 0, share: float = 1.0) -> None:
         self._trials, self._slots, self._share = trials, slots, share
-        self._began: dict[int, float] = {}
         self._seconds: list[float] = []
         self._epochs: dict[int, tuple[int, int, int, float]] = {}
         self.ended = ended
@@ -94,7 +93,6 @@ class Estimate:
         """Take an event into account."""
         now = time.monotonic()
         if event.kind == "began":
-            self._began[event.number] = now
             self._epochs[event.number] = (event.epoch, event.epoch, event.config.epochs, now)
         elif event.kind == "epoch":
             first, _, planned, started = self._epochs[event.number]
@@ -108,7 +106,7 @@ class Estimate:
     def seconds_left(self) -> float | None:
         """Return an estimate in seconds, or None before the first epoch is over."""
         now, running, whole = time.monotonic(), 0.0, []
-        for first, epoch, planned, started in self._epochs.values():
+        for first, epoch, planned, started in list(self._epochs.values()):
             if epoch > first:
                 pace = (now - started) / (epoch - first)
                 running += pace * (planned - epoch)
@@ -122,7 +120,10 @@ class Estimate:
 
 
 class Terminal:
-    """Shows a search on a terminal, or as a line an event where there is none."""
+    """Shows a search on a terminal, or as a line an event where there is none.
+
+    The live view is drawn from a thread of its own, over copies of what the events change.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=False, highlight=False)
@@ -232,7 +233,7 @@ class Terminal:
         running = Table(box=None, pad_edge=False, header_style="dim")
         for column in ("trial", "epoch", self._metric, "configuration"):
             running.add_column(column, no_wrap=True, overflow="ellipsis")
-        for number, event in sorted(self._running.items()):
+        for number, event in sorted(dict(self._running).items()):
             shown = "" if event.value is None else f"{event.value:.4g}"
             running.add_row(str(number), f"{event.epoch}/{event.config.epochs}", shown, in_brief(event.config.model_dump()))
         latest = [Text(self._line(event), style=STYLES.get(event.kind, ""), no_wrap=True, overflow="ellipsis") for event in self._latest]

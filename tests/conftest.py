@@ -1,5 +1,6 @@
 """What every test shares: small image sets, a cache of its own, one Ray a session."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -25,3 +26,24 @@ def real_data():
     if not folder.is_dir():
         pytest.skip("the real image sets are not here; name their folder in INJERTO_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ray_session(own_cache):
+    """One Ray of two processors for all tests that search in this process: `connect` uses the Ray that a process has."""
+    from cluster.connect import ENVIRONMENT, LOOPBACK
+
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address=LOOPBACK,
+    )
+    yield ray
+    ray.shutdown()

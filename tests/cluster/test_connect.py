@@ -1,0 +1,67 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.connect import ENVIRONMENT, Capacity, connect, processors
+
+OWN = """
+import json, os, ray
+from cluster.connect import connect
+with connect() as capacity:
+    address = ray.nodes()[0]["NodeManagerAddress"]
+    inside = ray.is_initialized()
+print(json.dumps([capacity.cpus, capacity.gpus, address, inside, ray.is_initialized(), os.environ["RAY_USAGE_STATS_ENABLED"]]))
+"""
+
+
+@given(st.floats(1, 512), st.floats(0, 16), st.integers(1, 64), st.sampled_from([0, 0.25, 0.5, 1]))
+def test_slots_fit(cpus, gpus, each_cpus, each_gpus):
+    slots = Capacity(cpus, gpus).slots(each_cpus, each_gpus)
+    assert slots * each_cpus <= cpus + 1e-6
+    assert slots * each_gpus <= gpus + 1e-6
+    assert (slots + 1) * each_cpus > cpus or (slots + 1) * each_gpus > gpus
+
+
+def test_a_third_of_a_gpu_fits_three_times():
+    assert Capacity(8, 1).slots(1, 1 / 3) == 3
+
+
+def test_processors_are_those_that_this_process_may_use():
+    assert 1 <= processors() <= os.cpu_count()
+
+
+def test_own_ray_on_loopback_ends_with_the_block(own_cache):
+    environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT and name != "RAY_ADDRESS"}
+    done = subprocess.run([sys.executable, "-c", OWN], capture_output=True, text=True, timeout=120, env=environment)
+    cpus, gpus, address, inside, after, statistics = json.loads(done.stdout.splitlines()[-1])
+    assert cpus == processors()
+    assert gpus >= 0
+    assert address.startswith("127.")
+    assert (inside, after, statistics) == (True, False, "0")
+
+
+def test_a_ray_that_the_process_has_is_used_and_left(ray_session):
+    with connect() as capacity:
+        assert capacity.cpus == 2
+    assert ray_session.is_initialized()
+
+
+def test_a_cluster_is_joined_and_left(ray_session):
+    address = ray_session.get_runtime_context().gcs_address
+    code = OWN.replace("connect()", f"connect({address!r})")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert json.loads(done.stdout.splitlines()[-1])[0] == 2
+    assert ray_session.nodes()[0]["Alive"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no-such-host:6379"])
+def test_a_silent_address_is_refused(address):
+    code = f"from cluster.connect import connect\nwith connect({address!r}): print('joined')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == ""
+    assert f"ResourceError: no Ray cluster answers at {address} (" in done.stderr

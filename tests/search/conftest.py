@@ -1,0 +1,153 @@
+"""Tiny image sets of every task, searches over them that take seconds, and the command line as a user starts it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import settings
+from PIL import Image
+
+from search.space import build_space, default_parameters
+from trainables.recipe import default_recipe
+
+COLOURS = {"blue": (60, 60, 190), "green": (60, 190, 60), "red": (190, 60, 60)}
+SIDE = 24
+IMAGE_SIZE = 32
+CLOCKS = ("seconds_training", "seconds_evaluation", "images_per_second")
+STAGES = {"mobilenet_v3_small": 5, "resnet18": 4}
+
+settings.register_profile("shared machine", deadline=None, max_examples=60)
+settings.load_profile("shared machine")
+
+
+def paint(path, colour, rng):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.array(colour) + rng.normal(0, 25, (SIDE, SIDE, 3))
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+
+
+def folders(root, each=16):
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        for index in range(each):
+            paint(root / name / f"{index}.png", colour, rng)
+    return root
+
+
+def table(root, header, draw, images=48):
+    """Write a CSV and its images; ``draw(index, rng)`` gives each image's colour and its cells."""
+    rng = np.random.default_rng(1)
+    lines = [f"image,{header}"]
+    for index in range(images):
+        colour, cells = draw(index, rng)
+        paint(root / f"{index}.png", colour, rng)
+        lines.append(f"{index}.png,{cells}")
+    path = root / "labels.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def binary_table(root):
+    names = sorted(COLOURS)[:2]
+    return table(root, "label", lambda index, rng: (COLOURS[names[index % 2]], names[index % 2]))
+
+
+def regression_table(root):
+    def draw(index, rng):
+        grey = rng.uniform(40, 220)
+        return (grey, grey, grey), f"{grey / 10:.3f}"
+
+    return table(root, "weight", draw)
+
+
+def multilabel_table(root):
+    def draw(index, rng):
+        on = [index >> bit & 1 for bit in range(3)]
+        return [60 + 130 * value for value in on], ",".join(map(str, on))
+
+    return table(root, "red,green,blue", draw)
+
+
+TABLES = {"binary": binary_table, "regression": regression_table, "multilabel": multilabel_table}
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Three classes of 16 pictures."""
+    return folders(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture
+def search(ray_session, tmp_path):
+    """Search in this process: `search(source, trials=3, epochs=2, settings=(...), watcher=...)`."""
+    return lambda source, **options: run_here(source, tmp_path, **options)
+
+
+def run_here(source, root, *, epochs=2, settings=(), watcher=None, **options):
+    from search.config import read_config
+    from search.launch import launch
+
+    defaults = {
+        "output": str(root / "out"),
+        "storage": f"sqlite:///{root}/studies.db",
+        "image_size": IMAGE_SIZE,
+        "max_concurrent_trials": 1,
+    }
+    return launch(read_config(source, defaults | options, (f"space.epochs={epochs}", *settings)), watcher)
+
+
+REFERENCE = {"epochs": 3, "metric": "loss", "seed": 3}
+
+
+@pytest.fixture(scope="session")
+def finished(ray_session, photos, tmp_path_factory):
+    """The record of a finished search, seven trials of three epochs by validation loss; not to be changed."""
+    root = tmp_path_factory.mktemp("finished")
+    return run_here(photos, root, trials=7, name="calm-fig", **REFERENCE)
+
+
+@pytest.fixture(scope="session")
+def finished_storage(finished):
+    return f"sqlite:///{finished.folder.parents[1]}/studies.db"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A working folder with a storage of its own, as a new user has it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INJERTO_STORAGE", f"sqlite:///{tmp_path}/own/studies.db")
+    return tmp_path
+
+
+def start(*arguments: object, **options) -> subprocess.Popen:
+    """Start the command line in a process group of its own, as a terminal does."""
+    command = [str(Path(sys.executable).with_name("injerto")), *map(str, arguments)]
+    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess:
+    """Run a command to its end."""
+    process = start(*arguments)
+    out, errors = process.communicate(timeout=240)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
+
+
+def workers(driver=None):
+    """The processes that run trials for a driver, this process by default."""
+    titles = ("ray::ImageTrial", "ray::ResourceTrainable")
+    return [p for p in psutil.Process(driver).children(recursive=True) if " ".join(p.cmdline()).startswith(titles)]
+
+
+def numbers(trial):
+    """A trial's history without what the clock measured."""
+    return {name: values for name, values in trial.history.items() if name not in CLOCKS}
+
+
+def make_space(changes=None, *, task="multiclass", images=1000, backbones=("mobilenet_v3_small",)):
+    stages = {name: STAGES[name] for name in backbones}
+    recipe = default_recipe(images, task=task, backbone=backbones[0], stages=stages[backbones[0]], weights="none", image_size=IMAGE_SIZE)
+    parameters = default_parameters(recipe, task=task, images=images, backbones=backbones, stages=max(stages.values()))
+    return build_space(recipe, parameters, changes or {}, stages)
