@@ -35,7 +35,7 @@ def search(
         str, typer.Argument(help="Images: a folder, a CSV, builtin:digits; or a YAML file of settings.", show_default=True)
     ] = "builtin:digits",
     trials: Annotated[
-        int | None, typer.Option(help="Trials to run, the default recipe among them.  [default: 16]", show_default=False)
+        int | None, typer.Option(help="Trials to run, the default recipe among them.  [default: 12]", show_default=False)
     ] = None,
     time_budget: Annotated[str | None, typer.Option(help="Wall clock, such as 30m or 2h.", show_default=False)] = None,
     target: Annotated[float | None, typer.Option(help="Stop at this value of the metric.", show_default=False)] = None,

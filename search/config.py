@@ -39,7 +39,7 @@ StudyName = Annotated[str, BeforeValidator(study_name)]
 class Budget(Model):
     """When a search ends; whatever is reached first."""
 
-    trials: int = Field(16, ge=1, description="trials to run, the default recipe among them")
+    trials: int = Field(12, ge=1, description="trials to run, the default recipe among them")
     time: Seconds | None = Field(None, description="wall clock, seconds or 30m, 2h; running trials end at their next epoch")
     target: float | None = Field(None, description="a value of the metric that is good enough")
 

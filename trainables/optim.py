@@ -42,8 +42,8 @@ def learning_rate_factor(schedule: str, warmup: float, step: int, steps: int) ->
 
 
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float], torch.optim.Optimizer]] = {
-    "adamw": lambda groups, momentum: torch.optim.AdamW(groups),
-    "sgd": lambda groups, momentum: torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0),
+    "adamw": lambda groups, momentum: torch.optim.AdamW(groups, fused=True),
+    "sgd": lambda groups, momentum: torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0, fused=True),
     "rmsprop": lambda groups, momentum: torch.optim.RMSprop(groups, alpha=0.9, eps=1e-3, momentum=momentum),
 }
 """Name → (parameter groups with their own `lr` and `weight_decay`, momentum) → optimizer.

@@ -1,6 +1,6 @@
 """The main job, measured: trials, test accuracy, wall time, and where the workers' time goes.
 
-    python tests/benchmarks/main_job.py [SOURCE] [--trials 16] [--json FILE]
+    python tests/benchmarks/main_job.py [SOURCE] [--trials 12] [--json FILE]
 
 Runs `injerto search` in a folder, a cache and a storage of its own, so that nothing is there from an earlier run. Worker time is
 slots × the time from the first trial's start to the last one's end; its parts are shares of it.
@@ -20,7 +20,7 @@ import typer
 from search.records import StudyRecord, read_study
 
 
-def main(source: str = "builtin:digits", trials: int = 16, json_file: Annotated[Path | None, typer.Option("--json")] = None) -> None:
+def main(source: str = "builtin:digits", trials: int = 12, json_file: Annotated[Path | None, typer.Option("--json")] = None) -> None:
     """Print and write the figures of one search."""
     if not source.startswith("builtin:"):
         source = str(Path(source).resolve())
