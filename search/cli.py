@@ -13,7 +13,6 @@ import typer
 from trainables.errors import InjertoError
 
 app = typer.Typer(
-    help="Search for the best fine-tuned network that your images and your budget allow.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,6 +26,21 @@ Storage = Annotated[
     str | None, typer.Option(help="Optuna storage URL; INJERTO_STORAGE or a file in your data folder by default.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"injerto {version('injerto')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Search for the best fine-tuned network that your images and your budget allow."""
 
 
 @app.command()

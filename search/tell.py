@@ -13,7 +13,7 @@ from search.records import StudyRecord, TrialRecord
 from search.watch import in_brief
 
 LEADERS = 5
-AUGMENTATION = ((0.0, "no"), (0.3, "light"), (0.6, "medium"), (1.0, "strong"))
+AUGMENTATION = ((0.0, "none"), (0.3, "light"), (0.6, "medium"), (1.0, "strong"))
 
 
 def console() -> Console:
