@@ -159,7 +159,7 @@ def planned(record: StudyRecord) -> int:
 def in_a_line(record: StudyRecord) -> str:
     """Return what the study's images are."""
     dataset = record.dataset
-    classes = len(dataset.get("classes") or ())
+    classes = len(dataset.get("classes") or ()) if dataset.get("task") != "regression" else 0
     images = ", ".join(f"{count:,} {split}" for split, count in dataset.get("images", {}).items())
     return f"{dataset.get('task', '')}{f', {classes} classes' if classes else ''} · {images} images at {dataset.get('image_size', '?')} px"
 

@@ -56,4 +56,4 @@ class PerTrial(BaseSampler):
 
 def build_sampler(name: str, *, seed: int, trials: int) -> BaseSampler:
     """Return a sampler for a budget of `trials`, whose draws for a trial follow from the seed, the trial's number and the record."""
-    return PerTrial(lambda number: SAMPLERS[name](seed * 1_000_003 + number, trials))
+    return PerTrial(lambda number: SAMPLERS[name]((seed * 1_000_003 + number) % 2**32, trials))

@@ -23,7 +23,7 @@ BAD_INPUT, NOTHING_FINISHED, PAUSED = 2, 1, 130
 
 Name = Annotated[str | None, typer.Argument(help="Study; the latest by default.", show_default=False)]
 Storage = Annotated[
-    str | None, typer.Option(help="Optuna storage URL; INJERTO_STORAGE or a file in your data folder by default.", show_default=False)
+    str | None, typer.Option(help="Optuna storage URL; INJERTO_STORAGE, else a SQLite file of your own.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -77,7 +77,7 @@ class SearchConfig(Model):
     budget: Budget = Budget()
     resources: Resources = Resources()
     algorithm: Algorithm = Algorithm()
-    seed: int = Field(0, ge=0, description="seed of the search and, with the trial's number, of each trial")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the search and, with the trial's number, of each trial")
     storage: str | None = Field(None, description="Optuna storage URL; INJERTO_STORAGE or a file of your own by default")
     output: Path = Field(Path("injerto-output"), description="folder; each study gets one of its own inside")
 

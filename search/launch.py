@@ -21,7 +21,7 @@ from search.config import SearchConfig, read_config
 from search.plan import Plan, absolute, make_plan, versions
 from search.records import StudyRecord, study_record
 from search.store import create_study, fresh_name, load_study, names, open_storage, resolve_url, shown, storage_errors, taken
-from search.watch import Silent, Watcher
+from search.watch import Silent, Terminal, Watcher
 from trainables.config import TrialConfig, validate
 from trainables.errors import ConfigError, ResourceError, StorageError
 
@@ -31,12 +31,12 @@ LEAST_SPACE = 100_000_000
 
 
 def run(source: str | Path | None = None, *, settings: tuple[str, ...] = (), **options: Any) -> StudyRecord:
-    """Search and return the record. `source` is a data path, ``builtin:digits`` or a YAML file.
+    """Search, show how it goes, and return the record. `source` is a data path, ``builtin:digits`` or a YAML file.
 
     Options are those of the command line: ``trials``, ``time_budget``, ``name``, ``weights``, ``metric``, ``seed``, ``storage``,
     ``output``, ``task``, ``strict`` and so on; `settings` are ``key=value`` texts. Raises ``InjertoError`` before anything starts.
     """
-    return launch(read_config(source, options, settings))
+    return launch(read_config(source, options, settings), Terminal())
 
 
 def launch(config: SearchConfig, watcher: Watcher | None = None) -> StudyRecord:
@@ -100,6 +100,8 @@ def resume(name: str, storage: str | None = None, watcher: Watcher | None = None
         raise StorageError(f"the study {name!r} is running since {status['since']} on {status['host']} (process {status['pid']})")
     if record.state == "finished":
         raise StorageError(f"the study {name!r} has finished ({record.why}); look at it: injerto best {name}")
+    if not record.folder.is_dir():
+        raise StorageError(f"the folder {record.folder} of {name!r} is gone, and the states of its trials with it; start a new search")
     config = validate(SearchConfig, dict(record.config), f"the record of {name}").model_copy(update={"storage": storage})
     plan = make_plan(config, watcher.preparing)
     if plan.dataset.fingerprint != record.dataset["fingerprint"]:

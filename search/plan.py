@@ -14,7 +14,7 @@ from search.space import Space, build_space, default_parameters
 from trainables.backbones import backbone, check_image_size
 from trainables.config import AUGMENTATION_OPS, AugmentationOp, TrialConfig
 from trainables.dataset import Dataset, prepare
-from trainables.errors import ConfigError, InjertoError
+from trainables.errors import ConfigError, DataError, InjertoError
 from trainables.objectives import DIRECTIONS, check_targets, objective
 from trainables.recipe import default_recipe, largest_batch
 from trainables.weights import builtin_backbones, check_weights
@@ -78,6 +78,7 @@ def make_plan(config: SearchConfig, progress: Progress | None = None) -> Plan:
         check_image_size(name, dataset.image_size)
     targets = dataset.targets[dataset.rows["train"]]
     metric = objective(dataset.task, targets, config.algorithm.metric)
+    check_judged(dataset)
     stages = {name: len(backbone(name).stages) for name in backbones}
     images = len(dataset.rows["train"])
     recipe = default_recipe(
@@ -100,7 +101,7 @@ def make_plan(config: SearchConfig, progress: Progress | None = None) -> Plan:
 def choose_backbones(config: SearchConfig, changes: dict[str, object]) -> tuple[str, ...]:
     """Return the backbones to search: the named ones, else those of the table whose weights are to be had."""
     named = changes.pop("backbone", None)
-    if not isinstance(named, str | list | None):
+    if not isinstance(named, str | list | None) or (isinstance(named, list) and not all(isinstance(name, str) for name in named)):
         raise ConfigError(f"space.backbone takes a name or a list of names but got {named!r}")
     chosen = config.backbones or ((named,) if isinstance(named, str) else tuple(named) if isinstance(named, list) else ())
     if chosen:
@@ -137,6 +138,16 @@ def check_space(space: Space, images: int, stages: int) -> None:
             raise ConfigError(f"{name} must be at most {limit}, {meaning}, but space.{name} reaches {largest}")
 
 
+def check_judged(dataset: Dataset) -> None:
+    """Raise ``DataError`` where the validation images cannot tell a good binary or multilabel network from a bad one."""
+    targets = dataset.targets[dataset.rows["validation"]]
+    if dataset.task == "binary" and len(np.unique(targets)) < 2:
+        absent = dataset.classes[1 - int(targets[0])]
+        raise DataError(f"the validation images hold no image of {absent!r}; add images of it, or give splits that hold both classes")
+    if dataset.task == "multilabel" and not targets.any():
+        raise DataError("no validation image has any label; add images with labels, or give splits whose validation part has some")
+
+
 def check_losses(space: Space, task: str, targets: np.ndarray) -> None:
     """Raise ``ConfigError`` or ``DataError`` for a loss or a scale of the targets that the space reaches and the task does not have."""
     for loss, scale in product(space.reached("loss"), space.reached("target")):
@@ -150,16 +161,22 @@ def versions() -> dict[str, str]:
 
 def absolute(config: SearchConfig) -> SearchConfig:
     """Return the configuration with every path resolved against the present folder, so that a change of folder changes nothing."""
-    data = config.data
+    data, weights = config.data, config.weights
     update = {
-        "source": data.source if data.source.startswith("builtin:") else str(Path(data.source).expanduser().resolve()),
-        "image_folder": data.image_folder and str(Path(data.image_folder).expanduser().resolve()),
+        "source": data.source if data.source.startswith("builtin:") else str(_resolved(data.source)),
+        "image_folder": data.image_folder and str(_resolved(data.image_folder)),
     }
-    weights = config.weights
     return config.model_copy(
         update={
             "data": data.model_copy(update=update),
-            "weights": weights if weights in BACKBONES else str(Path(weights).expanduser().resolve()) if Path(weights).suffix else weights,
-            "output": config.output.expanduser().resolve(),
+            "weights": weights if weights in BACKBONES else str(_resolved(weights)) if Path(weights).suffix else weights,
+            "output": _resolved(config.output),
         }
     )
+
+
+def _resolved(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ConfigError(f"{str(path)[:200]!r} is not a usable path: {error}") from None

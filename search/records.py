@@ -14,9 +14,10 @@ import optuna
 import psutil
 from optuna.trial import FrozenTrial, TrialState
 
-from search.store import load_study, open_storage
+from search.store import load_study, open_storage, storage_errors
 from trainables.errors import StorageError
 
+WRITTEN = {"config", "dataset", "metric", "folder", "versions"}
 STATES = ("finished", "stopped", "failed", "running", "queued", "paused")
 History = Mapping[str, list[float]]
 
@@ -132,13 +133,14 @@ class StudyRecord:
 
 def read_study(name: str | None = None, storage: str | None = None) -> StudyRecord:
     """Read a study, the latest by default. Raises ``StorageError`` if there is none."""
-    return study_record(load_study(open_storage(storage), name))
+    with storage_errors(storage):
+        return study_record(load_study(open_storage(storage), name))
 
 
 def study_record(study: optuna.Study) -> StudyRecord:
     """Return a study as plain values."""
     attributes = study.user_attrs
-    if "config" not in attributes:
+    if not set(attributes) >= WRITTEN:
         raise StorageError(f"the study {study.study_name!r} was not made by injerto")
     status = attributes.get("status", {})
     alive = _driver_lives(status)

@@ -17,6 +17,8 @@ def rerun(path: Path, to: Path, *, force: bool = False) -> dict[str, float]:
 
     Raises ``ConfigError`` if `to` exists already or a value does not fit, ``DataError`` if the data is not what the recipe was found on.
     """
+    if to.is_dir() or not to.resolve().parent.is_dir() or not os.access(to.resolve().parent, os.W_OK):
+        raise ConfigError(f"cannot write weights to {to}; name a file in a folder that exists, with --to")
     if to.exists() and not force:
         raise ConfigError(f"{to} exists already; name another file with --to, or pass --force")
     recipe = validate(Recipe, read_yaml(path), str(path))

@@ -1,5 +1,6 @@
 """What a search may vary: one table of parameters, conditional ones included → Optuna suggestions → a `TrialConfig`."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -104,7 +105,7 @@ def default_parameters(recipe: TrialConfig, *, task: str, images: int, backbones
         Parameter("label_smoothing", "label_smoothing", CategoricalDistribution((0.0, 0.05, 0.1)), lambda v: task == "multiclass"),
         Parameter("augmentation_strength", "augmentation_strength", FloatDistribution(0.0, 1.0, step=0.125)),
     )
-    return tuple(row for row in rows if row.name != "backbone" or len(backbones) > 1)
+    return tuple(row for row in rows if row.name not in {"backbone", "label_smoothing"} or row.when({}))
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ class Space:
         return {parameter.name: parameter.in_words() for parameter in self.parameters}
 
     def _config(self, values: dict[str, Any]) -> TrialConfig:
+        values["accumulation"] = math.gcd(values["accumulation"], values["batch_size"])
         values["unfrozen_stages"] = min(values["unfrozen_stages"], self.stages[values["backbone"]])
         return TrialConfig.model_validate(values)
 
@@ -161,7 +163,7 @@ def build_space(recipe: TrialConfig, parameters: Sequence[Parameter], changes: M
     for name, change in changes.items():
         if name not in names:
             if name not in TrialConfig.model_fields:
-                raise ConfigError(f"unknown key 'space.{name}'{did_you_mean(name, names)}")
+                raise ConfigError(f"unknown key 'space.{name}'{did_you_mean(name, [*names, *TrialConfig.model_fields])}")
             if not isinstance(change, dict | list) or name in LISTS:
                 fixed[name] = change
             else:
@@ -180,11 +182,18 @@ def build_space(recipe: TrialConfig, parameters: Sequence[Parameter], changes: M
     recipe = validate(TrialConfig, recipe.model_dump() | fixed, "space")
     kept = [parameter for parameter in kept if parameter.sets not in fixed or parameter.name in changes]
     _refuse_unused(changes, recipe, kept)
+    kept = [parameter for parameter in kept if parameter.name in changes or _can_apply(parameter, recipe, kept)]
     space = Space(recipe, tuple(kept), stages)
     for parameter in kept:
         for value in parameter.extremes():
             validate(TrialConfig, recipe.model_dump() | {parameter.sets: value}, f"space.{parameter.name}")
     return space
+
+
+def _can_apply(parameter: Parameter, recipe: TrialConfig, kept: Sequence[Parameter]) -> bool:
+    """Say whether a conditional parameter applies for the recipe or for any value of one other parameter."""
+    values = recipe.model_dump()
+    return any(parameter.when(values | {other.sets: value}) for other in kept for value in other.extremes()) or parameter.when(values)
 
 
 def _refuse_unused(changes: Mapping[str, Any], recipe: TrialConfig, kept: Sequence[Parameter]) -> None:

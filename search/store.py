@@ -5,12 +5,13 @@ import os
 import random
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import optuna
 import platformdirs
 import sqlalchemy
+from filelock import FileLock
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
@@ -98,11 +99,22 @@ def open_storage(url: str | None, *, create: bool = False) -> RDBStorage:
         _open_sqlite(Path(str(parsed.database)), create)
         arguments = {"connect_args": {"timeout": TIMEOUT_SECONDS}}
     try:
-        return RDBStorage(url, engine_kwargs=arguments)
+        with _alone(parsed) if create else nullcontext():
+            return RDBStorage(url, engine_kwargs=arguments)
     except ModuleNotFoundError as error:
         raise StorageError(f"storage {shown(url)} needs the package {error.name}; install it") from None
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError, ImportError) as error:
         raise StorageError(f"cannot open the storage {shown(url)}: {_first_line(error)}") from None
+
+
+@contextmanager
+def _alone(url: sqlalchemy.URL) -> Iterator[None]:
+    """Let one process at a time make the tables of a SQLite file: two that do it at once disturb each other."""
+    if url.get_backend_name() != "sqlite":
+        yield
+        return
+    with FileLock(f"{url.database}.lock", timeout=TIMEOUT_SECONDS):
+        yield
 
 
 def _open_sqlite(path: Path, create: bool) -> None:
@@ -123,7 +135,7 @@ def storage_errors(url: str | None) -> Iterator[None]:
     try:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        raise StorageError(f"the storage {shown(resolve_url(url))} refused a write: {_first_line(error)}") from error
+        raise StorageError(f"the storage {shown(resolve_url(url))} cannot be used: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

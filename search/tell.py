@@ -24,11 +24,10 @@ def console() -> Console:
 def in_words(config: Mapping[str, Any]) -> list[str]:
     """Return a configuration as sentences."""
     shown = SimpleNamespace(**config)
-    decay = f"each further from the head at {shown.stage_lr_decay:.2g} times the rate of the one before"
-    depth = f"its last {shown.unfrozen_stages} stages" if shown.unfrozen_stages > 1 else "its last stage"
-    body = (
-        f"train {depth}, {decay}, after a frozen first {shown.freeze_steps:.0%} of the steps" if shown.unfrozen_stages else "keep it frozen"
-    )
+    decay = f"{shown.stage_lr_decay:.2g} times the rate"
+    stages = f"its last {shown.unfrozen_stages} stages, each further from the head at {decay} of the one before"
+    depth = stages if shown.unfrozen_stages > 1 else f"its last stage at {decay} of the head"
+    body = f"train {depth}, after a frozen first {shown.freeze_steps:.0%} of the steps" if shown.unfrozen_stages else "keep it frozen"
     plural = "s" * (shown.head_layers > 1)
     hidden = f"{shown.head_layers} hidden layer{plural} of {shown.head_units} neurons ({shown.activation})"
     head = hidden if shown.head_layers else "a perceptron"
@@ -90,7 +89,8 @@ def leaderboard(record: StudyRecord) -> None:
     table.add_column("epochs", justify="right")
     table.add_column("configuration", overflow="fold")
     for trial in rows:
-        mark = " (default recipe)" if trial.is_default_recipe else ""
+        open_state = "" if trial.state in ("finished", "stopped") else f", {trial.state}"
+        mark = f" (default recipe{open_state})" if trial.is_default_recipe else ""
         table.add_row(str(trial.number), f"{trial.value:.4f}", f"{trial.epochs_done}/{trial.epochs_planned}", in_brief(trial.config) + mark)
     out.print(table)
     out.print("\n[bold]The best configuration[/]" + (", the default recipe itself" if best.is_default_recipe else ""))
@@ -109,10 +109,9 @@ def _test(record: StudyRecord) -> None:
     order = [record.metric, *(name for name in winner if name != record.metric)]
     for name in order:
         table.add_column(name, justify="right")
-    for role, words in (
-        ("winner", f"trial {record.test['winner']['trial']}, the winner"),
-        ("default_recipe", "trial 0, the default recipe"),
-    ):
+    number = record.test["winner"]["trial"]
+    rows = {"winner": f"trial {number}, the winner", "default_recipe": "trial 0, the default recipe"}
+    for role, words in rows.items() if number else [("winner", "trial 0, the winner, the default recipe itself")]:
         if role in record.test:
             table.add_row(words, *(f"{record.test[role]['test'][name]:.4f}" for name in order))
     console().print()

@@ -13,7 +13,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 if TYPE_CHECKING:
     from search.bridge import Event
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from search.stopping import Ending
 
 STYLES = {"finished": "green", "stopped": "yellow", "failed": "red", "paused": "blue"}
-LATEST = 6
 
 
 class Watcher(Protocol):
@@ -105,17 +103,19 @@ class Estimate:
 
     def seconds_left(self) -> float | None:
         """Return an estimate in seconds, or None before the first epoch is over."""
-        now, running, whole = time.monotonic(), 0.0, []
+        now, running, silent, whole = time.monotonic(), 0.0, 0, []
         for first, epoch, planned, started in list(self._epochs.values()):
             if epoch > first:
                 pace = (now - started) / (epoch - first)
                 running += pace * (planned - epoch)
                 whole.append(pace * planned)
+            else:
+                silent += 1
         if not (whole or self._seconds):
             return None
         settled = len(self._seconds) >= self.SETTLED
         each = mean(self._seconds) if settled else mean([*whole, *self._seconds]) * self._share
-        waiting = max(0, self._trials - self.ended - len(self._epochs))
+        waiting = max(0, self._trials - self.ended - len(self._epochs)) + silent
         return (running + waiting * each) / self._slots
 
 
@@ -130,7 +130,6 @@ class Terminal:
         self._decoding: Progress | None = None
         self._live: Live | None = None
         self._running: dict[int, Event] = {}
-        self._latest: list[Event] = []
         self._metric = ""
 
     def preparing(self, done: int, total: int, what: str) -> None:
@@ -154,9 +153,8 @@ class Terminal:
         self._estimate = Estimate(ending.trials, slots, ended=ended, share=share)
         self._trials = ending.trials
         data = plan.dataset
-        counts = ", ".join(f"{len(rows):,} {split}" for split, rows in data.rows.items())
         lines = [
-            f"study {name}: {data.task} on {counts} images at {data.image_size} px, by {plan.metric} ({plan.mode})",
+            f"study {name}: {data.task} on images of {data.image_size} px, by {plan.metric} ({plan.mode})",
             *data.notes,
             f"{ending.trials} trials, {slots} at a time; trial 0 is the default recipe",
         ]
@@ -172,9 +170,7 @@ class Terminal:
             self._running[event.number] = event
             return
         self._running.pop(event.number, None)
-        self._latest = [*self._latest, event][-LATEST:]
-        if self._live is None:
-            self._write(escape(self._line(event)))
+        self._write(f"[{STYLES[event.kind]}]{escape(self._line(event))}[/]")
 
     def pausing(self, reason: str) -> None:
         """Say what happens next."""
@@ -226,18 +222,18 @@ class Terminal:
         best = "none yet" if self._ending.best is None else f"{self._ending.best:.4g}"
         head.add_row(
             f"trials {done}/{self._trials}",
-            ProgressBar(total=self._trials, completed=done, width=30),
+            ProgressBar(total=self._trials, completed=done, width=12),
             self._left(),
             f"best {self._metric} {best}",
         )
-        running = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("trial", "epoch", self._metric, "configuration"):
-            running.add_column(column, no_wrap=True, overflow="ellipsis")
+        running = Table(box=None, pad_edge=False, header_style="dim", expand=True)
+        for column in ("trial", "epoch", self._metric):
+            running.add_column(column, no_wrap=True, min_width=max(len(column), 6))
+        running.add_column("configuration", no_wrap=True, overflow="ellipsis", ratio=1)
         for number, event in sorted(dict(self._running).items()):
             shown = "" if event.value is None else f"{event.value:.4g}"
             running.add_row(str(number), f"{event.epoch}/{event.config.epochs}", shown, in_brief(event.config.model_dump()))
-        latest = [Text(self._line(event), style=STYLES.get(event.kind, ""), no_wrap=True, overflow="ellipsis") for event in self._latest]
-        return Group(head, running, *latest)
+        return Group(head, running)
 
 
 def in_brief(config: Mapping[str, Any]) -> str:

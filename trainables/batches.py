@@ -87,7 +87,7 @@ class Batches:
 
     def _target(self, chosen: Rows) -> Tensor:
         values = self._targets[chosen]
-        return torch.from_numpy(values.astype(np.int64 if values.dtype.kind == "i" else np.float32))
+        return torch.from_numpy(values.astype(np.int64) if values.dtype.kind == "i" else values.copy())
 
     def _to_device(self, batch: Batch) -> Batch:
         pixels, targets = batch

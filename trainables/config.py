@@ -49,7 +49,7 @@ class DataConfig(Model):
     split_column: str = Field("split", description="CSV column that names each image's split, if there is one")
     group_column: str = Field("group", description="CSV column whose equal values never stand on two sides of a split, if there is one")
     classes: tuple[str, ...] = Field((), description="class or label names in the order of the outputs; sorted by default")
-    seed: int = Field(0, ge=0, description="seed of the split into training, validation and test")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the split into training, validation and test")
     strict: bool = Field(False, description="refuse a data set with unreadable or contradicting images instead of leaving them out")
 
 
@@ -83,7 +83,7 @@ class TrialConfig(Model):
     accumulation: int = Field(1, ge=1, le=64, description="micro-batches a step")
     augmentation_strength: Share = Field(0.25, description="scale of the whole augmentation; 0 is none")
     augmentation_ops: tuple[AugmentationOp, ...] = Field(AUGMENTATION_OPS, description="operations that may be used")
-    seed: int = Field(0, ge=0, description="seed of initialisation, batches, augmentation and dropout")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of initialisation, batches, augmentation and dropout")
 
     @model_validator(mode="after")
     def _micro_batches(self) -> "TrialConfig":
@@ -119,6 +119,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read {str(path)!r}: {error}") from None
     except yaml.constructor.ConstructorError as error:
         raise ConfigError(f"{path} holds a YAML tag that is not plain data ({error.problem}); write plain keys and values") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply for settings") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):

@@ -20,7 +20,7 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class TargetScale:
-    """How regression targets enter a loss: optionally their logarithm, then standardised by training statistics."""
+    """How regression targets enter a loss: optionally their logarithm, then standardised by training statistics, in double precision."""
 
     mean: float = 0.0
     deviation: float = 1.0
@@ -41,7 +41,7 @@ def fit_target_scale(targets: np.ndarray, scale: str) -> TargetScale:
     if scale == "log":
         targets = np.log(targets)
     deviation = float(targets.std())
-    return TargetScale(float(targets.mean()), deviation if deviation > 1e-12 else 1.0, scale == "log")
+    return TargetScale(float(targets.mean()), deviation if deviation > 0 else 1.0, scale == "log")
 
 
 @dataclass(frozen=True)
@@ -127,15 +127,15 @@ def build_loss(task: str, name: str | None, *, label_smoothing: float = 0.0, sca
     if name == "binary_cross_entropy":
         return lambda logits, targets: F.binary_cross_entropy_with_logits(logits.view(targets.shape), targets.float())
     if name == "mape":
-        return lambda outputs, targets: ((scale.decode(outputs.view(-1)) - targets) / targets).abs().mean()
-    return lambda outputs, targets: _REGRESSION_LOSSES[name](outputs.view(-1), scale.encode(targets))
+        return lambda outputs, targets: ((scale.decode(outputs.view(-1).double()) - targets) / targets).abs().mean().float()
+    return lambda outputs, targets: _REGRESSION_LOSSES[name](outputs.view(-1), scale.encode(targets.double()).float())
 
 
 def score(task: str, logits: Tensor, targets: Tensor, loss: Loss, scale: TargetScale) -> Metrics:
     """Return every metric of the task for logits `(N, outputs)` and targets, `loss` among them; regression in original units."""
     row = TASKS[task]
     if task == "regression":
-        predictions = scale.decode(logits.view(-1))
+        predictions = scale.decode(logits.view(-1).double())
     else:
         predictions = row.activation(logits)
         targets = targets.long()

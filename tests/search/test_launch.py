@@ -182,6 +182,10 @@ def test_running_searches_and_changed_images_are_not_resumed(search, tmp_path):
     paused = search(source, trials=2, epochs=3, name="ripe-pear", watcher=Impatient(1))
     assert refusals == ["running"]
     assert paused.state == "interrupted"
+    moved = paused.folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="is gone, and the states of its trials with it"):
+        resume("ripe-pear", storage)
+    moved.rename(paused.folder)
     paint(source / "red" / "9.png", COLOURS["red"], np.random.default_rng(9))
     with pytest.raises(ConfigError, match="have changed since 'ripe-pear' began"):
         resume("ripe-pear", storage)

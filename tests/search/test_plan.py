@@ -1,10 +1,11 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from search.config import SearchConfig, read_config
 from search.plan import absolute, choose_backbones, default_ops, make_plan
-from tests.search.conftest import regression_table, table
+from tests.search.conftest import paint, regression_table, table
 from trainables.errors import ConfigError, DataError, WeightsError
 
 
@@ -64,3 +65,17 @@ def test_losses_and_scales_are_checked_on_the_targets(tmp_path):
 def test_top5_needs_ten_classes(photos):
     with pytest.raises(ConfigError, match="metric top5 needs at least 10 classes, but there are 3"):
         plan(photos, metric="top5")
+
+
+def test_a_validation_part_that_cannot_judge_is_refused(tmp_path):
+    for part, names in {"train": "ab", "validation": "a", "test": "ab"}.items():
+        for name in names:
+            for index in range(8):
+                paint(tmp_path / part / name / f"{index}.png", (20 * index, 90, 10 * len(part) + ord(name)), np.random.default_rng(index))
+    with pytest.raises(DataError, match="no image of 'b'"):
+        make_plan(SearchConfig(data={"source": str(tmp_path)}, image_size=32))
+
+
+def test_paths_that_cannot_be_resolved_are_named():
+    with pytest.raises(ConfigError, match="~nobody-of-that-name/x"):
+        absolute(SearchConfig(data={"source": "~nobody-of-that-name/x"}))

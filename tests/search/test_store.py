@@ -1,4 +1,6 @@
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 from optuna.samplers import RandomSampler
@@ -83,3 +85,11 @@ def test_reading_makes_no_storage(tmp_path):
     with pytest.raises(StorageError, match="no studies at"):
         open_storage(f"sqlite:///{tmp_path}/none.db")
     assert not (tmp_path / "none.db").exists()
+
+
+def test_processes_that_make_one_storage_at_once_do_not_disturb_each_other(tmp_path):
+    program = f"from search.store import names, open_storage; print(names(open_storage('sqlite:///{tmp_path}/new.db', create=True)))"
+    makers = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    assert [maker.communicate()[0].strip() for maker in makers] == ["[]"] * 3

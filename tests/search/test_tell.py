@@ -12,7 +12,7 @@ PLAIN = TrialConfig()
     ("changes", "fragment"),
     [
         ({}, "Take mobilenet_v3_small with builtin weights at 64 px; train its last 5 stages"),
-        ({"unfrozen_stages": 1}, "train its last stage, "),
+        ({"unfrozen_stages": 1}, "train its last stage at 0.5 times the rate of the head"),
         ({"unfrozen_stages": 0}, "keep it frozen."),
         ({}, "On it a perceptron, weights from trunc_normal, dropout 0.2."),
         ({"head_layers": 1}, "1 hidden layer of 256 neurons (relu)"),
@@ -22,7 +22,7 @@ PLAIN = TrialConfig()
         ),
         ({}, "Optimize by adamw, learning rate 0.001 (cosine, warm-up 10%)"),
         ({"optimizer": "sgd"}, "Optimize by sgd with momentum 0.9"),
-        ({"augmentation_strength": 0.0}, "Augment: no (strength 0)."),
+        ({"augmentation_strength": 0.0}, "Augment: none (strength 0)."),
         ({"augmentation_strength": 0.25}, "Augment: light (strength 0.25: crop, flip"),
         ({"augmentation_strength": 1.0}, "Augment: strong"),
     ],

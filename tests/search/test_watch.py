@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from io import StringIO
 from types import SimpleNamespace
@@ -31,7 +32,7 @@ def test_estimate_of_running_and_waiting_trials(clock):
     assert estimate.seconds_left() is None
     clock.seconds += 10
     estimate.hear(Event("epoch", 0, CONFIG, epoch=1))
-    assert estimate.seconds_left() == pytest.approx((3 * 10 + 4 * 40) / 2)
+    assert estimate.seconds_left() == pytest.approx((3 * 10 + (4 + 1) * 40) / 2)
     estimate.hear(Event("finished", 0, CONFIG, epoch=4, seconds=20.0))
     estimate.hear(Event("stopped", 1, CONFIG, epoch=2, seconds=30.0))
     assert estimate.ended == 2
@@ -89,7 +90,7 @@ def test_a_line_an_event_where_there_is_no_terminal():
     text = StringIO()
     watch(Terminal(Console(file=text, force_terminal=False, width=80)), Ending("max", trials=4))
     lines = text.getvalue().splitlines()
-    assert lines[0] == "study calm-fig: multiclass on 30 train, 9 validation, 9 test images at 32 px, by accuracy (max)"
+    assert lines[0] == "study calm-fig: multiclass on images of 32 px, by accuracy (max)"
     assert "left out [bold]1[/bold] file" in lines
     events = [line for line in lines if line.startswith("[")]
     assert [line.split()[1:4] for line in events] == [
@@ -102,19 +103,21 @@ def test_a_line_an_event_where_there_is_no_terminal():
 
 def test_a_live_view_on_a_terminal():
     text = StringIO()
-    terminal = Terminal(Console(file=text, force_terminal=True, width=100))
+    terminal = Terminal(Console(file=text, force_terminal=True, width=100, highlight=False))
     watch(terminal, Ending("max", trials=4, seconds=60))
     assert "study calm-fig" in text.getvalue()
     terminal.begin("calm-fig", plan(), 2, Ending("max", trials=4, seconds=60), 0)
     terminal.event(Event("began", 7, CONFIG))
     terminal.event(Event("epoch", 7, CONFIG, epoch=1, value=0.25))
     terminal.event(Event("failed", 8, CONFIG, reason="other: boom"))
-    view = StringIO()
+    view, narrow = StringIO(), StringIO()
     Console(file=view, width=140).print(terminal._view())
+    Console(file=narrow, width=80).print(terminal._view())
+    assert re.search(r"^7 +1/4 +0\.25 +mobilenet_v3_small", narrow.getvalue(), re.MULTILINE)
     terminal.__exit__()
     assert "trials 1/4" in view.getvalue()
-    assert "1/4    0.25" in view.getvalue()
-    assert "trial 8 failed" in view.getvalue()
+    assert re.search(r"7 +1/4 +0\.25 +mobilenet_v3_small", view.getvalue())
+    assert "trial 8 failed" in text.getvalue()
     assert "left" in view.getvalue()
 
 

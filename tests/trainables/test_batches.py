@@ -108,7 +108,7 @@ def test_channels_last_and_types():
         assert images.shape[1:] == (3, SIZE, SIZE)
         assert images.dtype == torch.float32
         assert images.is_contiguous(memory_format=torch.channels_last)
-    kinds = {np.int64: torch.int64, np.float64: torch.float32, np.float32: torch.float32}
+    kinds = {np.int64: torch.int64, np.float64: torch.float64, np.float32: torch.float32}
     for given, wanted in kinds.items():
         assert next(build(targets=TARGETS.astype(given)).evaluation(ROWS, 5))[1].dtype == wanted
     assert next(build(targets=np.eye(IMAGES, dtype=np.float32)).evaluation(ROWS, 5))[1].shape == (5, IMAGES)

@@ -101,7 +101,7 @@ def test_regression_metrics_are_scikit_learns_in_original_units(seed, images, un
     outputs = rng.normal(size=(len(targets), 1)).astype(np.float32)
     scale = fit_target_scale(targets.astype(np.float64), "linear")
     found = judge("regression", outputs, targets, scale=scale)
-    predictions = scale.decode(torch.as_tensor(outputs))[:, 0].double().numpy()
+    predictions = scale.decode(torch.as_tensor(outputs).double())[:, 0].numpy()
     targets = targets.astype(np.float64)
     assert found["mae"] == pytest.approx(sk.mean_absolute_error(targets, predictions), rel=1e-5)
     assert found["rmse"] == pytest.approx(sk.root_mean_squared_error(targets, predictions), rel=1e-5)
@@ -249,3 +249,13 @@ def test_targets_that_a_loss_cannot_take_are_refused():
         check_targets("binary", None, "log", np.array([0, 1]))
     check_targets("regression", "mse", "linear", np.array([0.0, -1.0]))
     check_targets("regression", "mape", "log", np.array([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("start", [1e12, 1.7e9, 1e-9])
+def test_targets_far_from_zero_keep_their_digits(start):
+    """In single precision all prices around a million million are one number, and any prediction of it a perfect one."""
+    targets = start + np.arange(40) * abs(start) * 1e-12 + np.arange(40) * (start > 1)
+    scale = fit_target_scale(targets, "linear")
+    found = score("regression", torch.zeros(40, 1), torch.from_numpy(targets), build_loss("regression", "mse", scale=scale), scale)
+    assert found["mae"] == pytest.approx(np.abs(targets - targets.mean()).mean(), rel=1e-6)
+    assert found["loss"] == pytest.approx(1, rel=1e-5)
