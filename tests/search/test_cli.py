@@ -114,7 +114,8 @@ def test_interrupt_and_resume(home, photos, reference, capsys):
     assert "Traceback" not in out + errors
     assert not gone(descendants)
     before = read_study("calm-fig")
-    assert (before.state, before.counts["paused"], before.counts["running"]) == ("interrupted", 1, 0)
+    assert (before.state, before.counts["running"]) == ("interrupted", 0)
+    assert before.counts["paused"] + before.counts["finished"] >= 1
 
     assert main("resume", "calm-fig") == 0
     assert "calm-fig finished: all 2 trials have ended" in capsys.readouterr().out
@@ -153,7 +154,7 @@ def test_a_search_on_a_cluster_from_a_folder_with_a_search_py(home, ray_session)
     assert done.returncode == 0, done.stderr + done.stdout
     name = re.search(r"study ([a-z]+-[a-z]+): binary on", done.stdout)[1]
     assert f"{name} finished: all 2 trials have ended" in done.stdout
-    assert "trial 0, the default recipe" in done.stdout
+    assert re.search("trial 0, the (winner, the )?default recipe", done.stdout)
     assert (home / "injerto-output" / name / "best.yaml").exists()
 
     status = json.loads(command("status", "--json").stdout)
