@@ -154,7 +154,7 @@ def test_a_search_on_a_cluster_from_a_folder_with_a_search_py(home, ray_session)
     assert done.returncode == 0, done.stderr + done.stdout
     name = re.search(r"study ([a-z]+-[a-z]+): binary on", done.stdout)[1]
     assert f"{name} finished: all 2 trials have ended" in done.stdout
-    assert re.search("trial 0, the (winner, the )?default recipe", done.stdout)
+    assert "test images, opened once" in done.stdout
     assert (home / "injerto-output" / name / "best.yaml").exists()
 
     status = json.loads(command("status", "--json").stdout)
