@@ -22,6 +22,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
 
+from search.events import Event
 from search.space import Space
 from search.stopping import Ending, Rungs, Verdict
 from search.store import artifact_store
@@ -34,19 +35,6 @@ Arguments = ParamSpec("Arguments")
 PATIENCE_SECONDS = 120.0
 KEPT_CHECKPOINTS = 3
 LOST = ("ActorDiedError", "ActorUnavailableError", "RayActorError", "NodeDiedError", "WorkerCrashedError")
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that a watcher may show: a trial began, reported an epoch, or ended."""
-
-    kind: str
-    number: int
-    config: TrialConfig
-    epoch: int = 0
-    value: float | None = None
-    reason: str = ""
-    seconds: float = 0.0
 
 
 @dataclass

@@ -12,6 +12,7 @@ from trainables.config import DataConfig, Model, TrialConfig, read_yaml, validat
 from trainables.errors import ConfigError, did_you_mean
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 STUDY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -25,6 +26,16 @@ def seconds(value: Any) -> Any:
     return float(found[1]) * _UNITS[found[2]]
 
 
+def size(value: Any) -> Any:
+    """Read ``500MB``, ``"20 GB"`` or a number as bytes; raises ``ValueError`` for anything else."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?b)?\s*", value.lower())
+    if not found:
+        raise ValueError("must be a number of bytes, or a number and kB, MB, GB or TB such as 20GB")
+    return float(found[1]) * _BYTES[found[2] or "b"]
+
+
 def study_name(value: Any) -> Any:
     """Let through a name that is safe as a folder, in a URL and on a command line."""
     if isinstance(value, str) and (not STUDY_NAME.fullmatch(value) or value.strip(".") == ""):
@@ -33,6 +44,7 @@ def study_name(value: Any) -> Any:
 
 
 Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
+Bytes = Annotated[float, BeforeValidator(size), Field(gt=0)]
 StudyName = Annotated[str, BeforeValidator(study_name)]
 
 
@@ -41,7 +53,16 @@ class Budget(Model):
 
     trials: int = Field(12, ge=1, description="trials to run, the default recipe among them")
     time: Seconds | None = Field(None, description="wall clock, seconds or 30m, 2h; running trials end at their next epoch")
+    gpu_hours: float | None = Field(None, gt=0, description="hours of GPU, summed over trials, each by its share of a GPU")
     target: float | None = Field(None, description="a value of the metric that is good enough")
+    no_improvement: int | None = Field(None, ge=1, description="trials in a row that end without a better value")
+
+
+class Keep(Model):
+    """Which trials' states stay after they have ended."""
+
+    best: int = Field(3, ge=1, description="trials whose states are kept over the whole study, the default recipe's besides")
+    disk: Bytes | None = Field(None, description="room for all trials' states, bytes or 500MB, 20GB; fewer are kept where it is short")
 
 
 class Resources(Model):
@@ -77,21 +98,28 @@ class SearchConfig(Model):
     budget: Budget = Budget()
     resources: Resources = Resources()
     algorithm: Algorithm = Algorithm()
+    keep: Keep = Keep()
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the search and, with the trial's number, of each trial")
     storage: str | None = Field(None, description="Optuna storage URL; INJERTO_STORAGE or a file of your own by default")
     output: Path = Field(Path("injerto-output"), description="folder; each study gets one of its own inside")
+    root: str | None = Field(
+        None, description="where states and artifacts are kept: a folder or s3://bucket/prefix; each study's output folder by default"
+    )
 
 
 SHORTHANDS: dict[str, str] = {
     "name": "name",
     "trials": "budget.trials",
     "time_budget": "budget.time",
+    "gpu_hours": "budget.gpu_hours",
     "target": "budget.target",
+    "no_improvement": "budget.no_improvement",
     "task": "data.task",
     "strict": "data.strict",
     "seed": "seed",
     "storage": "storage",
     "output": "output",
+    "root": "root",
     "weights": "weights",
     "metric": "algorithm.metric",
     "image_size": "image_size",

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from ray.tune import Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from search.events import Gauge
 from trainables.errors import InjertoError
 
 SMALLEST_RUNG = 5
@@ -102,28 +103,38 @@ class ProgressHalving(FIFOScheduler):
 
 @dataclass
 class Ending(Stopper):
-    """The one way to stop a search: trials, time, a target or a request; True at each trial's next epoch.
+    """The one way to stop a search: a budget, a request, or a search that cannot work; True at each trial's next epoch.
 
-    `seconds` counts from `started` (monotonic clock), less what an earlier run of the study already used.
+    `seconds` counts from `started` (monotonic clock), less what an earlier run of the study already used; `gpu_seconds` likewise.
+    An interrupted search pauses its trials, so that they can be resumed; one that is over ends them.
     """
 
     mode: str
     trials: int
     seconds: float | None = None
+    gpu_seconds: float | None = None
     target: float | None = None
+    no_improvement: int | None = None
     used_seconds: float = 0.0
+    used_gpu_seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
     interrupted: str | None = None
+    finished: str | None = None
+    hopeless: str | None = None
+    stranded: bool = False
     error: InjertoError | None = None
     best: float | None = None
+    best_at: float | None = None
+    ended: int = 0
+    since_best: int = 0
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Say whether a trial that has just reported should end now."""
         return self.reason() is not None
 
     def stop_all(self) -> bool:
-        """Never: it would skip the calls that close a trial."""
-        return False
+        """Only where the search is over and no trial runs that could report once more: it skips the calls that close a trial."""
+        return self.stranded and self.reason() is not None
 
     def elapsed(self) -> float:
         """Return the seconds that the study has run, earlier runs included."""
@@ -131,25 +142,57 @@ class Ending(Stopper):
 
     def interrupt(self, why: str, error: InjertoError | None = None) -> None:
         """Ask the search to pause at the next epochs; its trials can be resumed. An error is raised once they have paused."""
-        self.interrupted, self.error = why, error
+        self.interrupted, self.error = self.interrupted or why, self.error or error
+
+    def finish(self, why: str) -> None:
+        """End the search as if its budget were over."""
+        self.finished = why
+
+    def give_up(self, why: str) -> None:
+        """End a search that cannot work."""
+        self.hopeless = why
 
     def completed(self, value: float) -> None:
         """Take note of a finished trial's value."""
+        self.ended += 1
+        self.since_best += 1
         if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
-            self.best = value
+            self.best, self.best_at, self.since_best = value, self.elapsed(), 0
+
+    def stopped(self) -> None:
+        """Take note of a trial that a rung stopped: it did not improve on the best."""
+        self.ended += 1
+        self.since_best += self.best is not None
+
+    def failed(self) -> None:
+        """Take note of a trial that failed: it says nothing of the best."""
+        self.ended += 1
 
     def reason(self) -> str | None:
         """Return in words why the search ends now, or None while it goes on."""
-        if self.interrupted:
-            return self.interrupted
-        if self.seconds is not None and self.elapsed() >= self.seconds:
-            return f"the time budget of {self.seconds:.0f} s is over"
-        if self.target is not None and self.best is not None:
-            reached = self.best >= self.target if self.mode == "max" else self.best <= self.target
-            if reached:
-                return f"the target {self.target:g} is reached"
-        return None
+        return self.interrupted or self.hopeless or self.finished or next((words for over, words in self._limits() if over), None)
 
     def may_propose(self, proposed: int) -> bool:
         """Say whether one more trial may begin after `proposed` so far."""
         return self.reason() is None and proposed < self.trials
+
+    def gauges(self) -> list[Gauge]:
+        """Return how much of each budget is used, trials first."""
+        limited = [
+            Gauge("trials", self.ended, self.trials, "trials"),
+            Gauge("time", self.elapsed(), self.seconds or 0, "s"),
+            Gauge("GPU-hours", self.used_gpu_seconds / 3600, (self.gpu_seconds or 0) / 3600, "GPU-h"),
+            Gauge("no improvement", self.since_best, self.no_improvement or 0, "trials"),
+        ]
+        return [gauge for gauge in limited if gauge.limit]
+
+    def _limits(self) -> Iterator[tuple[bool, str]]:
+        if self.seconds is not None:
+            yield self.elapsed() >= self.seconds, f"the time budget of {self.seconds:.0f} s is over"
+        if self.gpu_seconds is not None:
+            yield self.used_gpu_seconds >= self.gpu_seconds, f"the budget of {self.gpu_seconds / 3600:g} GPU-hours is used up"
+        if self.target is not None and self.best is not None:
+            reached = self.best >= self.target if self.mode == "max" else self.best <= self.target
+            yield reached, f"the target {self.target:g} is reached"
+        if self.no_improvement is not None:
+            yield self.since_best >= self.no_improvement, f"{self.no_improvement} trials in a row brought no improvement"

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from search.bridge import Event
+    from search.events import Event
     from search.plan import Plan
     from search.stopping import Ending
 
@@ -33,6 +33,9 @@ class Watcher(Protocol):
 
     def event(self, event: "Event") -> None:
         """A trial began, reported an epoch, or ended."""
+
+    def say(self, text: str) -> None:
+        """Something worth a line: the record waits for its database, a command came, a fault is being mended."""
 
     def pausing(self, reason: str) -> None:
         """The search was interrupted; its trials end at their next epoch."""
@@ -57,6 +60,9 @@ class Silent:
         """Ignore."""
 
     def event(self, event: "Event") -> None:
+        """Ignore."""
+
+    def say(self, text: str) -> None:
         """Ignore."""
 
     def pausing(self, reason: str) -> None:
@@ -171,6 +177,10 @@ class Terminal:
             return
         self._running.pop(event.number, None)
         self._write(f"[{STYLES[event.kind]}]{escape(self._line(event))}[/]")
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        self._write(escape(text))
 
     def pausing(self, reason: str) -> None:
         """Say what happens next."""

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 import search.watch
-from search.bridge import Event
 from search.config import SearchConfig
+from search.events import Event
 from search.stopping import Ending
 from search.watch import Estimate, Terminal, in_brief
 from tests.search.conftest import make_space
