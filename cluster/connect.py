@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from unittest.mock import patch
 
 from trainables.errors import ResourceError
 
@@ -60,20 +62,30 @@ def connect(address: str | None = None) -> Iterator[Capacity]:
     if own and address:
         _join(address)
     elif own:
-        ray.init(
-            address="local",
-            num_cpus=processors(),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address=LOOPBACK,
-        )
+        with _out_of_reach():
+            ray.init(
+                address="local",
+                num_cpus=processors(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _node_ip_address=LOOPBACK,
+            )
     try:
         total = ray.cluster_resources()
         yield Capacity(total.get("CPU", 0.0), total.get("GPU", 0.0))
     finally:
         if own:
             ray.shutdown()
+
+
+@contextmanager
+def _out_of_reach() -> Iterator[None]:
+    """Start Ray's processes in groups of their own: a terminal's Ctrl-C, or its end, is for the driver, which then ends them in order."""
+    from ray._private import services
+
+    with patch.object(services, "ConsolePopen", partial(services.ConsolePopen, process_group=0)):
+        yield
 
 
 def _join(address: str) -> None:

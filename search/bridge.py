@@ -1,6 +1,7 @@
 """The one object between Ray and Optuna: proposes trials, hears their epochs, writes everything about a trial, then tells it.
 
-Ray's hooks come in this order for a trial: `suggest`, then for each epoch `heard`, then one of `on_trial_complete` or `broke`.
+Ray's hooks come in this order for a trial: `suggest`, then for each epoch `heard`, then `on_trial_complete`; where a worker breaks, `go_on`.
+They run in Ray's loop and only put jobs in the ledger's line, which does them in order: a proposal stands upon all that came before it.
 A told trial is immutable in Optuna, so nothing is told before all of it is written.
 """
 
@@ -8,50 +9,66 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, TimeoutError
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, cast
 
 import optuna
-import sqlalchemy
 from optuna.artifacts import upload_artifact
 from optuna.trial import FrozenTrial, TrialState
-from ray import cloudpickle
 from ray.tune import Callback
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
 
-from search.events import Event
+from search.events import Event, Kind
+from search.faults import Fault, Faults, fault_of
+from search.ledger import Ledger
+from search.retention import Retention
 from search.space import Space
 from search.stopping import Ending, Rungs, Verdict
 from search.store import artifact_store
 from trainables.config import TrialConfig
 from trainables.errors import ResourceError
+from trainables.roots import Root, discard
 from trainables.trainable import Assignment, progress
 
-Result = TypeVar("Result")
-Arguments = ParamSpec("Arguments")
-PATIENCE_SECONDS = 120.0
-KEPT_CHECKPOINTS = 3
-LOST = ("ActorDiedError", "ActorUnavailableError", "RayActorError", "NodeDiedError", "WorkerCrashedError")
+PROPOSAL_SECONDS = 0.2
+"""How long Ray's loop waits for a proposal before it turns to its running trials again."""
+STRANDED_SECONDS = 20.0
+"""How long a search that is over waits for trials that have no worker."""
 
 
 @dataclass
 class Running:
-    """An Optuna trial that Ray is running."""
+    """A trial that Ray is running. `reported` counts the epochs that are in the record, or in line for it."""
 
     trial: optuna.Trial
     assignment: Assignment
+    reported: int
+    history: dict[str, list[float]]
+    facts: dict[str, Any] = field(default_factory=dict)
+    failure: Fault | None = None
+    retries: list[dict[str, Any]] = field(default_factory=list)
     written: dict[str, Any] = field(default_factory=dict)
-    reported: int = 0
-    result: dict[str, Any] | None = None  # of its latest epoch
-    failure: dict[str, str] | None = None
+    outcome: tuple[TrialState, str] | None = None  # of one that ended before it could run
     began: float = field(default_factory=time.monotonic)
+
+    @property
+    def number(self) -> int:
+        """The trial's number in its study."""
+        return self.trial.number
+
+    @property
+    def value(self) -> float | None:
+        """The objective after its latest epoch."""
+        return self.history["objective"][-1] if self.history.get("objective") else None
 
 
 class Bridge(Searcher):
-    """Optuna's side of a search, for Ray. `assign` makes a worker's assignment of a trial number and a configuration."""
+    """Optuna's side of a search, for Ray. `assign` makes a worker's assignment of a trial number, a configuration and its epochs so far."""
 
     def __init__(
         self,
@@ -59,21 +76,32 @@ class Bridge(Searcher):
         space: Space,
         assign: Callable[[int, TrialConfig], Assignment],
         *,
+        ledger: Ledger,
         ending: Ending,
         rungs: Rungs,
-        folder: Path,
+        retention: Retention,
+        root: str,
+        gpus: float,
         watch: Callable[[Event], None],
     ) -> None:
         super().__init__(metric="objective", mode=rungs.mode)
-        self._study, self._space, self._assign = study, space, assign
-        self._ending, self._rungs, self._folder, self._watch = ending, rungs, folder, watch
+        self._study, self._space, self._assign, self._ledger = study, space, assign, ledger
+        self._ending, self._rungs, self._retention, self._watch = ending, rungs, retention, watch
+        self._artifacts, self._gpus = artifact_store(root), gpus
+        self._faults = Faults()
         self._running: dict[str, Running] = {}
+        self._proposal: Future[Running] | None = None
+        self._asking = False
+        self._lonely = time.monotonic()
+        self._gpu_seconds: dict[int, float] = {}
         self.verdicts: dict[int, Verdict] = {}
         past = study.get_trials(deepcopy=False)
-        self._proposed = sum(trial.state != TrialState.WAITING for trial in past)
+        self._known = {trial.number for trial in past if trial.state != TrialState.WAITING}
         self._interrupted = [trial for trial in past if trial.state == TrialState.RUNNING]
-        for trial in past:
+        self._left: set[str] | None = set(Root(root).child("trials").names())
+        for trial in sorted(past, key=lambda trial: (trial.datetime_complete is None, trial.datetime_complete, trial.number)):
             self._replay(trial)
+        self._left = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the study behind: Ray pickles its searcher, and the record is in the storage anyway."""
@@ -88,162 +116,282 @@ class Bridge(Searcher):
     # What Ray asks
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Return the next trial's configuration: an interrupted one first, else Optuna's proposal, until the search ends."""
-        if self._interrupted and self._ending.reason() is None:
-            frozen = self._interrupted.pop(0)
-            trial = patiently(optuna.trial.Trial, self._study, frozen._trial_id)
-            config = (
-                TrialConfig.model_validate(frozen.user_attrs["config"]) if "config" in frozen.user_attrs else self._space.suggest(trial)
-            )
-        elif self._ending.may_propose(self._proposed):
-            trial = patiently(self._study.ask)
-            self._proposed += 1
-            config = self._space.suggest(trial)
-        else:
+        """Return the next trial's configuration: an interrupted one first, else Optuna's proposal, until the search ends.
+
+        None while the proposal is not ready: the record may be waiting for its database.
+        """
+        if self._proposal is None:
+            if self._ending.reason() is not None or not (self._interrupted or self._ending.may_propose(len(self._known))):
+                return cast("dict[str, Any]", Searcher.FINISHED)
+            self._proposal = self._ledger.put(self._resume_one if self._interrupted else self._propose)
+        try:
+            running = self._proposal.result(timeout=PROPOSAL_SECONDS)
+        except TimeoutError:
+            return cast("dict[str, Any]", Searcher.FINISHED) if self._ending.reason() is not None else None
+        except Exception:
             return cast("dict[str, Any]", Searcher.FINISHED)
-        assignment = self._assign(trial.number, config)
-        running = self._running[trial_id] = Running(
-            trial, assignment, reported=len(trial.storage.get_trial(trial._trial_id).intermediate_values)
-        )
-        self._write(
-            running,
-            ray_trial_id=trial_id,
-            config=assignment.trial.model_dump(mode="json"),
-            epochs_planned=assignment.trial.epochs,
-            seed=assignment.trial.seed,
-        )
-        self._watch(Event("began", trial.number, assignment.trial, epoch=running.reported))
-        return {"assignment": assignment.model_dump(mode="json")}
+        self._proposal = None
+        if running.outcome is not None:
+            self._ended_untried(running, *running.outcome)
+            return None
+        self._running[trial_id] = running
+        running.began = time.monotonic()
+        self._ledger.put(lambda: self._write(running, ray_trial_id=trial_id))
+        self._say("began", running)
+        return {"assignment": running.assignment.model_dump(mode="json")}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Ray leaves out a stopped trial's last result here; `heard` gets them all."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna how a trial ended; an error comes with its reason to `broke`."""
-        running = self._running.get(trial_id)
-        if error or running is None:
+        """Tell Optuna how a trial ended."""
+        running = self._running.pop(trial_id, None)
+        if running is None:
             return
-        reason = self._ending.reason()
-        last = running.result or {}
-        if running.failure and running.failure["kind"] == "no space":
-            self._ending.interrupt("no space left", ResourceError(running.failure["message"]))
-            self._pause(trial_id, "no space left")
-        elif running.failure:
-            self._fail(trial_id, running.failure["kind"], running.failure["message"])
-        elif last.get("epoch", 0) >= running.assignment.trial.epochs:
-            self._tell(trial_id, TrialState.COMPLETE, "")
-        elif running.trial.number in self.verdicts:
-            self._tell(trial_id, TrialState.PRUNED, self.verdicts[running.trial.number].in_words(self._rungs.mode))
+        fault, reason = running.failure, self._ending.reason()
+        if fault is not None and fault.kind == "no space":
+            self._ending.interrupt("no space left", ResourceError(fault.message))
+            self._say("paused", running, "no space left")
+        elif fault is not None:
+            self._fail(running, fault)
+        elif running.reported >= running.assignment.trial.epochs:
+            self._end(running, TrialState.COMPLETE, "")
+        elif running.number in self.verdicts:
+            self._end(running, TrialState.PRUNED, self.verdicts[running.number].in_words(self._rungs.mode))
         elif self._ending.interrupted:
-            self._pause(trial_id, self._ending.interrupted)
-        elif reason and last:
-            self._tell(trial_id, TrialState.PRUNED, f"budget: {reason}")
+            self._say("paused", running, self._ending.interrupted)
+        elif reason:
+            self._end(running, TrialState.PRUNED, f"budget: {reason}" if not self._ending.hopeless else reason)
         else:
-            self._fail(trial_id, "other", reason or "Ray ended the trial before it reported anything")
+            self._fail(running, Fault("other", "Ray ended the trial before its last epoch"))
 
     # What Ray says
 
     def heard(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Write one epoch's report: every epoch of its history that is not yet in the record."""
+        """Put one epoch's report in line: every epoch of its history that is not yet in the record."""
         running = self._running[trial_id]
         if "failure" in result:
-            running.failure = result["failure"]
+            running.failure = Fault(**result["failure"])
             return
-        running.result = result
-        history, epochs = result["history"], running.assignment.trial.epochs
-        self._write(running, history=history, epochs_done=result["epoch"])
-        for epoch in range(running.reported + 1, result["epoch"] + 1):
-            patiently(running.trial.report, history["objective"][epoch - 1], progress(epoch, epochs))
-        running.reported = result["epoch"]
-        self._watch(Event("epoch", running.trial.number, running.assignment.trial, epoch=result["epoch"], value=result["objective"]))
+        if not math.isfinite(result.get("objective", math.nan)):
+            running.failure = Fault("non-finite", f"the trial reported {result.get('objective', 'no objective')} as its objective")
+            return
+        first, running.reported = running.reported + 1, max(running.reported, result["epoch"])
+        running.history, running.facts = result["history"], result["facts"]
+        self._charge(running)
+        self._discard(self._retention.size(running.number, running.facts.get("checkpoint_bytes", 0)))
+        verdict = self.verdicts.get(running.number)
+        self._ledger.put(lambda: self._write_epochs(running, first, result["epoch"], result["history"], verdict))
+        self._say("epoch", running)
+        if (short := self._retention.short()) is not None:
+            self._ending.interrupt("no space left", ResourceError(short))
 
-    def broke(self, trial_id: str, text: str) -> None:
-        """Write that a trial failed after its retries, with Ray's account of the error."""
-        if trial_id in self._running:
-            kind = "lost worker" if any(name in text for name in LOST) else "other"
-            self._fail(trial_id, kind, text)
+    def go_on(self, trial_id: str, error: BaseException) -> bool:
+        """Say whether a trial whose worker broke is tried again, from its last epoch."""
+        running = self._running.get(trial_id)
+        if running is None:
+            return False
+        fault = fault_of(error)
+        running.retries.append({"kind": fault.kind, "message": fault.message, "epoch": running.reported, "node": running.facts.get("node")})
+        if not self._faults.may_retry(running.number, running.reported, fault):
+            running.failure = fault
+            return False
+        retries = list(running.retries)
+        self._ledger.put(lambda: self._write(running, retries=retries))
+        self._say("retry", running, f"{fault.in_words()}; it goes on after epoch {running.reported}")
+        return True
+
+    def look(self, running: bool) -> None:
+        """Note whether any trial has a worker: a search that is over does not wait for those that have none."""
+        if running or not self._running or self._ending.reason() is None:
+            self._lonely = time.monotonic()
+        self._ending.stranded = time.monotonic() - self._lonely > STRANDED_SECONDS
+
+    def live(self, trial_id: str) -> bool:
+        """Say whether a trial has not yet ended."""
+        return trial_id in self._running
 
     def close(self) -> None:
-        """After a search that Ray ended by itself: no trial stays RUNNING unless it was interrupted and can be resumed."""
+        """After Ray's loop: no trial stays RUNNING unless it was interrupted and can be resumed."""
+        if self._proposal is not None:
+            self._ledger.put(self._withdraw(self._proposal))
         for trial_id in list(self._running):
-            if self._ending.interrupted:
-                self._pause(trial_id, self._ending.interrupted)
+            if self._ending.reason() is not None:
+                self.on_trial_complete(trial_id)
             else:
-                self._fail(trial_id, "other", "the search ended before the trial did")
+                self._fail(self._running.pop(trial_id), Fault("other", "the search ended before the trial did"))
 
-    # How it is written
+    # What the ledger does
 
-    def _replay(self, trial: FrozenTrial) -> None:
-        planned = trial.user_attrs.get("config", {})
-        if trial.state == TrialState.COMPLETE and trial.value is not None:
-            self._ending.completed(trial.value)
-        for step, value in sorted(trial.intermediate_values.items()):
-            epochs = planned["epochs"]
-            self._rungs.observe(trial.number, epoch=round(step * epochs / 1000), epochs=epochs, warmup=planned["warmup"], value=value)
+    def _resume_one(self) -> Running:
+        """Reattach the next interrupted trial; one of which a rung had spoken before it could be told is told now."""
+        frozen = self._interrupted.pop(0)
+        running = self._running_of(optuna.trial.Trial(self._study, frozen._trial_id), frozen)
+        if "verdict" in frozen.user_attrs:
+            running.outcome = TrialState.PRUNED, frozen.user_attrs["verdict"]
+            self._tell(running, *running.outcome)
+        return running
+
+    def _propose(self) -> Running:
+        """Ask Optuna for a trial; one whose configuration is not worth another try fails at once."""
+        running = self._running_of(self._ledger.patiently(self._ask))
+        refusal = self._faults.refusal(running.written["config"])
+        if refusal is not None:
+            fault = Fault("not tried", refusal)
+            running.outcome = TrialState.FAIL, fault.in_words()
+            self._tell_failed(running, fault)
+        return running
+
+    def _ask(self) -> optuna.Trial:
+        """Ask for a trial, or take up the one that an attempt which the database cut short has left."""
+        open_trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if self._asking else []
+        left = [trial for trial in open_trials if trial.number not in self._known]
+        self._asking = True
+        trial = optuna.trial.Trial(self._study, left[0]._trial_id) if left else self._study.ask()
+        self._space.suggest(trial)
+        self._known.add(trial.number)
+        self._asking = False
+        return trial
+
+    def _running_of(self, trial: optuna.Trial, frozen: FrozenTrial | None = None) -> Running:
+        attributes = frozen.user_attrs if frozen else {}
+        config = TrialConfig.model_validate(attributes["config"]) if "config" in attributes else self._space.suggest(trial)
+        reported = len(frozen.intermediate_values) if frozen else 0
+        assignment = self._assign(trial.number, config).model_copy(update={"reported": reported})
+        running = Running(trial, assignment, reported, attributes.get("history", {}), retries=attributes.get("retries", []))
+        planned = assignment.trial
+        self._write(running, config=planned.model_dump(mode="json"), epochs_planned=planned.epochs, seed=planned.seed)
+        return running
+
+    def _withdraw(self, proposal: "Future[Running]") -> Callable[[], None]:
+        """A proposal that came too late waits for a resume, or is told that the search was over."""
+
+        def job() -> None:
+            running = None if proposal.exception() else proposal.result()
+            if running is not None and running.outcome is None and not self._ending.interrupted:
+                self._tell(running, TrialState.PRUNED, f"budget: {self._ending.reason()}")
+
+        return job
 
     def _write(self, running: Running, **attributes: Any) -> None:
         for name, value in attributes.items():
             if running.written.get(name) != value:
-                patiently(running.trial.set_user_attr, name, value)
+                self._ledger.patiently(running.trial.set_user_attr, name, value)
                 running.written[name] = value
 
-    def _close_record(self, running: Running, reason: str) -> None:
-        last = running.result or {}
-        facts = last.get("facts", {})
-        if "history" in last:
-            self._write(running, history={"artifact": self._upload_history(running.trial, last["history"])})
-        gpus = facts.get("seconds_total", 0.0) if str(facts.get("device", "")).startswith("cuda") else 0.0
-        self._write(running, **facts, gpu_seconds=gpus, stop_reason=reason)
+    def _write_epochs(self, running: Running, first: int, last: int, history: dict[str, list[float]], verdict: Verdict | None) -> None:
+        self._write(running, history=history, epochs_done=last, **({"verdict": verdict.in_words(self._rungs.mode)} if verdict else {}))
+        for epoch in range(first, last + 1):
+            step = progress(epoch, running.assignment.trial.epochs)
+            self._ledger.patiently(running.trial.report, history["objective"][epoch - 1], step)
 
-    def _upload_history(self, trial: optuna.Trial, history: dict[str, list[float]]) -> str:
+    def _tell(self, running: Running, state: TrialState, reason: str, **attributes: Any) -> None:
+        if running.history:
+            self._write(running, history={"artifact": self._upload_history(running)})
+        gpu_seconds = self._gpus * running.facts.get("seconds_total", 0.0)
+        self._write(running, **running.facts, gpu_seconds=gpu_seconds, stop_reason=reason, **attributes)
+        value = running.value if state == TrialState.COMPLETE else None
+        self._ledger.patiently(self._study.tell, running.number, value, None if value is not None else state, skip_if_finished=True)
+
+    def _tell_failed(self, running: Running, fault: Fault) -> None:
+        about = {"kind": fault.kind, "message": fault.message, "traceback": fault.traceback or fault.message}
+        self._tell(running, TrialState.FAIL, fault.in_words(), error=about, retries=running.retries)
+
+    def _upload_history(self, running: Running) -> str:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "history.json"
-            file.write_text(json.dumps(history))
-            store = artifact_store(self._folder)
-            return patiently(upload_artifact, artifact_store=store, file_path=str(file), study_or_trial=trial)
+            file.write_text(json.dumps(running.history))
+            return self._ledger.patiently(
+                upload_artifact, artifact_store=self._artifacts, file_path=str(file), study_or_trial=running.trial
+            )
 
-    def _tell(self, trial_id: str, state: TrialState, reason: str) -> None:
-        running = self._running.pop(trial_id)
-        assert running.result is not None
-        value = float(running.result["objective"])
-        self._close_record(running, reason)
-        if state == TrialState.COMPLETE:
-            patiently(self._study.tell, running.trial.number, value, skip_if_finished=True)
+    # How trials end
+
+    def _replay(self, trial: FrozenTrial) -> None:
+        planned = trial.user_attrs.get("config", {})
+        fault = Fault(**trial.user_attrs["error"]) if trial.state == TrialState.FAIL and "error" in trial.user_attrs else None
+        self._gpu_seconds[trial.number] = trial.user_attrs.get("gpu_seconds", 0.0)
+        self._ending.used_gpu_seconds += self._gpu_seconds[trial.number]
+        if trial.state == TrialState.COMPLETE and trial.value is not None:
+            self._ending.completed(trial.value)
+        elif trial.state == TrialState.PRUNED:
+            self._ending.stopped()
+        elif trial.state == TrialState.FAIL:
+            self._ending.failed()
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            self._faults.ended_well()
+        for step, value in sorted(trial.intermediate_values.items()):
+            epochs = planned["epochs"]
+            self._rungs.observe(trial.number, epoch=round(step * epochs / 1000), epochs=epochs, warmup=planned["warmup"], value=value)
+        if fault is not None and fault.kind != "not tried":
+            self._faults.failed(planned, fault, tries=tries(fault, trial.user_attrs.get("retries", [])))
+        if trial.state.is_finished():
+            self._release(trial.number, trial.state, trial.value if fault is None else None, trial.user_attrs)
+
+    def _ended_untried(self, running: Running, state: TrialState, reason: str) -> None:
+        if state == TrialState.FAIL:
+            self._ending.failed()
+        else:
+            self._ending.stopped()
+        self._say("failed" if state == TrialState.FAIL else "stopped", running, reason)
+
+    def _end(self, running: Running, state: TrialState, reason: str) -> None:
+        value, finished = running.value, state == TrialState.COMPLETE
+        self._faults.ended_well()
+        if finished and value is not None:
             self._ending.completed(value)
         else:
-            patiently(self._study.tell, running.trial.number, state=state, skip_if_finished=True)
-        self._retain()
-        self._say("finished" if state == TrialState.COMPLETE else "stopped", running, reason)
+            self._ending.stopped()
+        self._ledger.put(lambda: self._tell(running, state, reason))
+        self._release(running.number, state, value, running.facts)
+        self._say("finished" if finished else "stopped", running, reason)
 
-    def _fail(self, trial_id: str, kind: str, message: str) -> None:
-        running = self._running.pop(trial_id)
-        self._close_record(running, f"{kind}: {summary(message)}")
-        self._write(running, error={"kind": kind, "message": summary(message), "traceback": message})
-        patiently(self._study.tell, running.trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        self._retain()
-        self._say("failed", running, f"{kind}: {summary(message)}")
+    def _fail(self, running: Running, fault: Fault) -> None:
+        self._ending.failed()
+        self._faults.failed(running.assignment.trial.model_dump(mode="json"), fault, tries=tries(fault, running.retries))
+        self._ledger.put(lambda: self._tell_failed(running, fault))
+        self._release(running.number, TrialState.FAIL, None, running.facts)
+        self._say("failed", running, fault.in_words())
+        if self._faults.hopeless() and not any(other.reported for other in self._running.values()):
+            self._ending.give_up(f"the first trials all failed alike ({fault.in_words()})")
 
-    def _pause(self, trial_id: str, reason: str) -> None:
-        self._say("paused", self._running.pop(trial_id), reason)
+    def _release(self, number: int, state: TrialState, value: float | None, facts: Mapping[str, Any]) -> None:
+        """Remove the states that are not wanted any more, once the record does not need them."""
+        location, size = facts.get("checkpoint"), facts.get("checkpoint_bytes", 0)
+        self._discard(self._retention.ended(number, state == TrialState.COMPLETE, value, location, size))
 
-    def _say(self, kind: str, running: Running, reason: str) -> None:
-        last = running.result or {}
-        value = last.get("objective")
-        event = Event(
-            kind,
-            running.trial.number,
-            running.assignment.trial,
-            epoch=last.get("epoch", 0),
-            value=value if value is not None and math.isfinite(value) else None,
-            reason=reason,
-            seconds=time.monotonic() - running.began,
+    def _discard(self, locations: list[str]) -> None:
+        """Remove states; while the past is replayed, only those that are still there."""
+        for location in locations:
+            if self._left is None or Path(location).parent.name in self._left:
+                self._ledger.put(partial(self._ledger.patiently, discard, location))
+
+    def _charge(self, running: Running) -> None:
+        """Add what an epoch has cost to the GPU-hours; a resumed trial's earlier ones are in its record."""
+        if self._gpus:
+            total = self._gpus * running.facts.get("seconds_total", 0.0)
+            self._ending.used_gpu_seconds += total - self._gpu_seconds.get(running.number, 0.0)
+            self._gpu_seconds[running.number] = total
+            self._ledger.put(lambda: self._write(running, gpu_seconds=total))
+
+    def _say(self, kind: Kind, running: Running, reason: str = "") -> None:
+        self._watch(
+            Event(
+                kind,
+                running.number,
+                running.assignment.trial,
+                epoch=running.reported,
+                value=running.value,
+                metrics={name: values[-1] for name, values in running.history.items() if values},
+                reason=reason,
+                seconds=time.monotonic() - running.began,
+            )
         )
-        self._watch(event)
 
-    def _retain(self) -> None:
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-        for path in disposable(trials, self._rungs.mode):
-            path.unlink(missing_ok=True)
+
+def tries(fault: Fault, retries: list[dict[str, Any]]) -> int:
+    """Return how often a trial met the fault that it failed of."""
+    return max(1, sum(retry["kind"] == fault.kind for retry in retries))
 
 
 class Ear(Callback):
@@ -251,52 +399,17 @@ class Ear(Callback):
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
+        self._started: dict[str, RayTrial] = {}
+
+    def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        """A trial has a worker."""
+        self._started[trial.trial_id] = trial
 
     def on_trial_result(self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **info: Any) -> None:
         """Every report, the last one of a stopped trial included."""
         self._bridge.heard(trial.trial_id, result)
 
-    def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
-        """A failure after the last retry."""
-        self._bridge.broke(trial.trial_id, account(trial))
-
-
-def account(trial: RayTrial) -> str:
-    """Return a trial's last error from the folder where this process has just put it; it reaches the trial's storage only later."""
-    try:
-        with open(trial.pickled_error_file or "", "rb") as file:
-            error = cloudpickle.load(file)
-    except OSError:
-        return "Ray gave no reason"
-    return f"{type(error).__name__}: {error}"
-
-
-def disposable(trials: Sequence[FrozenTrial], mode: str) -> list[Path]:
-    """Return the checkpoints that nobody needs: of ended trials, all but the default recipe's and the best few's.
-
-    While nothing has finished, the best of the stopped trials are kept.
-    """
-    sign = -1 if mode == "max" else 1
-    ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.value is not None]
-    ranking = sorted(ended, key=lambda t: (t.state != TrialState.COMPLETE, sign * (t.value or 0.0), t.number))
-    kept = {0} | {trial.number for trial in ranking[:KEPT_CHECKPOINTS]}
-    return [Path(t.user_attrs["checkpoint"]) for t in trials if t.number not in kept and t.user_attrs.get("checkpoint")]
-
-
-def summary(text: str) -> str:
-    """Return the last line of an error's account that says something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "no reason given"
-
-
-def patiently(write: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-    """Do a storage write, again with growing pauses while the database is away, for up to two minutes."""
-    deadline, pause = time.monotonic() + PATIENCE_SECONDS, 0.1
-    while True:
-        try:
-            return write(*args, **kwargs)
-        except (sqlalchemy.exc.OperationalError, optuna.exceptions.StorageInternalError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(pause)
-            pause = min(pause * 2, 5.0)
+    def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
+        """Once a turn of Ray's loop."""
+        self._started = {name: trial for name, trial in self._started.items() if self._bridge.live(name)}
+        self._bridge.look(any(trial.status == "RUNNING" for trial in self._started.values()))

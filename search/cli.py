@@ -105,15 +105,38 @@ def _dry_run(config: Any, watcher: Any) -> None:
 
 
 @app.command()
-def resume(name: Annotated[str, typer.Argument(help="Study.", show_default=False)], storage: Storage = None) -> None:
-    """Go on with an interrupted search from its last epochs."""
+def resume(
+    name: Annotated[str, typer.Argument(help="Study.", show_default=False)],
+    add_trials: Annotated[int, typer.Option(min=0, help="Trials beyond the budget; a finished search goes on, too.")] = 0,
+    add_time: Annotated[str | None, typer.Option(help="Wall clock beyond the budget, such as 30m or 2h.", show_default=False)] = None,
+    storage: Storage = None,
+) -> None:
+    """Go on with an interrupted search from its last epochs, or with a finished one on a larger budget."""
+    from search.config import duration
     from search.launch import resume as go_on
     from search.watch import Terminal
 
     watcher = Terminal()
     with watcher:
-        record = go_on(name, storage, watcher)
+        record = go_on(name, storage, watcher, add_trials=add_trials, add_seconds=duration("--add-time", add_time))
     _conclude(record)
+
+
+@app.command()
+def stop(
+    name: Name = None,
+    finish: Annotated[bool, typer.Option("--finish", help="End it for good: open the test images and hand over the best so far.")] = False,
+    storage: Storage = None,
+) -> None:
+    """Pause a search that runs in another terminal or on another machine, or end it."""
+    from search.lease import request
+    from search.store import load_study, open_storage, storage_errors
+
+    with storage_errors(storage):
+        study = load_study(open_storage(storage), name)
+        typer.echo(f"{study.study_name}: {request(study, 'finish' if finish else 'pause')}")
+    if not finish:
+        typer.echo(f"go on with it: injerto resume {study.study_name}")
 
 
 @app.command()

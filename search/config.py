@@ -26,6 +26,17 @@ def seconds(value: Any) -> Any:
     return float(found[1]) * _UNITS[found[2]]
 
 
+def duration(option: str, value: str | None) -> float:
+    """Return an option's seconds, 0 where it is not given. Raises ``ConfigError`` for what is no length of time."""
+    try:
+        found = float(seconds(value) if value is not None else 0.0)
+    except ValueError as error:
+        raise ConfigError(f"{option} {error} but got {value!r}") from None
+    if value is not None and not found > 0:
+        raise ConfigError(f"{option} must be more than 0 but got {value!r}")
+    return found
+
+
 def size(value: Any) -> Any:
     """Read ``500MB``, ``"20 GB"`` or a number as bytes; raises ``ValueError`` for anything else."""
     if not isinstance(value, str):

@@ -3,19 +3,18 @@
 import contextlib
 import shutil
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
-import psutil
 from optuna.storages import RDBStorage
 
 from cluster.connect import Capacity, connect
+from search import lease
 from search.algorithms import build_sampler
 from search.config import SearchConfig, read_config
 from search.plan import Plan, absolute, make_plan, versions
@@ -25,7 +24,14 @@ from search.watch import Silent, Terminal, Watcher
 from trainables.config import TrialConfig, validate
 from trainables.errors import ConfigError, ResourceError, StorageError
 
-MAX_FAILURES = 3
+if TYPE_CHECKING:
+    from ray.tune import Trainable
+
+    from search.ledger import Ledger
+    from search.stopping import Ending
+
+POLL_SECONDS = 1.0
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 LEAST_SPACE = 100_000_000
 """Bytes that must be free where a search writes: room for a few states of a small network, its history and its weights."""
 
@@ -39,7 +45,7 @@ def run(source: str | Path | None = None, *, settings: tuple[str, ...] = (), **o
     return launch(read_config(source, options, settings), Terminal())
 
 
-def launch(config: SearchConfig, watcher: Watcher | None = None) -> StudyRecord:
+def launch(config: SearchConfig, watcher: Watcher | None = None, *, trainable: "type[Trainable] | None" = None) -> StudyRecord:
     """Prepare a search, run it to its end and return its record. Raises ``InjertoError`` for whatever cannot work."""
     config, watcher = absolute(config), watcher or Silent()
     storage = open_storage(config.storage, create=True)
@@ -55,7 +61,8 @@ def launch(config: SearchConfig, watcher: Watcher | None = None) -> StudyRecord:
     with storage_errors(config.storage), _workplace(folder), connect(config.resources.address) as capacity:
         share = fit(capacity, config)
         study = _begin(storage, plan, folder)
-        return _drive(study, plan, folder, share, watcher)
+        with lease.Lease(study, folder, 0.0) as held:
+            return _drive(study, plan, folder, share, watcher, held, trainable)
 
 
 def _begin(storage: RDBStorage, plan: Plan, folder: Path) -> optuna.Study:
@@ -73,9 +80,8 @@ def _begin(storage: RDBStorage, plan: Plan, folder: Path) -> optuna.Study:
 
 def _describe(study: optuna.Study, plan: Plan, folder: Path) -> None:
     config = plan.config
-    recorded = config.model_copy(update={"storage": shown(resolve_url(config.storage))})
     for key, value in {
-        "config": recorded.model_dump(mode="json"),
+        "config": _recorded(config),
         "dataset": plan.dataset_facts(),
         "space": plan.space.in_words(),
         "metric": plan.metric,
@@ -86,8 +92,20 @@ def _describe(study: optuna.Study, plan: Plan, folder: Path) -> None:
     study.enqueue_trial(plan.space.default_params())
 
 
-def resume(name: str, storage: str | None = None, watcher: Watcher | None = None) -> StudyRecord:
-    """Go on with an interrupted search: its unfinished trials from their last epoch, then what is left of its budget.
+def _recorded(config: SearchConfig) -> dict[str, Any]:
+    return config.model_copy(update={"storage": shown(resolve_url(config.storage))}).model_dump(mode="json")
+
+
+def resume(
+    name: str,
+    storage: str | None = None,
+    watcher: Watcher | None = None,
+    *,
+    add_trials: int = 0,
+    add_seconds: float = 0.0,
+    trainable: "type[Trainable] | None" = None,
+) -> StudyRecord:
+    """Go on with an interrupted search: its unfinished trials from their last epoch, then what is left of its budget, and more where added.
 
     Raises ``StorageError`` if there is nothing to go on with or it is still running, ``ConfigError`` if the data has changed.
     """
@@ -96,53 +114,111 @@ def resume(name: str, storage: str | None = None, watcher: Watcher | None = None
     study = load_study(opened, name)
     record = study_record(study)
     if record.state == "running":
-        status = study.user_attrs["status"]
-        raise StorageError(f"the study {name!r} is running since {status['since']} on {status['host']} (process {status['pid']})")
-    if record.state == "finished":
-        raise StorageError(f"the study {name!r} has finished ({record.why}); look at it: injerto best {name}")
+        raise lease.taken(study)
+    if record.state == "finished" and not (add_trials or add_seconds):
+        more = f"injerto resume {name} --add-trials 10"
+        raise StorageError(f"the study {name!r} has finished ({record.why}); look at it: injerto best {name}, or go on with more: {more}")
     if not record.folder.is_dir():
         raise StorageError(f"the folder {record.folder} of {name!r} is gone, and the states of its trials with it; start a new search")
-    config = validate(SearchConfig, dict(record.config), f"the record of {name}").model_copy(update={"storage": storage})
+    recorded = validate(SearchConfig, dict(record.config), f"the record of {name}")
+    config = enlarged(recorded, add_trials, add_seconds, record.seconds).model_copy(update={"storage": storage})
     plan = make_plan(config, watcher.preparing)
     if plan.dataset.fingerprint != record.dataset["fingerprint"]:
         raise ConfigError(f"the images or labels of {config.data.source!r} have changed since {name!r} began; start a new search")
     study.sampler = build_sampler(config.algorithm.sampler, seed=config.seed, trials=config.budget.trials)
     with storage_errors(storage), _workplace(record.folder), connect(config.resources.address) as capacity:
-        return _drive(study, plan, record.folder, fit(capacity, config), watcher)
+        share = fit(capacity, config)
+        with lease.Lease(study, record.folder, record.seconds) as held:
+            if config.budget != recorded.budget:
+                study.set_user_attr("config", _recorded(config))
+            return _drive(study, plan, record.folder, share, watcher, held, trainable)
 
 
-def _drive(study: optuna.Study, plan: Plan, folder: Path, share: "Share", watcher: Watcher) -> StudyRecord:
+def enlarged(config: SearchConfig, trials: int, seconds: float, used_seconds: float) -> SearchConfig:
+    """Return a configuration with more trials and more time than it had; time that had no limit has one from now on."""
+    budget = config.budget
+    time = max(budget.time, used_seconds) if budget.time is not None else used_seconds
+    update = {"trials": budget.trials + trials, "time": time + seconds if seconds else budget.time}
+    return config.model_copy(update={"budget": budget.model_copy(update=update)})
+
+
+def _drive(
+    study: optuna.Study,
+    plan: Plan,
+    folder: Path,
+    share: "Share",
+    watcher: Watcher,
+    held: lease.Lease,
+    trainable: "type[Trainable] | None",
+) -> StudyRecord:
+    from search.ledger import Ledger
     from search.result import hand_over
     from search.stopping import Ending
 
     budget = plan.config.budget
-    used = study_record(study).seconds if "status" in study.user_attrs else 0.0
-    ending = Ending(plan.mode, trials=budget.trials, seconds=budget.time, target=budget.target, used_seconds=used)
-    status, state, why = _running(used), "failed", "the driver ended with an error"
-    study.set_user_attr("status", status)
+    ending = Ending(
+        plan.mode,
+        trials=budget.trials,
+        seconds=budget.time,
+        gpu_seconds=None if budget.gpu_hours is None else 3600 * budget.gpu_hours,
+        target=budget.target,
+        no_improvement=budget.no_improvement,
+        used_seconds=held.status["used_seconds"],
+    )
+    state, why = "failed", "the driver ended with an error"
 
     def interrupt(reason: str) -> None:
         ending.interrupt(reason)
         watcher.pausing(reason)
 
     try:
-        with watcher, _signals(interrupt):
-            _tune(study, plan, folder, share, ending, watcher)
+        with watcher, _signals(interrupt), Ledger(watcher.say, partial(ending.interrupt, "the record cannot be written")) as ledger:
+            ledger.every(lease.BEAT_SECONDS, partial(_beat, held, ending))
+            ledger.every(POLL_SECONDS, partial(_obey, study, ending, watcher))
+            _tune(study, plan, folder, share, ending, watcher, ledger, trainable)
+            ledger.put(lambda: None).exception()
             if ending.interrupted:
                 state, why = "interrupted", ending.interrupted
                 if ending.error is not None:
-                    raise ResourceError(f"{ending.error}; make room, then go on: injerto resume {study.study_name}")
+                    raise type(ending.error)(f"{ending.error}; once that is mended, go on: injerto resume {study.study_name}")
             else:
                 watcher.finishing()
                 hand_over(study, plan, folder, share)
-                state, why = "finished", ending.reason() or f"all {budget.trials} trials have ended"
+                state, why = ("failed", ending.hopeless) if ending.hopeless else ("finished", ending.reason() or all_ended(budget.trials))
     except KeyboardInterrupt:
         state, why = "interrupted", "ended at once by a second SIGINT"
         raise
     finally:
-        study.set_user_attr("status", status | {"state": state, "why": why, "used_seconds": ending.elapsed()})
+        held.end(state, why, ending.elapsed())
         shutil.rmtree(folder / "ray", ignore_errors=True)
     return study_record(study)
+
+
+def all_ended(trials: int) -> str:
+    """Say that the budget of trials is used up."""
+    return f"all {trials} trials have ended"
+
+
+def _beat(held: lease.Lease, ending: "Ending") -> None:
+    if (other := held.lost()) is not None:
+        ending.interrupt(other, StorageError(other))
+    else:
+        held.beat()
+
+
+def _obey(study: optuna.Study, ending: "Ending", watcher: Watcher) -> None:
+    """Do what other terminals and the dashboard ask."""
+    for key, command in lease.commands(study).items():
+        if command.get("do") == "finish":
+            ending.finish(f"ended early by {command['by']}")
+            words = "the search ends: running trials stop at their next epoch, then the test images are opened"
+        elif command.get("do") == "pause":
+            ending.interrupt(f"stopped by {command['by']}")
+            words = "the search pauses: running trials pause at their next epoch"
+        else:
+            words = f"unknown command {command.get('do')!r}"
+        watcher.say(f"{command.get('by')}: {words}")
+        lease.answer(study, key, words)
 
 
 class Share(dict[str, float]):
@@ -188,20 +264,42 @@ def assigner(plan: Plan, folder: Path, share: Share) -> Callable[[int, TrialConf
     return assign
 
 
-def _tune(study: optuna.Study, plan: Plan, folder: Path, share: Share, ending: Any, watcher: Watcher) -> None:
+def _tune(
+    study: optuna.Study,
+    plan: Plan,
+    folder: Path,
+    share: Share,
+    ending: "Ending",
+    watcher: Watcher,
+    ledger: "Ledger",
+    trainable: "type[Trainable] | None",
+) -> None:
     from ray import tune
     from ray.tune.schedulers import FIFOScheduler
 
     from search.bridge import Bridge, Ear
+    from search.retention import Retention
     from search.stopping import ProgressHalving, Rungs
+    from search.tolerance import tolerant
     from trainables.trainable import ImageTrial
 
-    algorithm = plan.config.algorithm
+    algorithm, keep = plan.config.algorithm, plan.config.keep
     rungs = Rungs(plan.mode, algorithm.reduction_factor)
-    bridge = Bridge(study, plan.space, assigner(plan, folder, share), ending=ending, rungs=rungs, folder=folder, watch=watcher.event)
-    watcher.begin(study.study_name, plan, share.slots, ending, sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)))
+    bridge = Bridge(
+        study,
+        plan.space,
+        assigner(plan, folder, share),
+        ledger=ledger,
+        ending=ending,
+        rungs=rungs,
+        retention=Retention(plan.mode, best=keep.best, disk=keep.disk),
+        root=str(folder),
+        gpus=share["gpu"],
+        watch=watcher.event,
+    )
+    watcher.begin(study.study_name, plan, share.slots, ending, ending.ended)
     tuner = tune.Tuner(
-        tune.with_resources(ImageTrial, dict(share)),
+        tune.with_resources(trainable or ImageTrial, dict(share)),
         tune_config=tune.TuneConfig(
             metric="objective",
             mode=plan.mode,
@@ -214,32 +312,21 @@ def _tune(study: optuna.Study, plan: Plan, folder: Path, share: Share, ending: A
         run_config=tune.RunConfig(
             name="ray",
             storage_path=str(folder),
-            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=tune.FailureConfig(max_failures=-1),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             callbacks=[Ear(bridge)],
             stop=ending,
             verbose=0,
         ),
     )
-    tuner.fit()
+    with tolerant(bridge.go_on):
+        tuner.fit()
     bridge.close()
-
-
-def _running(used: float) -> dict[str, Any]:
-    process = psutil.Process()
-    return {
-        "state": "running",
-        "since": datetime.now().isoformat(timespec="seconds"),
-        "host": socket.gethostname(),
-        "pid": process.pid,
-        "born": process.create_time(),
-        "used_seconds": used,
-    }
 
 
 @contextmanager
 def _signals(interrupt: Callable[[str], None]) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM pauses the search at the next epochs; a second one ends it at once."""
+    """The first Ctrl-C, SIGTERM or closed terminal pauses the search at the next epochs; a second one ends it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -248,7 +335,7 @@ def _signals(interrupt: Callable[[str], None]) -> Iterator[None]:
         interrupt(f"interrupted by {signal.Signals(number).name}")
         signal.signal(number, before[number])
 
-    before: dict[int, Any] = {number: signal.signal(number, pause) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {number: signal.signal(number, pause) for number in SIGNALS}
     try:
         yield
     finally:

@@ -1,7 +1,6 @@
 """The record as plain values: storage → `StudyRecord`, `TrialRecord`; read-only, light to import, true while a search runs."""
 
 import json
-import socket
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 from optuna.trial import FrozenTrial, TrialState
 
+from search.lease import alive as driver_lives
 from search.store import load_study, open_storage, storage_errors
 from trainables.errors import StorageError
 
@@ -143,7 +142,7 @@ def study_record(study: optuna.Study) -> StudyRecord:
     if not set(attributes) >= WRITTEN:
         raise StorageError(f"the study {study.study_name!r} was not made by injerto")
     status = attributes.get("status", {})
-    alive = _driver_lives(status)
+    alive = driver_lives(attributes)
     folder = Path(attributes["folder"])
     trials = tuple(_trial(trial, folder, alive) for trial in study.get_trials(deepcopy=False))
     state = status.get("state", "running")
@@ -159,28 +158,17 @@ def study_record(study: optuna.Study) -> StudyRecord:
         versions=attributes["versions"],
         test=attributes.get("test", {}),
         folder=folder,
-        seconds=_seconds(status, trials, alive),
+        seconds=_seconds(attributes, alive),
     )
 
 
-def _driver_lives(status: Mapping[str, Any]) -> bool:
+def _seconds(attributes: Mapping[str, Any], alive: bool) -> float:
+    status = attributes.get("status", {})
     if status.get("state") != "running":
-        return False
-    if status.get("host") != socket.gethostname():
-        return True
-    try:
-        return bool(abs(psutil.Process(status["pid"]).create_time() - status["born"]) < 1)
-    except psutil.Error:
-        return False
-
-
-def _seconds(status: Mapping[str, Any], trials: tuple[TrialRecord, ...], alive: bool) -> float:
-    used = float(status.get("used_seconds", 0.0))
-    if status.get("state") != "running":
-        return used
-    began = datetime.fromisoformat(status["since"])
-    last = datetime.now() if alive else max((t.ended or t.started or began for t in trials), default=began)
-    return used + max(0.0, (last - began).total_seconds())
+        return float(status.get("used_seconds", 0.0))
+    if alive:
+        return float(status["used_seconds"]) + (datetime.now() - datetime.fromisoformat(status["since"])).total_seconds()
+    return float(attributes.get("heartbeat", status).get("used_seconds", 0.0))
 
 
 def _trial(trial: FrozenTrial, folder: Path, alive: bool) -> TrialRecord:

@@ -85,20 +85,21 @@ class ProgressHalving(FIFOScheduler):
     def __init__(self, rungs: Rungs, verdicts: dict[int, Verdict]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._rungs, self._verdicts = rungs, verdicts
+        self._judged: dict[int, int] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
-        """Return Ray's decision for a trial that reported an epoch."""
+        """Return Ray's decision for a trial that reported an epoch; epochs that it reported to nobody before are judged in their order."""
         if "epoch" not in result:
             return str(TrialScheduler.CONTINUE)
         assignment = trial.config["assignment"]
-        planned = assignment["trial"]
-        verdict = self._rungs.observe(
-            assignment["number"], epoch=result["epoch"], epochs=planned["epochs"], warmup=planned["warmup"], value=result["objective"]
-        )
-        if verdict is None:
-            return str(TrialScheduler.CONTINUE)
-        self._verdicts[assignment["number"]] = verdict
-        return str(TrialScheduler.STOP)
+        planned, number = assignment["trial"], assignment["number"]
+        for epoch in range(self._judged.get(number, assignment["reported"]) + 1, result["epoch"] + 1):
+            value = result["history/objective"][epoch - 1]
+            verdict = self._rungs.observe(number, epoch=epoch, epochs=planned["epochs"], warmup=planned["warmup"], value=value)
+            if verdict is not None:
+                self._verdicts[number] = verdict
+        self._judged[number] = result["epoch"]
+        return str(TrialScheduler.STOP if number in self._verdicts else TrialScheduler.CONTINUE)
 
 
 @dataclass
@@ -129,8 +130,8 @@ class Ending(Stopper):
     since_best: int = 0
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Say whether a trial that has just reported should end now."""
-        return self.reason() is not None
+        """Say whether a trial that has just reported should end now: so does one that reported no number."""
+        return self.reason() is not None or not math.isfinite(result.get("objective", math.nan))
 
     def stop_all(self) -> bool:
         """Only where the search is over and no trial runs that could report once more: it skips the calls that close a trial."""

@@ -5,21 +5,21 @@ import os
 import random
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
 import platformdirs
 import sqlalchemy
-from filelock import FileLock
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import make_url
 
+from search.database import engine_settings, explained, normal_url, ready
 from trainables.errors import StorageError, did_you_mean
 
-TIMEOUT_SECONDS = 30
+DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
 ADJECTIVES = (
     "amber",
     "brisk",
@@ -66,67 +66,33 @@ def default_url() -> str:
 
 
 def resolve_url(url: str | None) -> str:
-    """Return a storage URL whose SQLite path is absolute, so that it means the same after a change of folder.
+    """Return a storage URL that means the same after a change of folder, its driver named; it still holds the password if one was given.
 
     Raises ``StorageError`` for what is not a database URL.
     """
-    text = url or default_url()
-    try:
-        parsed = make_url(text)
-    except sqlalchemy.exc.ArgumentError:
-        raise StorageError(f"{text!r} is not a storage URL; write sqlite:///studies.db or postgresql+psycopg://user@host/name") from None
-    if parsed.get_backend_name() == "sqlite":
-        if parsed.database in (None, "", ":memory:"):
-            raise StorageError(f"{text!r} would be lost with the process; name a file: sqlite:///studies.db")
-        return f"sqlite:///{Path(str(parsed.database)).expanduser().resolve()}"
-    return text
+    return normal_url(url or default_url()).render_as_string(hide_password=False)
 
 
 def shown(url: str) -> str:
     """Return a storage URL without its password."""
-    return make_url(url).render_as_string(hide_password=True)
+    parsed = make_url(url)
+    return parsed.difference_update_query([name for name in parsed.query if "password" in name]).render_as_string(hide_password=True)
 
 
 def open_storage(url: str | None, *, create: bool = False) -> RDBStorage:
-    """Open Optuna storage; SQLite in write-ahead mode, so that readers never wait for the search.
+    """Open Optuna storage, and make its tables if need be where `create` is True.
 
     Raises ``StorageError`` if it cannot be opened, or does not exist and `create` is False.
     """
     url = resolve_url(url)
     parsed = make_url(url)
-    arguments = {}
-    if parsed.get_backend_name() == "sqlite":
-        _open_sqlite(Path(str(parsed.database)), create)
-        arguments = {"connect_args": {"timeout": TIMEOUT_SECONDS}}
     try:
-        with _alone(parsed) if create else nullcontext():
-            return RDBStorage(url, engine_kwargs=arguments)
+        with ready(parsed, create):
+            return RDBStorage(url, engine_kwargs=engine_settings(parsed))
     except ModuleNotFoundError as error:
         raise StorageError(f"storage {shown(url)} needs the package {error.name}; install it") from None
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError, ImportError) as error:
-        raise StorageError(f"cannot open the storage {shown(url)}: {_first_line(error)}") from None
-
-
-@contextmanager
-def _alone(url: sqlalchemy.URL) -> Iterator[None]:
-    """Let one process at a time make the tables of a SQLite file: two that do it at once disturb each other."""
-    if url.get_backend_name() != "sqlite":
-        yield
-        return
-    with FileLock(f"{url.database}.lock", timeout=TIMEOUT_SECONDS):
-        yield
-
-
-def _open_sqlite(path: Path, create: bool) -> None:
-    if not path.exists() and not create:
-        raise StorageError(f"no studies at {path}; start one with: injerto search")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
-    except (OSError, sqlite3.Error) as error:
-        raise StorageError(f"cannot open the storage {path}: {error}; name another with --storage") from None
+    except (*DATABASE_ERRORS, sqlite3.Error, RuntimeError, ImportError, OSError) as error:
+        raise StorageError(f"cannot open the storage {shown(url)}: {explained(error)}") from None
 
 
 @contextmanager
@@ -134,12 +100,8 @@ def storage_errors(url: str | None) -> Iterator[None]:
     """Turn what a database says of itself into a ``StorageError``: full, locked, gone."""
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        raise StorageError(f"the storage {shown(resolve_url(url))} cannot be used: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error.__cause__ or error).strip().splitlines()[0]
+    except DATABASE_ERRORS as error:
+        raise StorageError(f"the storage {shown(resolve_url(url))} cannot be used: {explained(error)}") from error
 
 
 def names(storage: RDBStorage) -> list[str]:
@@ -176,7 +138,8 @@ def load_study(storage: RDBStorage, name: str | None, sampler: BaseSampler | Non
     return optuna.load_study(study_name=name or known[-1], storage=storage, sampler=sampler)
 
 
-def artifact_store(folder: Path) -> FileSystemArtifactStore:
+def artifact_store(folder: Path | str) -> FileSystemArtifactStore:
     """Return the artifact store of a study's output folder."""
+    folder = Path(folder)
     (folder / "artifacts").mkdir(parents=True, exist_ok=True)
     return FileSystemArtifactStore(str(folder / "artifacts"))

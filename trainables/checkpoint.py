@@ -1,63 +1,55 @@
 """What resume needs, in one literal, and nothing that can be derived again."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from trainables.errors import ResourceError, StorageError
+from trainables.errors import StorageError
+from trainables.roots import PERSISTENT, Root, shown, split
 
 State = dict[str, Any]
 FORMAT = 1
 
 
-def save_state(path: Path, state: State) -> None:
-    """Write a state so that a reader sees the old file or the new one, never a part. Raises ``ResourceError`` on a full disk."""
-    with _replacing(path) as partial, partial.open("wb") as file:
+def save_state(location: str | Path, state: State) -> None:
+    """Write a state so that a reader sees the old file or the new one, never a part.
+
+    Raises ``ResourceError`` where there is no space, ``StorageError`` where the place cannot be written.
+    """
+    root, key = _place(location)
+    with root.writing(key) as file:
         torch.save({"format": FORMAT, **state}, file)
 
 
-def load_state(path: Path) -> State | None:
+def load_state(location: str | Path) -> State | None:
     """Return a saved state, or None where there is none. Reads tensors and plain values only, never code.
 
-    Raises ``StorageError`` for a file of another format or one that is damaged.
+    Raises ``StorageError`` for a file of another format, one that is damaged, or a place that does not answer.
     """
-    if not path.exists():
+    root, key = _place(location)
+    opened = root.opened(key)
+    if opened is None:
         return None
     try:
-        state: State = torch.load(path, map_location="cpu", weights_only=True)
+        with opened as file:
+            state: State = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise StorageError(f"{path} is not a readable checkpoint: {error}") from error
+        raise StorageError(f"{shown(location)} is not a readable checkpoint: {error}") from error
     found = state.get("format") if isinstance(state, dict) else None
     if found != FORMAT:
-        raise StorageError(f"{path} is a checkpoint of format {found}; this version reads {FORMAT}")
+        raise StorageError(f"{shown(location)} is a checkpoint of format {found}; this version reads {FORMAT}")
     return state
 
 
-def export_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors as safetensors, the whole file or none. Raises ``ResourceError`` on a full disk."""
-    with _replacing(path) as partial:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
+def export_weights(location: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors as safetensors, all of them or nothing. Raises as `save_state` does."""
+    root, key = _place(location)
+    root.write(key, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata))
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name whose file, once safe on the disk, becomes ``path`` if the block succeeds, and vanishes if it does not."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise ResourceError(f"cannot write {path}: {error}; is the disk full?") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+def _place(location: str | Path) -> tuple[Root, str]:
+    around, key = split(location)
+    return Root(around, PERSISTENT), key

@@ -5,13 +5,14 @@ import platform
 import resource
 import sys
 import time
-from pathlib import Path
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from trainables.config import DataConfig, Model, TrialConfig
 from trainables.errors import DataError, InjertoError, NonFiniteError, ResourceError
+from trainables.roots import join, size_of
 
 if TYPE_CHECKING:
     from trainables.dataset import Dataset
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Assignment(Model):
-    """All that a worker needs to run one trial, small enough to travel with it."""
+    """All that a worker needs to run one trial, small enough to travel with it. `reported` epochs are in the record already."""
 
     number: int
     trial: TrialConfig
@@ -30,6 +31,7 @@ class Assignment(Model):
     folder: str
     threads: int = 1
     workers: int = 0
+    reported: int = 0
 
 
 FAILURES: tuple[tuple[type[BaseException], str], ...] = (
@@ -64,14 +66,19 @@ class ImageTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train and evaluate one epoch, save it, and report the whole schema."""
+        """Train and evaluate one epoch, save it, and report the whole schema.
+
+        An epoch that was saved before the worker broke, but perhaps not recorded, is reported first.
+        """
         started = time.perf_counter()
         assignment = Assignment.model_validate(self._assignment["assignment"])
         try:
+            found = self._trainer is None
             if self._trainer is None:
                 self._trainer, self._seconds = begin(assignment)
             trainer = self._trainer
-            if trainer.epoch < assignment.trial.epochs:
+            unheard = found and trainer.epoch > assignment.reported
+            if trainer.epoch < assignment.trial.epochs and not unheard:
                 trainer.run_epoch()
                 self._seconds += time.perf_counter() - started
                 save(trainer, assignment, self._seconds)
@@ -80,7 +87,8 @@ class ImageTrial(tune.Trainable):
             if kind is None:
                 raise
             self.cleanup()
-            return {"done": True, "failure": {"kind": kind, "message": str(error)}, "objective": float("nan"), "progress": 0}
+            about = {"kind": kind, "message": str(error), "traceback": traceback.format_exc()}
+            return {"done": True, "failure": about, "objective": float("nan"), "progress": 0}
         return report(trainer, assignment, self._seconds)
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
@@ -100,9 +108,9 @@ class ImageTrial(tune.Trainable):
             torch.cuda.empty_cache()
 
 
-def checkpoint_path(assignment: Assignment) -> Path:
+def checkpoint_location(assignment: Assignment) -> str:
     """Return where a trial's state is kept."""
-    return Path(assignment.folder) / "last.pt"
+    return join(assignment.folder, "last.pt")
 
 
 def open_data(assignment: Assignment) -> "Dataset":
@@ -133,7 +141,7 @@ def begin(assignment: Assignment) -> "tuple[Trainer, float]":
     set_threads(assignment.threads)
     reset_peak_memory()
     trainer = Trainer(open_data(assignment), assignment.trial, metric=assignment.metric, workers=assignment.workers)
-    state = load_state(checkpoint_path(assignment))
+    state = load_state(checkpoint_location(assignment))
     if state is not None:
         trainer.load(state)
     return trainer, float(state["seconds"]) if state else 0.0
@@ -143,7 +151,7 @@ def save(trainer: "Trainer", assignment: Assignment, seconds: float) -> None:
     """Write the trainer's state to the trial's folder."""
     from trainables.checkpoint import save_state
 
-    save_state(checkpoint_path(assignment), {**trainer.state(), "seconds": seconds})
+    save_state(checkpoint_location(assignment), {**trainer.state(), "seconds": seconds})
 
 
 def report(trainer: "Trainer", assignment: Assignment, seconds: float) -> dict[str, Any]:
@@ -164,7 +172,8 @@ def report(trainer: "Trainer", assignment: Assignment, seconds: float) -> dict[s
             "weights": trainer.provenance,
             "device": str(trainer.device),
             "node": platform.node(),
-            "checkpoint": str(checkpoint_path(assignment)),
+            "checkpoint": checkpoint_location(assignment),
+            "checkpoint_bytes": size_of(checkpoint_location(assignment)),
         },
     }
 

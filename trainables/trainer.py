@@ -189,14 +189,14 @@ class Trainer:
         self.epoch, self.history, self._best = state["epoch"], state["history"], state["best"]
         self.network.thaw(self.epoch * self.steps_per_epoch > math.ceil(self.trial.freeze_steps * self.steps_per_epoch * self.trial.epochs))
 
-    def export(self, path: Path) -> None:
+    def export(self, location: str | Path) -> None:
         """Write the whole network as safetensors: the body under torchvision's own names, the head under ``head.``.
 
         The file's metadata holds the description, whatever is not text as JSON.
         """
         state = {name.removeprefix("body.trunk."): tensor for name, tensor in self.network.state_dict().items()}
         about = {name: value if isinstance(value, str) else json.dumps(value) for name, value in self.description().items()}
-        export_weights(path, {name: tensor for name, tensor in state.items() if not name.startswith("body.")}, {"format": "pt", **about})
+        export_weights(location, {name: tensor for name, tensor in state.items() if not name.startswith("body.")}, {"format": "pt", **about})
 
     def description(self) -> dict[str, Any]:
         """Return what a reader must know to use the network: what an image goes through before it, and what its outputs mean."""

@@ -122,6 +122,21 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server of the session's own."""
+    from tests.search.postgres import Server, missing
+
+    if reason := missing():
+        pytest.skip(reason)
+    server = Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
 def start(*arguments: object, **options) -> subprocess.Popen:
     """Start the command line in a process group of its own, as a terminal does."""
     command = [str(Path(sys.executable).with_name("injerto")), *map(str, arguments)]

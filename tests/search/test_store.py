@@ -1,11 +1,9 @@
 import sqlite3
-import subprocess
-import sys
 
 import pytest
 from optuna.samplers import RandomSampler
 
-from search.store import ADJECTIVES, NOUNS, create_study, fresh_name, load_study, names, open_storage, resolve_url, shown
+from search.store import ADJECTIVES, NOUNS, create_study, fresh_name, load_study, open_storage, resolve_url, shown
 from trainables.errors import StorageError
 
 
@@ -21,20 +19,6 @@ def create(storage, name):
 def test_storage_is_made_with_its_folder_in_write_ahead_mode(storage, tmp_path):
     with sqlite3.connect(tmp_path / "new/folder/studies.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-
-
-def test_names_are_oldest_first_and_the_latest_is_loaded(storage):
-    for name in ("b", "a", "c"):
-        create(storage, name)
-    assert names(storage) == ["b", "a", "c"]
-    assert load_study(storage, None).study_name == "c"
-    assert load_study(storage, "a").study_name == "a"
-
-
-def test_a_name_is_taken_once(storage):
-    create(storage, "calm-fig")
-    with pytest.raises(StorageError, match=r"'calm-fig' exists already.*injerto resume calm-fig"):
-        create(storage, "calm-fig")
 
 
 def test_unknown_studies(storage):
@@ -79,17 +63,3 @@ def test_storage_that_cannot_be_opened(url, fragment, tmp_path):
     (tmp_path / "text.db").write_text("this is no database, only text that is long enough to be read as a header" * 20)
     with pytest.raises(StorageError, match=fragment):
         open_storage(url.format(folder=tmp_path), create=True)
-
-
-def test_reading_makes_no_storage(tmp_path):
-    with pytest.raises(StorageError, match="no studies at"):
-        open_storage(f"sqlite:///{tmp_path}/none.db")
-    assert not (tmp_path / "none.db").exists()
-
-
-def test_processes_that_make_one_storage_at_once_do_not_disturb_each_other(tmp_path):
-    program = f"from search.store import names, open_storage; print(names(open_storage('sqlite:///{tmp_path}/new.db', create=True)))"
-    makers = [
-        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
-    ]
-    assert [maker.communicate()[0].strip() for maker in makers] == ["[]"] * 3
