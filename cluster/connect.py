@@ -62,7 +62,7 @@ def connect(address: str | None = None) -> Iterator[Capacity]:
     if own and address:
         _join(address)
     elif own:
-        with _out_of_reach():
+        with _apart():
             ray.init(
                 address="local",
                 num_cpus=processors(),
@@ -80,11 +80,20 @@ def connect(address: str | None = None) -> Iterator[Capacity]:
 
 
 @contextmanager
-def _out_of_reach() -> Iterator[None]:
+def _apart() -> Iterator[None]:
     """Start Ray's processes in groups of their own: a terminal's Ctrl-C, or its end, is for the driver, which then ends them in order."""
     from ray._private import services
 
-    with patch.object(services, "ConsolePopen", partial(services.ConsolePopen, process_group=0)):
+    with patch.object(services, "ConsolePopen", partial(services.ConsolePopen, process_group=0)), _quiet():
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Connect without the thread that prints a paragraph for each lost worker: the search says it in a line."""
+    from ray._private import worker
+
+    with patch.object(worker, "listen_error_messages", lambda *arguments: None):
         yield
 
 
@@ -93,7 +102,8 @@ def _join(address: str) -> None:
 
     _refuse_silent(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with _quiet():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ResourceError(f"cannot join the Ray cluster at {address}: {str(error).strip().splitlines()[0]}") from None
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -90,6 +91,7 @@ class MLflow:
 
     def __init__(self) -> None:
         mlflow = importlib.import_module("mlflow")
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         self._entities = importlib.import_module("mlflow.entities")
         self._client = mlflow.MlflowClient()
         self._runs: dict[int, str] = {}

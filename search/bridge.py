@@ -1,6 +1,6 @@
 """The one object between Ray and Optuna: proposes trials, hears their epochs, writes everything about a trial, then tells it.
 
-Ray's hooks come in this order for a trial: `suggest`, then for each epoch `heard`, then `on_trial_complete`; where a worker breaks, `go_on`.
+Ray's hooks come in this order for a trial: `suggest`, then for each epoch `heard`, then `on_trial_complete`; `go_on` where a worker breaks.
 They run in Ray's loop and only put jobs in the ledger's line, which does them in order: a proposal stands upon all that came before it.
 A told trial is immutable in Optuna, so nothing is told before all of it is written.
 """
@@ -31,12 +31,14 @@ from search.space import Space
 from search.stopping import Ending, Rungs, Verdict
 from search.store import artifact_store
 from trainables.config import TrialConfig
-from trainables.errors import ResourceError
-from trainables.roots import Root, discard
+from trainables.errors import InjertoError, ResourceError, StorageError
+from trainables.roots import Root, discard, split
 from trainables.trainable import Assignment, progress
 
 PROPOSAL_SECONDS = 0.2
 """How long Ray's loop waits for a proposal before it turns to its running trials again."""
+PAUSING: dict[str, type[InjertoError]] = {"no space": ResourceError, "no storage": StorageError}
+"""Kinds of failure that are not the trial's: the search pauses, and raises this once it has."""
 STRANDED_SECONDS = 20.0
 """How long a search that is over waits for trials that have no worker."""
 
@@ -149,9 +151,9 @@ class Bridge(Searcher):
         if running is None:
             return
         fault, reason = running.failure, self._ending.reason()
-        if fault is not None and fault.kind == "no space":
-            self._ending.interrupt("no space left", ResourceError(fault.message))
-            self._say("paused", running, "no space left")
+        if fault is not None and fault.kind in PAUSING:
+            self._ending.interrupt(fault.in_words(), PAUSING[fault.kind](fault.message))
+            self._say("paused", running, fault.in_words())
         elif fault is not None:
             self._fail(running, fault)
         elif running.reported >= running.assignment.trial.epochs:
@@ -176,7 +178,9 @@ class Bridge(Searcher):
         if not math.isfinite(result.get("objective", math.nan)):
             running.failure = Fault("non-finite", f"the trial reported {result.get('objective', 'no objective')} as its objective")
             return
-        first, running.reported = running.reported + 1, max(running.reported, result["epoch"])
+        if result["epoch"] <= running.reported:  # a worker that took over from a lost one says where it stands
+            return
+        first, running.reported = running.reported + 1, result["epoch"]
         running.history, running.facts = result["history"], result["facts"]
         self._charge(running)
         self._discard(self._retention.size(running.number, running.facts.get("checkpoint_bytes", 0)))
@@ -363,7 +367,7 @@ class Bridge(Searcher):
     def _discard(self, locations: list[str]) -> None:
         """Remove states; while the past is replayed, only those that are still there."""
         for location in locations:
-            if self._left is None or Path(location).parent.name in self._left:
+            if self._left is None or split(split(location)[0])[1] in self._left:
                 self._ledger.put(partial(self._ledger.patiently, discard, location))
 
     def _charge(self, running: Running) -> None:
@@ -391,7 +395,7 @@ class Bridge(Searcher):
 
 def tries(fault: Fault, retries: list[dict[str, Any]]) -> int:
     """Return how often a trial met the fault that it failed of."""
-    return max(1, sum(retry["kind"] == fault.kind for retry in retries))
+    return max(1, sum(1 for retry in retries if retry["kind"] == fault.kind))
 
 
 class Ear(Callback):

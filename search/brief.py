@@ -35,7 +35,9 @@ def _level(value: float, low: float, high: float) -> int:
     top = len(LEVELS) - 1
     if low == high:
         return top // 2
-    return round(top * (value / 2 - low / 2) / (high / 2 - low / 2))
+    if math.isinf(high - low):
+        return _level(value / 2, low / 2, high / 2)
+    return round(top * ((value - low) / (high - low)))
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,9 @@
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -26,6 +29,10 @@ Storage = Annotated[
     str | None, typer.Option(help="Optuna storage URL; INJERTO_STORAGE, else a SQLite file of your own.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Events = Annotated[bool, typer.Option("--json", help="Print JSON, one event a line, and nothing else.")]
+Track = Annotated[
+    list[str] | None, typer.Option(help="Record trials there, too: tensorboard, mlflow or wandb; can be repeated.", show_default=False)
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -69,26 +76,77 @@ def search(
     address: Annotated[str | None, typer.Option(help="Ray cluster to join; a Ray of its own by default.", show_default=False)] = None,
     storage: Storage = None,
     output: Annotated[Path | None, typer.Option(help="Folder for results.  [default: injerto-output]", show_default=False)] = None,
+    root: Annotated[
+        str | None,
+        typer.Option(help="Where states and artifacts go: a folder or s3://bucket/prefix.  [default: under --output]", show_default=False),
+    ] = None,
     strict: Annotated[bool | None, typer.Option("--strict", help="Refuse unreadable or contradicting images.", show_default=False)] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Any key of the file, such as space.learning_rate.high=0.01.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings and the space, and stop.")] = False,
+    track: Track = None,
+    as_json: Events = False,
 ) -> None:
     """Search: run trials, show them live, and hand over the best configuration and its weights."""
-    from search.config import SHORTHANDS, read_config
-    from search.watch import Terminal
-
-    given = {option: value for option, value in locals().items() if option in SHORTHANDS}
-    given["output"] = None if output is None else str(output)
-    config = read_config(source, given, tuple(settings or ()))
-    watcher = Terminal()
+    config = _settings(**locals())
     if dry_run:
-        _dry_run(config, watcher)
-        return
-    from search.launch import launch
+        from search.terminal import Terminal
 
-    with watcher:
-        record = launch(config, watcher)
-    _conclude(record)
+        _dry_run(config, Terminal())
+        return
+
+    def run(watcher: Any) -> Any:
+        from search.launch import launch
+
+        return launch(config, watcher)
+
+    _watch(run, track, as_json)
+
+
+def _with_settings_of(command: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, which takes them as ``**given``, the options of another that say what is searched."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = [parameter for parameter in signature(function).parameters.values() if parameter.kind is not Parameter.VAR_KEYWORD]
+        names = {"dry_run", "track", "as_json", *(parameter.name for parameter in own)}
+        shared = [parameter for name, parameter in signature(command).parameters.items() if name not in names]
+        function.__signature__ = Signature([*shared, *own])  # type: ignore[attr-defined]
+        function.__annotations__ = {parameter.name: parameter.annotation for parameter in (*shared, *own)}
+        return function
+
+    return decorate
+
+
+@app.command()
+@_with_settings_of(search)
+def plan(
+    *,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to measure, in seconds.")] = 60,
+    as_json: Json = False,
+    **given: Any,
+) -> None:
+    """Measure for a minute, and say how long a search will take and what room it needs; refuse one that cannot work."""
+    from rich.console import Console
+
+    from search.calibrate import calibrate
+    from search.outlook import measuring, show
+    from search.plan import absolute, make_plan
+    from search.terminal import Terminal
+
+    config = _settings(**given)
+    console = Console(stderr=as_json, highlight=False)
+    with Terminal(console) as terminal:
+        made = make_plan(absolute(config), terminal.preparing)
+    with measuring(console, seconds) as told:
+        found = calibrate(made, seconds=seconds, told=told)
+    _print_json(found.as_json()) if as_json else show(console, made, found)
+
+
+def _settings(*, source: str, settings: list[str] | None, output: Path | None, **options: Any) -> Any:
+    """Return the configuration that a command's options stand for."""
+    from search.config import SHORTHANDS, read_config
+
+    given = {option: value for option, value in options.items() if option in SHORTHANDS}
+    return read_config(source, given | {"output": None if output is None else str(output)}, tuple(settings or ()))
 
 
 def _dry_run(config: Any, watcher: Any) -> None:
@@ -110,16 +168,20 @@ def resume(
     add_trials: Annotated[int, typer.Option(min=0, help="Trials beyond the budget; a finished search goes on, too.")] = 0,
     add_time: Annotated[str | None, typer.Option(help="Wall clock beyond the budget, such as 30m or 2h.", show_default=False)] = None,
     storage: Storage = None,
+    track: Track = None,
+    as_json: Events = False,
 ) -> None:
     """Go on with an interrupted search from its last epochs, or with a finished one on a larger budget."""
     from search.config import duration
-    from search.launch import resume as go_on
-    from search.watch import Terminal
 
-    watcher = Terminal()
-    with watcher:
-        record = go_on(name, storage, watcher, add_trials=add_trials, add_seconds=duration("--add-time", add_time))
-    _conclude(record)
+    added = duration("--add-time", add_time)
+
+    def run(watcher: Any) -> Any:
+        from search.launch import resume as go_on
+
+        return go_on(name, storage, watcher, add_trials=add_trials, add_seconds=added)
+
+    _watch(run, track, as_json)
 
 
 @app.command()
@@ -151,8 +213,18 @@ def best(name: Name = None, storage: Storage = None, as_json: Json = False) -> N
 
 
 @app.command()
-def status(name: Name = None, storage: Storage = None, as_json: Json = False) -> None:
+def status(
+    name: Name = None,
+    storage: Storage = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it until the search no longer runs.")] = False,
+    as_json: Json = False,
+) -> None:
     """Show how a search is going: trials by state, the best so far, and why it ended."""
+    if watch:
+        from search.follow import follow
+
+        follow(name, storage, as_json=as_json)
+        return
     from search.records import read_study
     from search.tell import summary
 
@@ -187,14 +259,34 @@ def dashboard(
     serve(resolve_url(storage), port)
 
 
-def _conclude(record: Any) -> None:
-    from search.tell import conclusion
+def _watch(run: Callable[[Any], Any], track: list[str] | None, as_json: bool) -> None:
+    """Run a search, show it, and exit with its code."""
+    from search.trackers import trackers
+    from search.watch import Several
 
-    conclusion(record)
+    with _output(as_json) as (shown, conclude):
+        with Several([shown, *trackers(track or (), shown.say)]) as watcher:
+            record = run(watcher)
+        conclude(record)
     if record.state == "interrupted":
         raise typer.Exit(PAUSED)
     if record.best is None:
         raise typer.Exit(NOTHING_FINISHED)
+
+
+@contextmanager
+def _output(as_json: bool) -> Iterator[tuple[Any, Callable[[Any], None]]]:
+    """Give what shows a search, and what prints its end."""
+    from search.json_lines import JsonLines, only_json
+    from search.tell import conclusion
+    from search.terminal import Terminal
+
+    if not as_json:
+        yield Terminal(), conclusion
+        return
+    with only_json() as stream:
+        lines = JsonLines(stream)
+        yield lines, lines.end
 
 
 def _print_json(value: Any) -> None:

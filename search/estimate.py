@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import mean
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def seconds_left(paces: Iterable[Pace], ended: Sequence[float], *, waiting: int,
             waiting += 1
     if not (whole or ended):
         return None
-    each = mean(ended) if len(ended) >= SETTLED else mean([*whole, *ended]) * share
+    each = fmean(ended) if len(ended) >= SETTLED else fmean([*whole, *ended]) * share
     return (running + max(0, waiting) * each) / max(1, slots)
 
 

@@ -23,6 +23,7 @@ KINDS = (("out of memory", MEMORY), ("lost node", NODE), ("lost worker", LOST))
 """Kind → words in Ray's account of an error, the first that fits."""
 
 
+WORDS = {"lost worker": "its worker process died", "lost node": "its node went away"}
 VARIOUS = ("other", "data", "configuration")
 
 
@@ -51,7 +52,7 @@ def fault_of(error: BaseException) -> Fault:
     names = {cls.__name__ for cls in type(error).__mro__}
     raised = "RayTaskError" in names
     kind = "other" if raised else next((kind for kind, words in KINDS if any(word in text or word in names for word in words)), "other")
-    return Fault(kind, summary(text), text)
+    return Fault(kind, WORDS.get(kind) or summary(text), text)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """`SearchConfig` → a Ray Tune run over an Optuna study → its record; run and resume."""
 
 import contextlib
+import logging
 import shutil
 import signal
 import threading
@@ -19,16 +20,17 @@ from search.algorithms import build_sampler
 from search.config import SearchConfig, read_config
 from search.plan import Plan, absolute, make_plan, versions
 from search.records import StudyRecord, study_record
-from search.store import create_study, fresh_name, load_study, names, open_storage, resolve_url, shown, storage_errors, taken
-from search.watch import Silent, Terminal, Watcher
+from search.store import create_study, fresh_name, load_study, names, open_storage, resolve_url, shown, storage_errors, study_root, taken
+from search.terminal import Terminal
+from search.watch import Silent, Watcher
 from trainables.config import TrialConfig, validate
 from trainables.errors import ConfigError, ResourceError, StorageError
+from trainables.roots import Root, is_url, join, probe
 
 if TYPE_CHECKING:
-    from ray.tune import Trainable
-
     from search.ledger import Ledger
     from search.stopping import Ending
+    from trainables.trainable import ImageTrial
 
 POLL_SECONDS = 1.0
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -45,18 +47,20 @@ def run(source: str | Path | None = None, *, settings: tuple[str, ...] = (), **o
     return launch(read_config(source, options, settings), Terminal())
 
 
-def launch(config: SearchConfig, watcher: Watcher | None = None, *, trainable: "type[Trainable] | None" = None) -> StudyRecord:
+def launch(config: SearchConfig, watcher: Watcher | None = None, *, trainable: "type[ImageTrial] | None" = None) -> StudyRecord:
     """Prepare a search, run it to its end and return its record. Raises ``InjertoError`` for whatever cannot work."""
     config, watcher = absolute(config), watcher or Silent()
     storage = open_storage(config.storage, create=True)
     known = names(storage)
     if config.name in known:
         raise taken(str(config.name))
-    name = config.name or fresh_name([*known, *_folders(config.output)])
+    name = config.name or fresh_name([*known, *_folders(config.output), *(Root(config.root).names() if config.root else ())])
     folder = config.output / name
     if folder.exists() and any(folder.iterdir()):
         raise StorageError(f"the folder {folder} is not empty; choose another --name or --output")
     _require_space(config.output)
+    if config.root:
+        probe(study_root(config.root, name, folder), fresh=True)
     plan = make_plan(config.model_copy(update={"name": name}), watcher.preparing)
     with storage_errors(config.storage), _workplace(folder), connect(config.resources.address) as capacity:
         share = fit(capacity, config)
@@ -86,6 +90,7 @@ def _describe(study: optuna.Study, plan: Plan, folder: Path) -> None:
         "space": plan.space.in_words(),
         "metric": plan.metric,
         "folder": str(folder),
+        "root": study_root(config.root, str(config.name), folder),
         "versions": versions(),
     }.items():
         study.set_user_attr(key, value)
@@ -103,7 +108,7 @@ def resume(
     *,
     add_trials: int = 0,
     add_seconds: float = 0.0,
-    trainable: "type[Trainable] | None" = None,
+    trainable: "type[ImageTrial] | None" = None,
 ) -> StudyRecord:
     """Go on with an interrupted search: its unfinished trials from their last epoch, then what is left of its budget, and more where added.
 
@@ -118,8 +123,11 @@ def resume(
     if record.state == "finished" and not (add_trials or add_seconds):
         more = f"injerto resume {name} --add-trials 10"
         raise StorageError(f"the study {name!r} has finished ({record.why}); look at it: injerto best {name}, or go on with more: {more}")
-    if not record.folder.is_dir():
-        raise StorageError(f"the folder {record.folder} of {name!r} is gone, and the states of its trials with it; start a new search")
+    root = str(study.user_attrs.get("root", record.folder))
+    if is_url(root):
+        probe(root)
+    elif not Path(root).is_dir() and any(trial.epochs_done for trial in record.trials):
+        raise StorageError(f"the folder {root} of {name!r} is gone, and the states of its trials with it; start a new search")
     recorded = validate(SearchConfig, dict(record.config), f"the record of {name}")
     config = enlarged(recorded, add_trials, add_seconds, record.seconds).model_copy(update={"storage": storage})
     plan = make_plan(config, watcher.preparing)
@@ -149,12 +157,14 @@ def _drive(
     share: "Share",
     watcher: Watcher,
     held: lease.Lease,
-    trainable: "type[Trainable] | None",
+    trainable: "type[ImageTrial] | None",
 ) -> StudyRecord:
     from search.ledger import Ledger
     from search.result import hand_over
     from search.stopping import Ending
+    from trainables.trainable import ImageTrial
 
+    trainable = trainable or ImageTrial
     budget = plan.config.budget
     ending = Ending(
         plan.mode,
@@ -171,26 +181,29 @@ def _drive(
         ending.interrupt(reason)
         watcher.pausing(reason)
 
-    try:
-        with watcher, _signals(interrupt), Ledger(watcher.say, partial(ending.interrupt, "the record cannot be written")) as ledger:
-            ledger.every(lease.BEAT_SECONDS, partial(_beat, held, ending))
-            ledger.every(POLL_SECONDS, partial(_obey, study, ending, watcher))
-            _tune(study, plan, folder, share, ending, watcher, ledger, trainable)
-            ledger.put(lambda: None).exception()
-            if ending.interrupted:
-                state, why = "interrupted", ending.interrupted
-                if ending.error is not None:
-                    raise type(ending.error)(f"{ending.error}; once that is mended, go on: injerto resume {study.study_name}")
-            else:
-                watcher.finishing()
-                hand_over(study, plan, folder, share)
-                state, why = ("failed", ending.hopeless) if ending.hopeless else ("finished", ending.reason() or all_ended(budget.trials))
-    except KeyboardInterrupt:
-        state, why = "interrupted", "ended at once by a second SIGINT"
-        raise
-    finally:
-        held.end(state, why, ending.elapsed())
-        shutil.rmtree(folder / "ray", ignore_errors=True)
+    with Ledger(watcher.say, partial(ending.interrupt, "the record cannot be written")) as ledger:
+        ledger.every(lease.BEAT_SECONDS, partial(_beat, held, ending))
+        ledger.every(POLL_SECONDS, partial(_obey, study, ending, watcher))
+        try:
+            with watcher, _signals(interrupt):
+                _tune(study, plan, folder, share, ending, watcher, ledger, trainable)
+                ledger.wait()
+                if ending.interrupted:
+                    state, why = "interrupted", ending.interrupted
+                else:
+                    watcher.finishing()
+                    hand_over(study, plan, folder, share, trainable, ledger.do)
+                    why = ending.reason() or all_ended(budget.trials)
+                    state = "failed" if ending.hopeless else "finished"
+        except KeyboardInterrupt:
+            state, why = "interrupted", "ended at once by a second signal"
+            ledger.abandon()
+            raise
+        finally:
+            ledger.last(partial(held.end, state, why, ending.elapsed()))
+            shutil.rmtree(folder / "ray", ignore_errors=True)
+    if ending.error is not None:
+        raise type(ending.error)(f"{ending.error}; once that is mended, go on: injerto resume {study.study_name}") from ending.error
     return study_record(study)
 
 
@@ -239,12 +252,14 @@ def fit(capacity: Capacity, config: SearchConfig) -> Share:
             f"a trial needs {cpus} processors and {gpus:g} GPUs, but the cluster has {capacity.cpus:g} and {capacity.gpus:g}; "
             "lower resources.cpus_per_trial or resources.gpus_per_trial"
         )
+    if config.budget.gpu_hours is not None and not gpus:
+        raise ConfigError("budget.gpu_hours is a budget of GPUs, but trials here have none; set budget.time instead")
     share = Share(cpu=cpus, gpu=gpus)
     share.slots = min(slots, wanted.max_concurrent_trials or slots)
     return share
 
 
-def assigner(plan: Plan, folder: Path, share: Share) -> Callable[[int, TrialConfig], Any]:
+def assigner(plan: Plan, root: str, share: Share) -> Callable[[int, TrialConfig], Any]:
     """Return what makes a worker's assignment of a trial's number and configuration."""
     from trainables.trainable import Assignment
 
@@ -256,7 +271,7 @@ def assigner(plan: Plan, folder: Path, share: Share) -> Callable[[int, TrialConf
             task=plan.dataset.task,
             fingerprint=plan.dataset.fingerprint,
             metric=plan.metric,
-            folder=str(folder / "trials" / f"{number:05d}"),
+            folder=join(root, f"trials/{number:05d}"),
             threads=int(share["cpu"]),
             workers=int(share["cpu"]) - 1 if share["gpu"] else 0,
         )
@@ -272,7 +287,7 @@ def _tune(
     ending: "Ending",
     watcher: Watcher,
     ledger: "Ledger",
-    trainable: "type[Trainable] | None",
+    trainable: "type[ImageTrial]",
 ) -> None:
     from ray import tune
     from ray.tune.schedulers import FIFOScheduler
@@ -281,25 +296,24 @@ def _tune(
     from search.retention import Retention
     from search.stopping import ProgressHalving, Rungs
     from search.tolerance import tolerant
-    from trainables.trainable import ImageTrial
 
     algorithm, keep = plan.config.algorithm, plan.config.keep
-    rungs = Rungs(plan.mode, algorithm.reduction_factor)
+    rungs, root = Rungs(plan.mode, algorithm.reduction_factor), str(study.user_attrs.get("root", folder))
     bridge = Bridge(
         study,
         plan.space,
-        assigner(plan, folder, share),
+        assigner(plan, root, share),
         ledger=ledger,
         ending=ending,
         rungs=rungs,
         retention=Retention(plan.mode, best=keep.best, disk=keep.disk),
-        root=str(folder),
+        root=root,
         gpus=share["gpu"],
         watch=watcher.event,
     )
     watcher.begin(study.study_name, plan, share.slots, ending, ending.ended)
     tuner = tune.Tuner(
-        tune.with_resources(trainable or ImageTrial, dict(share)),
+        tune.with_resources(trainable, dict(share)),
         tune_config=tune.TuneConfig(
             metric="objective",
             mode=plan.mode,
@@ -319,6 +333,7 @@ def _tune(
             verbose=0,
         ),
     )
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists the trials that failed, as the watcher has done
     with tolerant(bridge.go_on):
         tuner.fit()
     bridge.close()
@@ -359,9 +374,9 @@ def _folders(output: Path) -> list[str]:
 @contextmanager
 def _workplace(folder: Path) -> Iterator[None]:
     """Work in a study's folder: Ray puts the driver's own first on every worker's path, and a user's `search.py` would hide ours."""
-    made = [path for path in (folder / "artifacts", folder, *folder.parents) if not path.exists()]
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make the output folder {folder}: {error.strerror}; name another with --output") from None
     try:

@@ -85,7 +85,7 @@ def alive(attributes: Mapping[str, Any]) -> bool:
         return time.time() - last_heard(attributes) < SILENCE_SECONDS
     try:
         process = psutil.Process(status["pid"])
-        return abs(process.create_time() - status["born"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        return bool(abs(process.create_time() - status["born"]) < 1) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 

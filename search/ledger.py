@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import optuna
@@ -27,7 +29,8 @@ TRANSIENT = (
     sqlalchemy.exc.InterfaceError,
     sqlalchemy.exc.TimeoutError,
     optuna.exceptions.StorageInternalError,
-    InjertoError,
+    StorageError,
+    ResourceError,
     OSError,
 )
 """What another try may mend: a database that is away or locked, an artifact store that is, a disk that is full."""
@@ -70,6 +73,26 @@ class Ledger:
         future: Future[Result] = Future()
         self._jobs.put((job, future))
         return future
+
+    def wait(self) -> None:
+        """Wait until everything so far is written, or dropped."""
+        self.put(lambda: None).exception()
+
+    def do(self, write: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        """Do one write, patiently, once everything before it is written, and return its result or raise its error."""
+        return self.put(partial(self.patiently, write, *args, **kwargs)).result()
+
+    def last(self, write: Callable[[], object]) -> None:
+        """Do a write that stands by itself: patiently, or just once where the line was dropped."""
+        with suppress(Exception):
+            if self.error is None:
+                self.do(write)
+            else:
+                write()
+
+    def abandon(self) -> None:
+        """Drop the line."""
+        self.error = self.error or KeyboardInterrupt()
 
     def every(self, seconds: float, chore: Callable[[], None]) -> None:
         """Do something at once and then every so many seconds, between jobs."""

@@ -21,13 +21,16 @@ class Lines:
         self._write, self._quiet, self._every = write, quiet, every
         self._queue: SimpleQueue[tuple[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._starting = threading.RLock()
 
     def put(self, line: Any) -> None:
         """Write a line soon. Safe in a signal handler once a first line was put."""
         self._queue.put((line,))
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
-            self._thread.start()
+            with self._starting:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
+                    self._thread.start()
 
     def close(self) -> None:
         """Wait until all lines are written, a few seconds at most."""

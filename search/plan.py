@@ -17,6 +17,7 @@ from trainables.dataset import Dataset, prepare
 from trainables.errors import ConfigError, DataError, InjertoError
 from trainables.objectives import DIRECTIONS, check_targets, objective
 from trainables.recipe import default_recipe, largest_batch
+from trainables.roots import check_url, is_url
 from trainables.weights import builtin_backbones, check_weights
 
 Progress = Callable[[int, int, str], None]
@@ -171,6 +172,7 @@ def absolute(config: SearchConfig) -> SearchConfig:
             "data": data.model_copy(update=update),
             "weights": weights if weights in BACKBONES else str(_resolved(weights)) if Path(weights).suffix else weights,
             "output": _resolved(config.output),
+            "root": config.root and (check_url(config.root) if is_url(config.root) else str(_resolved(config.root))),
         }
     )
 

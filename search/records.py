@@ -13,8 +13,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.lease import alive as driver_lives
-from search.store import load_study, open_storage, storage_errors
+from search.store import artifact_place, load_study, open_storage, storage_errors
 from trainables.errors import StorageError
+from trainables.roots import Root, join
 
 WRITTEN = {"config", "dataset", "metric", "folder", "versions"}
 STATES = ("finished", "stopped", "failed", "running", "queued", "paused")
@@ -39,7 +40,7 @@ class TrialRecord:
     attributes: Mapping[str, Any]
     started: datetime | None
     ended: datetime | None
-    artifacts: Path
+    artifacts: str
 
     @cached_property
     def history(self) -> History:
@@ -47,11 +48,10 @@ class TrialRecord:
         held = self.attributes.get("history", {})
         if "artifact" not in held:
             return held  # type: ignore[no-any-return]
-        path = self.artifacts / Path(held["artifact"]).name
-        try:
-            return json.loads(path.read_text())  # type: ignore[no-any-return]
-        except OSError as error:
-            raise StorageError(f"the history of trial {self.number} is not at {path}: {error.strerror}") from None
+        found = Root(self.artifacts).read(held["artifact"])
+        if found is None:
+            raise StorageError(f"the history of trial {self.number} is not at {join(self.artifacts, held['artifact'])}: it was removed")
+        return json.loads(found)  # type: ignore[no-any-return]
 
     @property
     def is_default_recipe(self) -> bool:
@@ -61,7 +61,7 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """One search and all that came of it."""
+    """One search and all that came of it. `openings` tells each time that the test images were opened: the winner and the trials then."""
 
     name: str
     state: str
@@ -73,6 +73,7 @@ class StudyRecord:
     dataset: Mapping[str, Any]
     versions: Mapping[str, str]
     test: Mapping[str, Any]
+    openings: tuple[Mapping[str, Any], ...]
     folder: Path
     seconds: float
 
@@ -144,7 +145,8 @@ def study_record(study: optuna.Study) -> StudyRecord:
     status = attributes.get("status", {})
     alive = driver_lives(attributes)
     folder = Path(attributes["folder"])
-    trials = tuple(_trial(trial, folder, alive) for trial in study.get_trials(deepcopy=False))
+    artifacts = artifact_place(attributes.get("root", attributes["folder"]))
+    trials = tuple(_trial(trial, artifacts, alive) for trial in study.get_trials(deepcopy=False))
     state = status.get("state", "running")
     return StudyRecord(
         name=study.study_name,
@@ -157,6 +159,7 @@ def study_record(study: optuna.Study) -> StudyRecord:
         dataset=attributes["dataset"],
         versions=attributes["versions"],
         test=attributes.get("test", {}),
+        openings=tuple(attributes.get("openings", ())),
         folder=folder,
         seconds=_seconds(attributes, alive),
     )
@@ -171,7 +174,7 @@ def _seconds(attributes: Mapping[str, Any], alive: bool) -> float:
     return float(attributes.get("heartbeat", status).get("used_seconds", 0.0))
 
 
-def _trial(trial: FrozenTrial, folder: Path, alive: bool) -> TrialRecord:
+def _trial(trial: FrozenTrial, artifacts: str, alive: bool) -> TrialRecord:
     attributes = trial.user_attrs
     state = {
         TrialState.COMPLETE: "finished",
@@ -196,5 +199,5 @@ def _trial(trial: FrozenTrial, folder: Path, alive: bool) -> TrialRecord:
         attributes=attributes,
         started=trial.datetime_start,
         ended=trial.datetime_complete,
-        artifacts=folder / "artifacts",
+        artifacts=artifacts,
     )

@@ -21,13 +21,20 @@ def standing_of(record: "StudyRecord") -> Standing:
     troubles = [f"trial {trial.number} failed: {trial.stop_reason}" for trial in ended if trial.state == "failed"]
     return Standing(
         metric=record.metric,
-        counts=record.counts,
+        counts=record.counts | {"queued": to_come(record, budget)},
         gauges=gauges(record, ended, budget),
         best=best_of(record),
         left=time_of(record, ended, running, budget),
         running=[_row(trial) for trial in running],
         troubles=troubles[-TROUBLES:],
     )
+
+
+def to_come(record: "StudyRecord", budget: Mapping[str, Any]) -> int:
+    """Return how many trials have not begun, those of the budget that are not in the record yet among them."""
+    counts = record.counts
+    begun = sum(count for state, count in counts.items() if state != "queued")
+    return max(counts["queued"], (budget.get("trials") or 0) - begun) if record.state == "running" else counts["queued"]
 
 
 def best_of(record: "StudyRecord") -> Best | None:
@@ -76,13 +83,16 @@ def time_of(
         if t.started
     ]
     lasted = [(t.ended - t.started).total_seconds() for t in ended if t.started and t.ended and t.state != "failed"]
-    waiting = max(0, (budget.get("trials") or 0) - len(ended) - len(running))
     share = 0.5 if record.config.get("algorithm", {}).get("scheduler") == "asha" else 1.0
-    left = seconds_left(paces, lasted, waiting=waiting, slots=len(running), share=share)
-    if not budget.get("time"):
+    left = seconds_left(paces, lasted, waiting=to_come(record, budget), slots=len(running), share=share)
+    if left is None or not budget.get("time"):
         return left
-    over = max(0.0, float(budget["time"]) - record.seconds)
-    return over if left is None else min(left, over)
+    return min(left, max(0.0, float(budget["time"]) - record.seconds))
+
+
+def objectives(trial: "TrialRecord") -> dict[int, float]:
+    """Return a trial's objective by epoch; its record has it by progress in per mille."""
+    return {round(step * trial.epochs_planned / 1000): value for step, value in sorted(trial.intermediate.items())}
 
 
 def _row(trial: "TrialRecord") -> Row:
@@ -92,4 +102,4 @@ def _row(trial: "TrialRecord") -> Row:
 
 
 def _curve(trial: "TrialRecord") -> list[float]:
-    return [trial.intermediate[step] for step in sorted(trial.intermediate)]
+    return list(objectives(trial).values())

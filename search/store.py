@@ -7,17 +7,19 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import optuna
 import platformdirs
 import sqlalchemy
-from optuna.artifacts import FileSystemArtifactStore
+from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import make_url
 
 from search.database import engine_settings, explained, normal_url, ready
 from trainables.errors import StorageError, did_you_mean
+from trainables.roots import PERSISTENT, Root, join
 
 DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
 ADJECTIVES = (
@@ -138,8 +140,38 @@ def load_study(storage: RDBStorage, name: str | None, sampler: BaseSampler | Non
     return optuna.load_study(study_name=name or known[-1], storage=storage, sampler=sampler)
 
 
-def artifact_store(folder: Path | str) -> FileSystemArtifactStore:
-    """Return the artifact store of a study's output folder."""
-    folder = Path(folder)
-    (folder / "artifacts").mkdir(parents=True, exist_ok=True)
-    return FileSystemArtifactStore(str(folder / "artifacts"))
+class Artifacts:
+    """Optuna's artifact store over a place: a folder or a bucket."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """Open an artifact. Raises ``ArtifactNotFound`` if there is none."""
+        found = self._root.opened(artifact_id)
+        if found is None:
+            raise ArtifactNotFound(f"there is no artifact {artifact_id!r} in {self._root}")
+        return found
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Save an artifact, all of it or nothing. Raises as `Root.write` does."""
+        self._root.write(artifact_id, content_body.read())
+
+    def remove(self, artifact_id: str) -> None:
+        """Remove an artifact; it is fine if there is none."""
+        self._root.remove(artifact_id)
+
+
+def study_root(root: str | None, name: str, folder: Path) -> str:
+    """Return where a study's states and artifacts are: under the common root if there is one, else in its output folder."""
+    return join(root, name) if root else str(folder)
+
+
+def artifact_place(root: str | Path) -> str:
+    """Return where the artifacts under a study's root are."""
+    return join(root, "artifacts")
+
+
+def artifact_store(root: str | Path) -> Artifacts:
+    """Return the artifact store under a study's root."""
+    return Artifacts(Root(artifact_place(root), PERSISTENT))

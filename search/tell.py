@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from search.records import StudyRecord, TrialRecord
-from search.watch import in_brief
+from search.brief import in_brief
 
 LEADERS = 5
 AUGMENTATION = ((0.0, "none"), (0.3, "light"), (0.6, "medium"), (1.0, "strong"))
@@ -103,7 +103,8 @@ def _test(record: StudyRecord) -> None:
     if not record.test:
         return
     images = record.dataset["images"]["test"]
-    table = Table(title=f"On {images} test images, opened once", title_justify="left", box=None, pad_edge=False)
+    times = "once" if len(record.openings) < 2 else f"{len(record.openings)} times, as the search went on after that"
+    table = Table(title=f"On {images} test images, opened {times}", title_justify="left", box=None, pad_edge=False)
     table.add_column("")
     winner = record.test["winner"]["test"]
     order = [record.metric, *(name for name in winner if name != record.metric)]

@@ -66,6 +66,7 @@ class Terminal:
         self._live: Live | None = None
         self._lock = Lock()
         self._running: dict[int, Course] = {}
+        self._past: dict[int, dict[int, float]] = {}
         self._ended: Counter[str] = Counter()
         self._troubles: deque[str] = deque(maxlen=TROUBLES)
         self._best: Best | None = None
@@ -90,8 +91,7 @@ class Terminal:
         self._metric, self._sign, self._ending = plan.metric, 1 if plan.mode == "max" else -1, ending
         share = EARLY if plan.config.algorithm.scheduler == "asha" else 1.0
         self._estimate = Estimate(ending.trials, slots, ended=ended, share=share)
-        if ended:
-            self._recall(name, plan.config.storage)
+        self._recall(name, plan.config.storage)
         data = plan.dataset
         self.say(f"study {name}: {data.task} on images of {data.image_size} px, by {plan.metric} ({plan.mode})")
         for note in data.notes:
@@ -107,14 +107,15 @@ class Terminal:
         with self._lock:
             self._estimate.hear(event)
             if event.kind in ("began", "epoch", "retry"):
-                self._running.setdefault(event.number, Course(event)).hear(event)
+                self._running.setdefault(event.number, Course(event, self._past.pop(event.number, {}))).hear(event)
             else:
                 self._close(event, self._running.pop(event.number, Course(event)))
+            if event.kind in ("began", "epoch"):
+                return
             line = self._line(event)
             if event.kind in ("failed", "retry"):
                 self._troubles.append(line.partition("] ")[2] or line)
-        if event.kind not in ("began", "epoch"):
-            self._lines.put(Text(plain(line), style=STYLES[event.kind]))
+        self._lines.put(Text(plain(line), style=STYLES[event.kind]))
 
     def say(self, text: str) -> None:
         """Write a line."""
@@ -159,13 +160,14 @@ class Terminal:
     def _recall(self, name: str, storage: str | None) -> None:
         """Take over what an earlier run of the study came to; without it the view begins at nought."""
         from search.records import read_study
-        from search.standing import standing_of
+        from search.standing import objectives, standing_of
 
         with suppress(InjertoError):
             record = read_study(name, storage)
             before, default = standing_of(record), record.default_recipe
             self._best, self._default = before.best, default.value if default and default.state == "finished" else None
             self._ended.update({state: before.counts[state] for state in ENDED})
+            self._past = {trial.number: objectives(trial) for trial in record.trials if trial.state not in ENDED}
 
     def _close(self, event: "Event", course: Course) -> None:
         self._ended[event.kind] += 1
@@ -184,9 +186,10 @@ class Terminal:
         value = "" if event.value is None else f" {self._metric} {event.value:.4g}"
         reason = f" ({event.reason})" if event.reason else ""
         best = f"; best {self._best.value:.4g} (trial {self._best.number})" if self._best else ""
+        ahead = "" if event.kind == "paused" else f"{best}, {time_left(self._seconds_left())}"
         return (
             f"[{self._estimate.ended}/{self._ending.trials}] trial {event.number} {event.kind}{value} "
-            f"after {event.epoch}/{event.config.epochs} epochs, {event.seconds:.0f} s{reason}{best}, {time_left(self._seconds_left())}"
+            f"after {event.epoch}/{event.config.epochs} epochs, {event.seconds:.0f} s{reason}{ahead}"
         )
 
     def _heartbeat(self) -> None:
@@ -197,10 +200,9 @@ class Terminal:
 
     def _seconds_left(self) -> float | None:
         left = self._estimate.seconds_left()
-        if self._ending.seconds is not None:
-            budget = max(0.0, self._ending.seconds - self._ending.elapsed())
-            left = budget if left is None else min(left, budget)
-        return left
+        if left is None or self._ending.seconds is None:
+            return left
+        return min(left, max(0.0, self._ending.seconds - self._ending.elapsed()))
 
     def _view(self) -> RenderableType:
         size = self._console.size

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from search.adapters import MLflow, TensorBoard, Tracker, Wandb
 from search.brief import plain
 from search.watch import Silent
-from trainables.errors import ConfigError, did_you_mean
+from trainables.errors import ConfigError, InjertoError, did_you_mean
 
 if TYPE_CHECKING:
     from search.events import Event
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 TRACKERS: dict[str, Callable[[], Tracker]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": Wandb}
 """Name, which is also that of the package it needs, → adapter."""
-CLOSING_SECONDS = 60.0
+PATIENCE_SECONDS, CLOSING_SECONDS = 2.0, 60.0
+"""How long a tracker may take for what it still has to write, unsaid and said."""
 Say = Callable[[str], None]
 
 
@@ -36,12 +37,16 @@ def trackers(names: Sequence[str], say: Say) -> list["Told"]:
 def _open(name: str) -> Tracker:
     if name not in TRACKERS:
         raise ConfigError(f"--track: unknown {name!r}{did_you_mean(name, TRACKERS)}")
-    if find_spec(name) is None:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
         raise ConfigError(f"--track {name} needs the package {name}; install it with: pip install {name}")
     try:
         return TRACKERS[name]()
-    except ImportError as error:
-        raise ConfigError(f"--track {name}: the package {name} cannot be imported: {plain(str(error))}") from None
+    except InjertoError:
+        raise
+    except Exception as error:
+        why = plain(f"{type(error).__name__}: {error}")[:300]
+        raise ConfigError(f"--track {name}: the package {name} cannot be used as it is set up here ({why})") from None
 
 
 class Told(Silent):
@@ -84,7 +89,7 @@ class Told(Silent):
             return
         self._queue.put((self._tracker.close, (self._state,)))
         self._queue.put(None)
-        thread.join(2.0)
+        thread.join(PATIENCE_SECONDS)
         if thread.is_alive():
             self._say(f"waiting for {self._name}, {CLOSING_SECONDS:.0f} s at most")
             thread.join(CLOSING_SECONDS)

@@ -69,13 +69,16 @@ class Standing:
 
 
 def draw(standing: Standing, width: int, height: int) -> RenderableType:
-    """Return the view for a terminal of so many columns and rows; running trials that do not fit are counted."""
+    """Return the view for a terminal of so many columns and rows; running trials that do not fit are counted.
+
+    Its last line is empty: a terminal echoes ``^C`` there, and on a full line that would push the view up by a row.
+    """
     narrow = width < NARROW
     parts: list[RenderableType] = [_head(standing, 24 if narrow else 48), _gauges(standing, 16 if narrow else 40)]
     troubles = standing.troubles[-TROUBLES:]
     parts += [Text(plain(trouble), style="red", no_wrap=True, overflow="ellipsis") for trouble in troubles]
-    taken = (5 if standing.best else 4) + len(standing.gauges) + len(troubles) + 3
-    return Group(*parts, _running(standing, narrow=narrow, rows=max(1, height - taken)))
+    taken = (5 if standing.best else 4) + len(standing.gauges) + len(troubles) + 4
+    return Group(*parts, _running(standing, narrow=narrow, rows=max(1, height - taken)), Text(""))
 
 
 def in_counts(counts: Mapping[str, int]) -> Text:
@@ -87,13 +90,17 @@ def in_counts(counts: Mapping[str, int]) -> Text:
 def in_words(best: Best, metric: str) -> str:
     """Return the best value, by which trial, when it came, and what it gained."""
     after = "" if best.after is None else f", after {duration(best.after)}"
-    gain = f"; {best.gain:+.4g} on the default recipe" if best.gain is not None and best.number else ""
-    return f"{metric} {best.value:.4g} (trial {best.number}{after}){gain}"
+    if best.gain is None or best.number == 0:
+        return f"{metric} {best.value:.4g} (trial {best.number}{after})"
+    gain = f"{abs(best.gain):.4g} {'over' if best.gain >= 0 else 'under'} the default recipe"
+    return f"{metric} {best.value:.4g} (trial {best.number}{after}), {gain}"
 
 
 def time_left(seconds: float | None) -> str:
     """Return an estimate in words."""
-    return "time left: measuring" if seconds is None else f"about {duration(seconds)} left"
+    if seconds is None:
+        return "time left: measuring"
+    return f"about {duration(seconds)} left" if seconds >= 1 else "almost done"
 
 
 def _head(standing: Standing, width: int) -> Table:
@@ -130,7 +137,7 @@ def _grid(rows: Sequence[tuple[RenderableType, ...]]) -> Table:
 
 def _running(standing: Standing, *, narrow: bool, rows: int) -> RenderableType:
     if not standing.running:
-        return Text("")
+        return Group()
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("epoch", justify="right", no_wrap=True, min_width=6)

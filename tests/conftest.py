@@ -2,6 +2,7 @@
 
 import logging
 import os
+import uuid
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,30 @@ def ray_session(own_cache):
     )
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def bucket_server():
+    """A real S3 server on loopback; gives the part of a URL that leads to it."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"endpoint_override=http://{host}:{port}&region=us-east-1"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(bucket_server, monkeypatch):
+    """The URL of a new bucket, and credentials for it in the environment."""
+    from pyarrow.fs import FileSystem
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    filesystem, path = FileSystem.from_uri(f"s3://{name}?{bucket_server}&allow_bucket_creation=true")
+    filesystem.create_dir(path)
+    return f"s3://{name}?{bucket_server}"

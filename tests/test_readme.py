@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search.config import Algorithm, Budget, Resources, SearchConfig
+from search.config import Algorithm, Budget, Keep, Resources, SearchConfig
 from trainables.config import DataConfig, TrialConfig
 
 README = Path(__file__).parents[1] / "README.md"
@@ -106,6 +106,8 @@ def _run(place, command):
         interrupted(place, arguments[0])
     if verb == "search" and "--dry-run" not in arguments:
         arguments = [*arguments, *QUICK]
+    if verb == "plan":
+        arguments = [*arguments, *QUICK, "--seconds", "2"]
     arguments = [argument.replace("/shared/", f"{place}/shared/") for argument in arguments]
     done = injerto(place, verb, *arguments)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -178,9 +180,9 @@ print(sum((probability(row) > 0.5) == data.targets[row] for row in data.rows["te
     assert float(python(place, program + judge)) == pytest.approx(recorded)
 
 
-@pytest.mark.parametrize("kind", [SearchConfig, DataConfig, Budget, Resources, Algorithm, TrialConfig])
+@pytest.mark.parametrize("kind", [SearchConfig, DataConfig, Budget, Resources, Algorithm, Keep, TrialConfig])
 def test_every_key_is_in_a_table_with_its_own_description(kind):
-    prefix = {DataConfig: "data.", Budget: "budget.", Resources: "resources.", Algorithm: "algorithm."}.get(kind, "")
+    prefix = {DataConfig: "data.", Budget: "budget.", Resources: "resources.", Algorithm: "algorithm.", Keep: "keep."}.get(kind, "")
     for name, field in kind.model_fields.items():
         if field.description is not None and (kind is not TrialConfig or name not in SearchConfig.model_fields):
             assert f"| `{prefix}{name}` | {field.description} |" in TEXT
@@ -192,9 +194,11 @@ def test_links_resolve():
     assert all((README.parent / link).exists() for link in links if "://" not in link)
 
 
-def test_the_example_file_is_valid_and_says_only_what_differs():
+def test_the_example_files_are_valid_and_say_only_what_differs():
     import yaml
 
-    found = SearchConfig.model_validate(yaml.safe_load(blocks("yaml")[0]))
     defaults = SearchConfig()
-    assert all(getattr(found, key) != getattr(defaults, key) for key in yaml.safe_load(blocks("yaml")[0]))
+    for block in blocks("yaml"):
+        given = yaml.safe_load(block)
+        found = SearchConfig.model_validate(given)
+        assert all(getattr(found, key) != getattr(defaults, key) for key in given)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from trainables.errors import StorageError
+from trainables.errors import DamagedError
 from trainables.roots import PERSISTENT, Root, shown, split
 
 State = dict[str, Any]
@@ -27,7 +27,7 @@ def save_state(location: str | Path, state: State) -> None:
 def load_state(location: str | Path) -> State | None:
     """Return a saved state, or None where there is none. Reads tensors and plain values only, never code.
 
-    Raises ``StorageError`` for a file of another format, one that is damaged, or a place that does not answer.
+    Raises ``DamagedError`` for a file of another format or one that is damaged, ``StorageError`` where the place does not answer.
     """
     root, key = _place(location)
     opened = root.opened(key)
@@ -37,10 +37,10 @@ def load_state(location: str | Path) -> State | None:
         with opened as file:
             state: State = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise StorageError(f"{shown(location)} is not a readable checkpoint: {error}") from error
+        raise DamagedError(f"{shown(location)} is not a readable checkpoint: {error}") from error
     found = state.get("format") if isinstance(state, dict) else None
     if found != FORMAT:
-        raise StorageError(f"{shown(location)} is a checkpoint of format {found}; this version reads {FORMAT}")
+        raise DamagedError(f"{shown(location)} is a checkpoint of format {found}; this version reads {FORMAT}")
     return state
 
 

@@ -5,6 +5,7 @@
     ├── DataError        images or labels; the user mends the data or says how to read it
     ├── WeightsError     pretrained weights that are missing or do not fit
     ├── StorageError     a study, a record or an artifact that cannot be read or written
+    │   └── DamagedError a trial's state that is there and no state; the trial starts over
     ├── ResourceError    disk, memory, processors: not enough for what was asked
     └── NonFiniteError   a loss or a metric that is no longer a number; ends one trial
 
@@ -33,6 +34,10 @@ class WeightsError(InjertoError):
 
 class StorageError(InjertoError):
     """A study, a record or an artifact cannot be read or written."""
+
+
+class DamagedError(StorageError):
+    """A trial's state is damaged, or of another format."""
 
 
 class ResourceError(InjertoError):

@@ -15,14 +15,14 @@ import time
 import traceback
 from collections.abc import Mapping
 from itertools import accumulate
-from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from trainables.config import Model, Share, TrialConfig
-from trainables.errors import NonFiniteError, ResourceError
+from trainables.errors import NonFiniteError
+from trainables.roots import Root, join, split
 from trainables.trainable import Assignment, ImageTrial, failure_kind, progress
 
 STATE, FAULTS = "last.json", "faults.json"
@@ -88,9 +88,8 @@ class Player:
         self.assignment, self.replay = assignment, replay
         self.epoch, self.seconds = 0, 0.0
         self.history: dict[str, list[float]] = {}
-        self.path = Path(assignment.folder) / STATE
-        if self.path.exists():
-            state = json.loads(self.path.read_text())
+        self.folder = Root(assignment.folder)
+        if state := read(self.folder, STATE):
             self.epoch, self.seconds, self.history = state["epoch"], state["seconds"], state["history"]
 
     def run_epoch(self) -> None:
@@ -115,7 +114,7 @@ class Player:
         for name, number in row.items():
             self.history.setdefault(name, []).append(number)
         self.seconds += seconds
-        _write(self.path, {"epoch": self.epoch, "seconds": self.seconds, "history": self.history})
+        write(self.folder, STATE, {"epoch": self.epoch, "seconds": self.seconds, "history": self.history})
         if fault:
             self._go_wrong(fault)
 
@@ -137,18 +136,17 @@ class Player:
                 "weights": "replayed",
                 "device": "cpu",
                 "node": platform.node(),
-                "checkpoint": str(self.path),
-                "checkpoint_bytes": self.path.stat().st_size,
+                "checkpoint": join(self.folder.location, STATE),
+                "checkpoint_bytes": self.folder.size(STATE),
             },
         }
 
     def _fault(self) -> FaultKind | None:
-        met = len(faults_met(self.assignment.folder))
+        met = len(faults_met(self.folder))
         return self.replay.fault_at(self.assignment.number, self.assignment.trial.epochs, epoch=self.epoch + 1, attempt=met + 1)
 
     def _go_wrong(self, kind: FaultKind) -> None:
-        folder = self.assignment.folder
-        _write(Path(folder) / FAULTS, [*faults_met(folder), kind])
+        write(self.folder, FAULTS, [*faults_met(self.folder), kind])
         if kind not in RAISED:
             os.kill(os.getpid(), signal.SIGKILL)
         error, message = RAISED[kind]
@@ -189,22 +187,37 @@ class ReplayTrial(ImageTrial):
             return {"done": True, "failure": about, "objective": float("nan"), "progress": 0}
         return self._player.report()
 
+    @staticmethod
+    def finish(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
+        """Return the trial's last value as its metric on every split; its weights are its state."""
+        job = Assignment.model_validate(assignment)
+        state = read(Root(job.folder), STATE)
+        if weights is not None:
+            around, key = split(weights)
+            write(Root(around), key, state)
+        value = state["history"]["objective"][-1]
+        return {"test": {job.metric: value}, "validation": {job.metric: value}}
+
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Drop what is in memory; the next step begins from the state on disk."""
         self._player = None
 
+    def cleanup(self) -> None:
+        """Drop what is in memory."""
+        self._player = None
 
-def faults_met(folder: str | Path) -> list[FaultKind]:
+
+def faults_met(folder: Root) -> list[FaultKind]:
     """Return what has gone wrong so far in the trial whose folder this is; it is noted before it does."""
-    path = Path(folder) / FAULTS
-    return json.loads(path.read_text()) if path.exists() else []
+    return read(folder, FAULTS) or []
 
 
-def _write(path: Path, value: Any) -> None:
-    partial = path.with_suffix(".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(value))
-        partial.replace(path)
-    except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror}; is the disk full?") from None
+def read(folder: Root, key: str) -> Any:
+    """Return a JSON value of a folder, None where there is none."""
+    found = folder.read(key)
+    return None if found is None else json.loads(found)
+
+
+def write(folder: Root, key: str, value: Any) -> None:
+    """Put a JSON value into a folder, whole or not at all."""
+    folder.write(key, json.dumps(value).encode())

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property, lru_cache
 from io import BytesIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -184,7 +185,8 @@ class _Folder:
 
     def size(self, key: str) -> int | None:
         with _absent_is_none():
-            return (self.path / key).stat().st_size
+            found = (self.path / key).stat()
+            return found.st_size if S_ISREG(found.st_mode) else None
         return None
 
     def opened(self, key: str) -> BinaryIO | None:
@@ -242,8 +244,8 @@ class _Bucket:
         filesystem, path = self._opened
 
         def read() -> bytes:
-            with filesystem.open_input_stream(f"{path}/{key}") as stream:
-                return bytes(stream.read())
+            with filesystem.open_input_file(f"{path}/{key}") as file:
+                return bytes(file.read_at(file.size(), 0))  # one request: a stream asks for parts, which another writer may mix
 
         with _absent_is_none():
             return BytesIO(self._persistently(read))
@@ -308,7 +310,7 @@ def _sync_folder(path: Path) -> None:
 
 
 def _absent_is_none() -> suppress:
-    return suppress(FileNotFoundError, NotADirectoryError)
+    return suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from trainables.config import DataConfig, Model, TrialConfig
-from trainables.errors import DataError, InjertoError, NonFiniteError, ResourceError
+from trainables.errors import DamagedError, DataError, InjertoError, NonFiniteError, ResourceError, StorageError
 from trainables.roots import join, size_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ FAILURES: tuple[tuple[type[BaseException], str], ...] = (
     (NonFiniteError, "non-finite"),
     (DataError, "data"),
     (ResourceError, "no space"),
+    (StorageError, "no storage"),
     (InjertoError, "configuration"),
     (MemoryError, "out of memory"),
 )
@@ -75,13 +76,14 @@ class ImageTrial(tune.Trainable):
         try:
             found = self._trainer is None
             if self._trainer is None:
-                self._trainer, self._seconds = begin(assignment)
+                self._trainer, self._seconds = begin(assignment, start_over=True)
             trainer = self._trainer
             unheard = found and trainer.epoch > assignment.reported
             if trainer.epoch < assignment.trial.epochs and not unheard:
                 trainer.run_epoch()
                 self._seconds += time.perf_counter() - started
                 save(trainer, assignment, self._seconds)
+            return report(trainer, assignment, self._seconds)
         except Exception as error:
             kind = failure_kind(error)
             if kind is None:
@@ -89,7 +91,6 @@ class ImageTrial(tune.Trainable):
             self.cleanup()
             about = {"kind": kind, "message": str(error), "traceback": traceback.format_exc()}
             return {"done": True, "failure": about, "objective": float("nan"), "progress": 0}
-        return report(trainer, assignment, self._seconds)
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Return nothing to keep: the state is already at its own place, which every node finds by the trial's number."""
@@ -98,6 +99,13 @@ class ImageTrial(tune.Trainable):
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Drop what is in memory; the next step begins from the state on disk."""
         self._trainer = None
+
+    @staticmethod
+    def finish(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
+        """Return what a finished trial says on the test images; see `trainables.final.finish`."""
+        from trainables.final import finish
+
+        return finish(assignment, weights)
 
     def cleanup(self) -> None:
         """Free the network."""
@@ -133,15 +141,23 @@ def open_data(assignment: Assignment) -> "Dataset":
     return dataset
 
 
-def begin(assignment: Assignment) -> "tuple[Trainer, float]":
-    """Build the trainer, from its saved state where there is one; return it and the seconds already spent on the trial."""
+def begin(assignment: Assignment, *, start_over: bool = False) -> "tuple[Trainer, float]":
+    """Build the trainer, from its saved state where there is one; return it and the seconds already spent on the trial.
+
+    Raises ``DamagedError`` for a state that is none, unless the trial may start over.
+    """
     from trainables.checkpoint import load_state
     from trainables.trainer import Trainer, set_threads
 
     set_threads(assignment.threads)
     reset_peak_memory()
     trainer = Trainer(open_data(assignment), assignment.trial, metric=assignment.metric, workers=assignment.workers)
-    state = load_state(checkpoint_location(assignment))
+    try:
+        state = load_state(checkpoint_location(assignment))
+    except DamagedError:
+        if not start_over:
+            raise
+        state = None
     if state is not None:
         trainer.load(state)
     return trainer, float(state["seconds"]) if state else 0.0

@@ -195,8 +195,9 @@ class Trainer:
         The file's metadata holds the description, whatever is not text as JSON.
         """
         state = {name.removeprefix("body.trunk."): tensor for name, tensor in self.network.state_dict().items()}
+        tensors = {name: tensor for name, tensor in state.items() if not name.startswith("body.")}
         about = {name: value if isinstance(value, str) else json.dumps(value) for name, value in self.description().items()}
-        export_weights(location, {name: tensor for name, tensor in state.items() if not name.startswith("body.")}, {"format": "pt", **about})
+        export_weights(location, tensors, {"format": "pt", **about})
 
     def description(self) -> dict[str, Any]:
         """Return what a reader must know to use the network: what an image goes through before it, and what its outputs mean."""

@@ -31,7 +31,7 @@ from rich.table import Table
 from cluster.connect import ENVIRONMENT, LOOPBACK
 from search.config import SearchConfig, read_config
 from search.watch import Silent
-from trainables.replay import Replay, ReplayTrial
+from trainables.replay import Replay, ReplayTrial, curve
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 Json = Annotated[Path | None, typer.Option("--json", help="file for the figures")]
@@ -139,12 +139,13 @@ def driver(ended: Annotated[list[int], typer.Option(help="trials in the record")
 
 @app.command(hidden=True)
 def fill(scratch: Path, trials: int) -> None:
-    """Make a study of so many ended trials, as a search would have left them."""
+    """Make a study of so many ended trials, as a search would have left them: the best few with their states, the others without."""
     import optuna
-    from optuna.trial import TrialState
 
     from search.launch import launch
+    from search.records import study_record
     from search.store import load_study, open_storage
+    from trainables.config import TrialConfig
 
     clock = Clock()
     config = study_config(scratch, trials=1, epochs=10, slots=2)
@@ -154,17 +155,23 @@ def fill(scratch: Path, trials: int) -> None:
     pattern, space = study.trials[0], clock.plan.space
     proposing = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     with quick_writes(storage):
-        for number in range(1, trials):
+        for _ in range(1, trials):
             storage.create_new_trial(study._study_id, template_trial=ended_trial(proposing.ask(), space, clock.plan, pattern))
-    states = [trial.state for trial in study.get_trials(deepcopy=False)]
-    check(sum(state in (TrialState.COMPLETE, TrialState.PRUNED) for state in states), trials)
+    written = study.user_attrs["config"]
+    study.set_user_attr("config", written | {"budget": written["budget"] | {"trials": trials}})
+    record = study_record(study)
+    check(record.counts["finished"] + record.counts["stopped"], trials)
+    for trial in record.ranking[: config.keep.best]:
+        values = curve(TrialConfig.model_validate(trial.config))
+        state = Path(trial.attributes["checkpoint"])
+        state.parent.mkdir(parents=True, exist_ok=True)
+        state.write_text(json.dumps({"epoch": len(values), "seconds": 0.0, "history": {"objective": values}}))
 
 
 def ended_trial(trial: Any, space: Any, plan: Any, pattern: Any) -> Any:
     """Return a trial that ended at its second epoch, as two in three do, or at its last, in the form of one that a search has run."""
     from optuna.trial import TrialState, create_trial
 
-    from trainables.replay import curve
     from trainables.trainable import progress
 
     number = trial.number + 1
@@ -172,13 +179,20 @@ def ended_trial(trial: Any, space: Any, plan: Any, pattern: Any) -> Any:
     finished = number % 3 == 0
     done = config.epochs if finished else 2
     values = curve(config)[:done]
-    own = {"config": config.model_dump(mode="json"), "epochs_done": done, "objective_epoch": done, "seed": config.seed}
+    own = {
+        "config": config.model_dump(mode="json"),
+        "epochs_done": done,
+        "objective_epoch": done,
+        "seed": config.seed,
+        "checkpoint": pattern.user_attrs["checkpoint"].replace("00000", f"{number:05d}"),
+        "stop_reason": "" if finished else "rung 11% of its epochs: replayed",
+    }
     frozen = create_trial(
         state=TrialState.COMPLETE if finished else TrialState.PRUNED,
         value=values[-1] if finished else None,
         params=trial.params,
         distributions=trial.distributions,
-        user_attrs=pattern.user_attrs | own | ({} if finished else {"stop_reason": "rung 11% of its epochs: replayed"}),
+        user_attrs=pattern.user_attrs | own,
         system_attrs=pattern.system_attrs,
         intermediate_values={progress(epoch, config.epochs): value for epoch, value in enumerate(values, 1)},
     )
@@ -207,7 +221,7 @@ def resumed(scratch: Path) -> None:
 
     clock, called = Clock(), time.perf_counter()
     record = resume("filled", f"sqlite:///{scratch}/studies.db", clock, add_trials=MORE, trainable=ReplayTrial)
-    check(record.counts["finished"] + record.counts["stopped"], len(record.trials))
+    check(record.counts["finished"] + record.counts["stopped"], int(record.config["budget"]["trials"]))
     figures = {
         "to_first_trial_seconds": round(clock.first - called, 2),
         "cpu_ms_per_trial": round(1000 * clock.cpu / MORE, 1),

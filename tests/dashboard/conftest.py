@@ -12,7 +12,9 @@ from optuna.samplers import RandomSampler
 
 from search.bridge import Bridge
 from search.config import SearchConfig
+from search.ledger import Ledger
 from search.records import read_study
+from search.retention import Retention
 from search.space import build_space, default_parameters
 from search.stopping import Ending, Rungs, Verdict
 from search.store import create_study, open_storage
@@ -58,13 +60,17 @@ class PlayedSearch:
         }.items():
             self.study.set_user_attr(key, value)
         self.study.enqueue_trial(space.default_params())
+        self.ledger = Ledger(print, print).__enter__()
         self.bridge = Bridge(
             self.study,
             space,
             self._assign,
+            ledger=self.ledger,
             ending=Ending("max", trials=trials),
             rungs=Rungs("max"),
-            folder=self.folder,
+            retention=Retention("max"),
+            root=str(self.folder),
+            gpus=0.0,
             watch=lambda event: None,
         )
         self.state("running")
@@ -82,7 +88,9 @@ class PlayedSearch:
     def run(self, *values: float, end: str = "finished", why: str = "") -> int:
         """Run a trial that reports these values and ends so; return its number."""
         ray_id = f"ray{len(self.study.trials)}"
-        assert isinstance(self.bridge.suggest(ray_id), dict)
+        self.ledger.wait()
+        while not isinstance(self.bridge.suggest(ray_id), dict):
+            self.ledger.wait()
         number = self.bridge._running[ray_id].trial.number
         for epoch in range(1, len(values) + 1):
             reported = list(values[:epoch])
@@ -92,13 +100,14 @@ class PlayedSearch:
                 "loss": [1 - v for v in reported],
                 "train_loss": [2 - v for v in reported],
             }
-            self.bridge.heard(ray_id, {"history": history, "epoch": epoch, "objective": reported[-1]})
+            self.bridge.heard(ray_id, {"history": history, "epoch": epoch, "objective": reported[-1], "facts": {}})
         if end == "stopped":
             self.bridge.verdicts[number] = Verdict(500, values[-1], 0.9, 5, 5, 0)
         if end == "failed":
-            self.bridge.broke(ray_id, why)
-        elif end != "running":
+            self.bridge.heard(ray_id, {"failure": {"kind": "other", "message": why.splitlines()[-1], "traceback": why}})
+        if end != "running":
             self.bridge.on_trial_complete(ray_id)
+        self.ledger.wait()
         return number
 
     def test_scores(self) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -70,7 +71,7 @@ def test_losses_come_from_the_artifact(record):
 @pytest.mark.parametrize("damage", ["gone", "broken"])
 def test_a_lost_history_is_an_error_for_the_user(played, damage):
     record = read_study(played.name, played.url)
-    for path in record.trials[1].artifacts.iterdir():
+    for path in Path(record.trials[1].artifacts).iterdir():
         path.unlink() if damage == "gone" else path.write_text("{")
     with pytest.raises(StorageError, match="history of trial 1"):
         frames.losses(record.trials[1])

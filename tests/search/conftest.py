@@ -166,3 +166,14 @@ def make_space(changes=None, *, task="multiclass", images=1000, backbones=("mobi
     recipe = default_recipe(images, task=task, backbone=backbones[0], stages=stages[backbones[0]], weights="none", image_size=IMAGE_SIZE)
     parameters = default_parameters(recipe, task=task, images=images, backbones=backbones, stages=max(stages.values()))
     return build_space(recipe, parameters, changes or {}, stages)
+
+
+def watched_plan(output="out"):
+    """What a watcher sees of a plan."""
+    from types import SimpleNamespace
+
+    from search.config import SearchConfig
+
+    data = SimpleNamespace(task="multiclass", image_size=32, notes=("left out [bold]1[/bold] file",))
+    config = SearchConfig(output=Path(output), storage="sqlite:///none/studies.db", algorithm={"scheduler": "none"})
+    return SimpleNamespace(config=config, dataset=data, metric="accuracy", mode="max")

@@ -6,7 +6,6 @@ import threading
 import pytest
 from optuna.trial import TrialState
 
-from search.bridge import disposable, patiently, summary
 from search.store import load_study, open_storage
 from search.watch import Silent
 from tests.search.conftest import folders, numbers, regression_table, workers
@@ -93,11 +92,6 @@ def test_checkpoints_of_the_default_recipe_and_the_best_three_are_kept(finished)
     assert kept == {0} | {trial.number for trial in finished.ranking[:3]}
 
 
-def test_disposable_spares_stopped_trials_while_nothing_has_finished(study):
-    pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
-    assert disposable(pruned[:3], "min") == []
-
-
 def test_a_killed_worker_loses_no_epoch(search, photos, finished):
     victims = []
 
@@ -113,18 +107,21 @@ def test_a_killed_worker_loses_no_epoch(search, photos, finished):
 
 
 @pytest.mark.slow
-def test_a_worker_that_always_dies_fails_its_trial(search, photos):
+def test_a_worker_lost_after_each_epoch_costs_its_trial_nothing(search, photos):
+    said = []
+
     def kill(event):
-        if event.kind == "epoch" and event.number == 0:
+        said.append((event.kind, event.epoch))
+        if event.kind == "epoch" and event.number == 0 and event.epoch < 5:
             for worker in workers():
                 worker.kill()
 
-    record = search(photos, trials=2, epochs=8, watcher=Meddler(event=kill), settings=("space.unfrozen_stages=0",))
-    first, second = record.trials
-    assert (first.state, first.error["kind"]) == ("failed", "lost worker")
-    assert 4 <= first.epochs_done < 8
-    assert len(first.history["objective"]) == first.epochs_done
-    assert second.state == "finished"
+    record = search(photos, trials=2, epochs=5, watcher=Meddler(event=kill), settings=("space.unfrozen_stages=0",))
+    assert [trial.state for trial in record.trials] == ["finished", "finished"]
+    retries = record.trials[0].attributes["retries"]
+    assert [retry["kind"] for retry in retries] == ["lost worker"] * 4
+    assert [retry["epoch"] for retry in retries] == [1, 2, 3, 4]
+    assert [epoch for kind, epoch in said if kind == "retry"] == [1, 2, 3, 4]
 
 
 def test_a_loss_that_explodes_fails_its_trial_and_keeps_its_epochs(search, tmp_path):
@@ -169,6 +166,7 @@ def test_an_exception_is_retried_and_then_fails_its_trial(search, tmp_path):
     first, second = record.trials
     assert (first.state, first.error["kind"]) == ("failed", "other")
     assert "KeyError" in first.error["traceback"]
+    assert len(first.attributes["retries"]) == 2
     assert first.error["message"].startswith("KeyError") or "bits" in first.error["message"]
     assert second.state == "finished"
     assert record.best.number == 1
@@ -188,23 +186,3 @@ def test_changed_images_fail_a_trial_as_data(search, tmp_path):
     (trial,) = record.trials
     assert (trial.state, trial.error["kind"]) == ("failed", "data")
     assert "have changed since the search began" in trial.error["message"]
-
-
-def test_the_last_line_of_an_error_is_its_summary():
-    assert summary("Traceback\n  File x\nValueError: bad\n\n") == "ValueError: bad"
-    assert summary(" \n") == "no reason given"
-
-
-def test_a_write_is_repeated_while_the_database_is_away():
-    from sqlalchemy.exc import OperationalError
-
-    calls = []
-
-    def write(value):
-        calls.append(value)
-        if len(calls) < 3:
-            raise OperationalError("insert", {}, Exception("database is locked"))
-        return value
-
-    assert patiently(write, 7) == 7
-    assert calls == [7, 7, 7]

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from filelock import FileLock
 from optuna.samplers import RandomSampler
 from sqlalchemy.engine import make_url
 
@@ -223,3 +224,10 @@ time.sleep(60)
         holder.kill()
     create_study(storage, "calm-fig", "max", RandomSampler())
     assert names(storage) == ["calm-fig"]
+
+
+def test_a_file_that_another_process_is_making_is_waited_for_and_not_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr("search.database.TIMEOUT_SECONDS", 0.2)
+    with FileLock(tmp_path / "studies.db.lock"), pytest.raises(StorageError, match="another program holds it"):
+        open_storage(f"sqlite:///{tmp_path}/studies.db", create=True)
+    assert names(open_storage(f"sqlite:///{tmp_path}/studies.db", create=True)) == []

@@ -1,4 +1,5 @@
 import math
+import resource
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ from ray import tune
 from trainables.config import DataConfig, TrialConfig, validate
 from trainables.errors import ConfigError
 from trainables.replay import FAULTS, MENDED, STATE, Player, Replay, ReplayTrial, curve, faults_met
+from trainables.roots import Root
 from trainables.trainable import Assignment, ImageTrial, progress
 
 EPOCHS = 5
@@ -158,7 +160,7 @@ def test_a_failure_is_reported_at_every_attempt(kind, tmp_path):
         assert reports[-1]["failure"]["kind"] == kind
         assert "replayed" in reports[-1]["failure"]["message"]
         assert math.isnan(reports[-1]["objective"])
-        assert faults_met(tmp_path / f"{number:05d}") == [kind] * attempt
+        assert faults_met(Root(tmp_path / f"{number:05d}")) == [kind] * attempt
         assert saved(assigned(tmp_path, number)).epoch == replay.fault(number, EPOCHS).epoch - 1
 
 
@@ -190,7 +192,7 @@ def test_a_worker_kills_itself_after_it_has_noted_that(kind, epochs_more, tmp_pa
     epoch, folder = replay.fault(number, EPOCHS).epoch, tmp_path / f"{number:05d}"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     assert saved(config).epoch == epoch - 1 + epochs_more
-    assert faults_met(folder) == [kind]
+    assert faults_met(Root(folder)) == [kind]
     again = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert again.stdout.split() == ["False", "False"], "a replayed trial is light"
     assert saved(config).history["objective"] == curve(TrialConfig(epochs=EPOCHS, seed=number))
@@ -198,10 +200,26 @@ def test_a_worker_kills_itself_after_it_has_noted_that(kind, epochs_more, tmp_pa
 
 
 def test_a_full_disk_is_no_space(tmp_path):
-    (tmp_path / "00000").write_text("where the trial's folder should be")
-    report = ReplayTrial(assigned(tmp_path)).step()
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    trial = ReplayTrial(assigned(tmp_path))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, most))
+    try:
+        report = trial.step()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     assert report["failure"]["kind"] == "no space"
-    assert "cannot write" in report["failure"]["message"]
+    assert trial.step()["epoch"] == 1, "once there is room the epoch is replayed"
+
+
+def test_its_last_value_is_what_it_hands_over(tmp_path):
+    config = assigned(tmp_path)
+    trial = ReplayTrial(config)
+    while not trial.step()["done"]:
+        pass
+    value = curve(TrialConfig(epochs=EPOCHS))[-1]
+    found = ReplayTrial.finish(config["assignment"], str(tmp_path / "out" / "best.safetensors"))
+    assert found == {"test": {"accuracy": value}, "validation": {"accuracy": value}}
+    assert (tmp_path / "out" / "best.safetensors").read_bytes() == (tmp_path / "00000" / STATE).read_bytes()
 
 
 def test_under_plain_ray_tune_every_mendable_fault_is_got_past(ray_session, tmp_path):
@@ -216,6 +234,6 @@ def test_under_plain_ray_tune_every_mendable_fault_is_got_past(ray_session, tmp_
     ).fit()
     ends = {result.config["assignment"]["number"]: result.metrics["history"]["objective"] for result in results}
     assert ends == {n: curve(TrialConfig(epochs=EPOCHS, seed=n)) for n in numbers}
-    assert {n: faults_met(tmp_path / "trials" / f"{n:05d}") for n in numbers} == {
+    assert {n: faults_met(Root(tmp_path / "trials" / f"{n:05d}")) for n in numbers} == {
         n: [fault.kind] if (fault := replay.fault(n, EPOCHS)) else [] for n in numbers
     }

@@ -1,0 +1,126 @@
+"""What a search does when its trials, its budget or its cluster do not go along; over replayed trials."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from search.launch import resume
+from search.store import load_study, open_storage
+from tests.search.replaying import ALWAYS, replay_search
+from tests.search.test_lease import Acting
+from trainables.config import TrialConfig
+from trainables.errors import ConfigError
+from trainables.replay import Replay, ReplayTrial, curve
+
+
+def storage(root):
+    return f"sqlite:///{root}/studies.db"
+
+
+@pytest.mark.parametrize(("kind", "words"), [("exception", "other: RuntimeError: a replayed exception"), ("non-finite", "non-finite: ")])
+def test_a_search_whose_first_trials_all_fail_alike_is_given_up(kind, words, ray_session, tmp_path):
+    record = replay_search(tmp_path, Replay(rates={kind: 1}, attempts=ALWAYS), trials=40, epochs=1, max_concurrent_trials=1)
+    assert record.state == "failed"
+    assert record.why.startswith(f"the first trials all failed alike ({words}")
+    assert record.counts["failed"] == len(record.trials) == 3
+    assert record.best is None
+    assert not (record.folder / "best.yaml").exists()
+
+
+def test_a_configuration_that_failed_twice_the_same_way_is_not_tried_again(ray_session, tmp_path):
+    """A space of one point: trial 0 fails twice within its own tries, and none after it is run."""
+    fixed = tuple(f"space.{setting}" for setting in ONE_POINT)
+    replay = Replay(rates={"exception": 1}, attempts=ALWAYS)
+    record = replay_search(tmp_path, replay, trials=4, epochs=1, settings=fixed, max_concurrent_trials=1, name="one")
+    kinds = [trial.error["kind"] for trial in record.trials]
+    assert kinds == ["other", "not tried", "not tried", "not tried"]
+    assert record.trials[1].stop_reason == "not tried: this configuration has failed twice the same way (other)"
+    assert len(record.trials[0].attributes["retries"]) == 2
+    assert [trial.epochs_done for trial in record.trials] == [0] * 4
+
+
+ONE_POINT = (
+    "backbone=mobilenet_v3_small",
+    "optimizer=adamw",
+    "learning_rate=0.001",
+    "weight_decay=0.01",
+    "unfrozen_stages=0",
+    "batch_size=16",
+    "head_layers=0",
+    "initializer=orthogonal",
+    "dropout=0.2",
+    "label_smoothing=0",
+    "augmentation_strength=0",
+)
+
+
+def test_trials_without_improvement_end_a_search(ray_session, tmp_path):
+    record = replay_search(tmp_path, trials=200, max_concurrent_trials=1, no_improvement=4)
+    assert record.why == "4 trials in a row brought no improvement"
+    values = [trial.value for trial in record.trials]
+    assert record.best.number == len(values) - 5
+    assert max(values) == record.best.value
+
+
+def test_gpu_hours_need_gpus(ray_session, tmp_path):
+    with pytest.raises(ConfigError, match="trials here have none"):
+        replay_search(tmp_path, trials=2, gpu_hours=1.0)
+
+
+def test_a_verdict_that_was_written_but_not_told_stands_after_a_resume(ray_session, tmp_path):
+    """A driver that was killed between a rung's verdict and the trial's end finds the verdict in the record."""
+    record = replay_search(tmp_path, trials=3, name="calm-fig", max_concurrent_trials=1)
+    assert record.counts["finished"] == 3
+    study = load_study(open_storage(storage(tmp_path)), "calm-fig")
+    left = study.ask()
+    left.set_user_attr("config", dict(record.trials[1].config))
+    left.set_user_attr("history", {"objective": [0.1]})
+    left.set_user_attr("verdict", "rung 11% of its epochs: 0.1 < cutoff 0.2")
+    left.report(0.1, 200)
+    resumed = resume("calm-fig", storage(tmp_path), trainable=ReplayTrial, add_trials=2)
+    ended = resumed.trials[3]
+    assert (ended.state, ended.stop_reason, ended.value) == ("stopped", "rung 11% of its epochs: 0.1 < cutoff 0.2", 0.1)
+    assert [trial.state for trial in resumed.trials] == ["finished"] * 3 + ["stopped", "finished"]
+
+
+def test_an_epoch_that_was_saved_but_not_recorded_is_not_trained_again(ray_session, tmp_path):
+    stopping = Acting("epoch", None)
+    ending = []
+    stopping.begin = lambda name, plan, slots, stopper, ended: ending.append(stopper)
+    stopping._act = lambda: ending[0].interrupt("by hand")
+    record = replay_search(tmp_path, trials=1, epochs=6, name="calm-fig", watcher=stopping)
+    assert (record.trials[0].state, record.trials[0].epochs_done) == ("paused", 2)
+    state = json.loads(Path(record.folder / "trials/00000/last.json").read_text())
+    values = curve(TrialConfig.model_validate(record.trials[0].config))
+    saved = {name: column * 2 for name, column in state["history"].items()} | {"objective": values[:4]}
+    (record.folder / "trials/00000/last.json").write_text(json.dumps(state | {"epoch": 4, "history": saved}))
+    watching = Acting("none", None)
+    resumed = resume("calm-fig", storage(tmp_path), watching, trainable=ReplayTrial)
+    assert [event.epoch for event in watching.events if event.kind == "epoch"] == [4, 5, 6]
+    assert list(resumed.trials[0].intermediate.values()) == values
+    assert resumed.trials[0].state == "finished"
+
+
+def test_an_interrupted_search_does_not_wait_for_trials_that_no_worker_takes(ray_session, tmp_path, monkeypatch):
+    """Somebody else has every processor, so that the first trial never starts."""
+    import search.bridge
+
+    monkeypatch.setattr(search.bridge, "STRANDED_SECONDS", 2.0)
+
+    @ray_session.remote(num_cpus=2)
+    class Somebody:
+        def here(self):
+            return True
+
+    somebody, ending = Somebody.remote(), []
+    ray_session.get(somebody.here.remote())
+    watching = Acting("began", lambda: threading.Timer(1, lambda: ending[0].interrupt("by hand")).start())
+    watching.begin = lambda name, plan, slots, stopper, ended: ending.append(stopper)
+    try:
+        record = replay_search(tmp_path, trials=1, epochs=2, max_concurrent_trials=1, watcher=watching, name="calm-fig")
+    finally:
+        ray_session.kill(somebody)
+    assert (record.state, record.counts["paused"]) == ("interrupted", 1)
+    assert resume("calm-fig", storage(tmp_path), trainable=ReplayTrial).state == "finished"
