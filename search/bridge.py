@@ -326,7 +326,7 @@ class Bridge(Searcher):
             self._faults.ended_well()
         for step, value in sorted(trial.intermediate_values.items()):
             epochs = planned["epochs"]
-            self._rungs.observe(trial.number, epoch=round(step * epochs / 1000), epochs=epochs, warmup=planned["warmup"], value=value)
+            self._rungs.enter(trial.number, epoch=round(step * epochs / 1000), epochs=epochs, warmup=planned["warmup"], value=value)
         if fault is not None and fault.kind != "not tried":
             self._faults.failed(planned, fault, tries=tries(fault, trial.user_attrs.get("retries", [])))
         if trial.state.is_finished():

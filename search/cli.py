@@ -59,7 +59,9 @@ def search(
         int | None, typer.Option(help="Trials to run, the default recipe among them.  [default: 12]", show_default=False)
     ] = None,
     time_budget: Annotated[str | None, typer.Option(help="Wall clock, such as 30m or 2h.", show_default=False)] = None,
+    gpu_hours: Annotated[float | None, typer.Option(help="Hours of GPU, summed over trials.", show_default=False)] = None,
     target: Annotated[float | None, typer.Option(help="Stop at this value of the metric.", show_default=False)] = None,
+    no_improvement: Annotated[int | None, typer.Option(help="Stop after so many trials without a better one.", show_default=False)] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; a fresh one by default.", show_default=False)] = None,
     task: Annotated[
         str | None, typer.Option(help="regression, binary, multiclass or multilabel; inferred by default.", show_default=False)

@@ -23,6 +23,7 @@ KINDS = (("out of memory", MEMORY), ("lost node", NODE), ("lost worker", LOST))
 """Kind → words in Ray's account of an error, the first that fits."""
 
 
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 WORDS = {"lost worker": "its worker process died", "lost node": "its node went away"}
 VARIOUS = ("other", "data", "configuration")
 
@@ -48,7 +49,7 @@ class Fault:
 
 def fault_of(error: BaseException) -> Fault:
     """Return what Ray's account of a worker's end means."""
-    text = f"{type(error).__name__}: {error}"
+    text = ANSI.sub("", f"{type(error).__name__}: {error}")
     names = {cls.__name__ for cls in type(error).__mro__}
     raised = "RayTaskError" in names
     kind = "other" if raised else next((kind for kind, words in KINDS if any(word in text or word in names for word in words)), "other")

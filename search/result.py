@@ -62,9 +62,7 @@ def fetch(key: str, source: Root, to: Root) -> None:
     to.write(key, found)
 
 
-def _finish(
-    chosen: dict[str, TrialRecord], plan: "Plan", root: str, share: "Share", trainable: "type[ImageTrial]"
-) -> dict[str, Any]:
+def _finish(chosen: dict[str, TrialRecord], plan: "Plan", root: str, share: "Share", trainable: "type[ImageTrial]") -> dict[str, Any]:
     import ray
 
     from search.launch import assigner

@@ -2,6 +2,7 @@
 
 import math
 import time
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,20 @@ class Verdict:
 
 
 @dataclass
+class Rung:
+    """The results that trials had when they passed one share of their epochs, the best first; `sign` is -1 where more is better."""
+
+    sign: int
+    ranking: list[tuple[float, int]] = field(default_factory=list)
+    numbers: set[int] = field(default_factory=set)
+
+    def enter(self, number: int, value: float) -> None:
+        """Put a trial's result in its place."""
+        insort(self.ranking, (self.sign * value, number))
+        self.numbers.add(number)
+
+
+@dataclass
 class Rungs:
     """Successive halving on progress (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning").
 
@@ -48,35 +63,37 @@ class Rungs:
     mode: str
     factor: int = 3
     spared: frozenset[int] = frozenset({0})
-    results: dict[int, dict[int, float]] = field(default_factory=dict)
+    rungs: dict[int, Rung] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for power in (2, 1):
-            self.results.setdefault(round(1000 / self.factor**power), {})
+        for power in (1, 2):
+            self.rungs[round(1000 / self.factor**power)] = Rung(-1 if self.mode == "max" else 1)
 
-    def observe(self, number: int, *, epoch: int, epochs: int, warmup: float, value: float) -> Verdict | None:
-        """Record a report at the highest rung that it newly passes; return a verdict if the trial should stop there."""
+    def enter(self, number: int, *, epoch: int, epochs: int, warmup: float, value: float) -> int | None:
+        """Record a report at the highest rung that it newly passes; return that rung."""
         progress = round(1000 * epoch / epochs)
         if epoch < 2 or epoch >= epochs or progress < 1000 * warmup or not math.isfinite(value):
             return None
-        for rung in sorted(self.results, reverse=True):
-            results = self.results[rung]
-            if number in results:
+        for at, rung in self.rungs.items():
+            if number in rung.numbers:
                 return None
-            if progress >= rung:
-                results[number] = value
-                return self._judge(number, rung)
+            if progress >= at:
+                rung.enter(number, value)
+                return at
         return None
 
-    def _judge(self, number: int, rung: int) -> Verdict | None:
-        results = self.results[rung]
-        sign = 1 if self.mode == "max" else -1
-        ranking = sorted(results, key=lambda trial: (-sign * results[trial], trial))
-        keep = max(1, math.ceil(len(ranking) / self.factor))
-        cutoff = results[ranking[keep - 1]]
-        if number in self.spared or len(ranking) < max(SMALLEST_RUNG, self.factor) or sign * results[number] >= sign * cutoff:
+    def observe(self, number: int, *, epoch: int, epochs: int, warmup: float, value: float) -> Verdict | None:
+        """Record a report as `enter` does; return a verdict if the trial should stop there."""
+        at = self.enter(number, epoch=epoch, epochs=epochs, warmup=warmup, value=value)
+        return None if at is None or number in self.spared else self._judge(number, at, value)
+
+    def _judge(self, number: int, at: int, value: float) -> Verdict | None:
+        sign, ranking = self.rungs[at].sign, self.rungs[at].ranking
+        cutoff = ranking[max(1, math.ceil(len(ranking) / self.factor)) - 1][0]
+        if len(ranking) < max(SMALLEST_RUNG, self.factor) or sign * value <= cutoff:
             return None
-        return Verdict(rung, results[number], cutoff, ranking.index(number) + 1, len(ranking), ranking[0])
+        rank = bisect_left(ranking, (sign * value, number)) + 1
+        return Verdict(at, value, sign * cutoff, rank, len(ranking), ranking[0][1])
 
 
 class ProgressHalving(FIFOScheduler):

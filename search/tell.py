@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from search.records import StudyRecord, TrialRecord
 from search.brief import in_brief
+from search.records import StudyRecord, TrialRecord
 
 LEADERS = 5
 AUGMENTATION = ((0.0, "none"), (0.3, "light"), (0.6, "medium"), (1.0, "strong"))

@@ -55,8 +55,8 @@ def injerto(place, *arguments):
     )
 
 
-def interrupted(place, name):
-    """Leave a study behind as Ctrl-C does."""
+def stopped(place, name, command):
+    """Begin a search and stop it with a command from elsewhere; return what the command said."""
     arguments = ["search", "photos/", "--name", name, "--trials", "2", "--image-size", "32", "--set", "space.epochs=40"]
     with subprocess.Popen(
         [sys.executable, "-m", "search.cli", *arguments], cwd=place, env=environment(place), stdout=subprocess.DEVNULL
@@ -66,8 +66,9 @@ def interrupted(place, name):
             if found and found["epochs"] >= 1:
                 break
             time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
+        done = injerto(place, *command)
         assert process.wait(timeout=120) == 130
+    return done
 
 
 def injerto_status(place, name):
@@ -103,13 +104,13 @@ def _run(place, command):
         _serves(place, arguments)
         return
     if verb == "resume":
-        interrupted(place, arguments[0])
+        arguments[arguments.index("--add-trials") + 1] = "1"
     if verb == "search" and "--dry-run" not in arguments:
         arguments = [*arguments, *QUICK]
     if verb == "plan":
         arguments = [*arguments, *QUICK, "--seconds", "2"]
     arguments = [argument.replace("/shared/", f"{place}/shared/") for argument in arguments]
-    done = injerto(place, verb, *arguments)
+    done = stopped(place, arguments[0], [verb, *arguments]) if verb == "stop" else injerto(place, verb, *arguments)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert done.stdout.strip(), command
 

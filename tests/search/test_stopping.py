@@ -7,6 +7,11 @@ from hypothesis import strategies as st
 from search.stopping import Ending, Rungs, Verdict
 
 
+def results(rungs):
+    """What each rung holds: trial → value."""
+    return {at: {number: rung.sign * key for key, number in rung.ranking} for at, rung in rungs.rungs.items()}
+
+
 @st.composite
 def searches(draw):
     """Learning curves of some trials and an order in which their epochs are reported."""
@@ -27,7 +32,7 @@ def play(mode, factor, warmup, curves, order):
         values.append(curve[len(values)])
         verdict = rungs.observe(number, epoch=len(values), epochs=len(curve), warmup=warmup, value=values[-1])
         if verdict:
-            verdicts.append((number, len(values), verdict, dict(rungs.results[verdict.rung])))
+            verdicts.append((number, len(values), verdict, results(rungs)[verdict.rung]))
     return rungs, reported, verdicts
 
 
@@ -35,18 +40,18 @@ def play(mode, factor, warmup, curves, order):
 def test_who_is_stopped(search):
     mode, factor, warmup, curves, _ = search
     _, _, verdicts = play(*search)
-    for number, epoch, verdict, results in verdicts:
-        best = max(results.values()) if mode == "max" else min(results.values())
+    for number, epoch, verdict, found in verdicts:
+        best = max(found.values()) if mode == "max" else min(found.values())
         assert number != 0
-        assert len(results) >= max(5, factor)
+        assert len(found) >= max(5, factor)
         assert 2 <= epoch < len(curves[number])
         assert round(1000 * epoch / len(curves[number])) >= max(verdict.rung, 1000 * warmup)
         assert verdict.value != best
-        better = [value for value in results.values() if (value > verdict.value if mode == "max" else value < verdict.value)]
-        assert len(better) >= math.ceil(len(results) / factor)
-        assert verdict.of == len(results)
+        better = [value for value in found.values() if (value > verdict.value if mode == "max" else value < verdict.value)]
+        assert len(better) >= math.ceil(len(found) / factor)
+        assert verdict.of == len(found)
         assert verdict.rank > len(better)
-        assert results[verdict.ahead] == best
+        assert found[verdict.ahead] == best
 
 
 @given(searches())
@@ -56,12 +61,12 @@ def test_replaying_the_record_gives_the_same_rungs(search):
     replayed = Rungs(mode, factor)
     for number, values in reported.items():
         for epoch, value in enumerate(values, 1):
-            replayed.observe(number, epoch=epoch, epochs=len(curves[number]), warmup=warmup, value=value)
-    assert replayed.results == live.results
+            replayed.enter(number, epoch=epoch, epochs=len(curves[number]), warmup=warmup, value=value)
+    assert results(replayed) == results(live)
 
 
 def test_rungs_stand_at_a_ninth_and_a_third():
-    assert list(Rungs("max", 3).results) == [111, 333]
+    assert sorted(Rungs("max", 3).rungs) == [111, 333]
 
 
 def test_the_worst_of_five_is_stopped_and_says_why():
@@ -77,7 +82,7 @@ def test_the_worst_of_five_is_stopped_and_says_why():
 def test_values_that_are_not_numbers_enter_no_rung():
     rungs = Rungs("max")
     assert rungs.observe(1, epoch=3, epochs=9, warmup=0.1, value=math.nan) is None
-    assert not any(rungs.results.values())
+    assert not any(results(rungs).values())
 
 
 def test_reasons_to_end():
@@ -99,9 +104,55 @@ def test_reasons_to_end():
 def test_a_target_to_be_minimized():
     ending = Ending("min", trials=3, target=0.2)
     ending.completed(0.3)
-    assert not ending("any", {})
+    assert not ending("any", {"objective": 0.5})
     ending.completed(0.2)
-    assert ending("any", {})
+    assert ending("any", {"objective": 0.5})
+
+
+@pytest.mark.parametrize("result", [{}, {"objective": math.nan}, {"objective": math.inf}])
+def test_a_trial_that_reports_no_number_ends(result):
+    assert Ending("max", trials=3)("any", result)
+
+
+def test_trials_without_improvement():
+    ending = Ending("max", trials=30, no_improvement=3)
+    ending.stopped()  # before anything has finished there is nothing to improve on
+    for value in (0.5, 0.4):
+        ending.completed(value)
+    ending.failed()
+    ending.stopped()
+    assert ending.reason() is None
+    ending.completed(0.5)
+    assert ending.reason() == "3 trials in a row brought no improvement"
+    assert ending.ended == 6
+
+
+def test_gpu_hours():
+    ending = Ending("max", trials=30, gpu_seconds=7200)
+    ending.used_gpu_seconds = 7199
+    assert ending.reason() is None
+    ending.used_gpu_seconds = 7200
+    assert ending.reason() == "the budget of 2 GPU-hours is used up"
+
+
+def test_gauges_show_the_budgets_that_there_are():
+    ending = Ending("max", trials=4, seconds=100, no_improvement=2, used_seconds=50)
+    ending.completed(1.0)
+    ending.completed(0.5)
+    trials, time, improvement = ending.gauges()
+    assert (trials.used, trials.limit, trials.unit, trials.share) == (2, 4, "trials", 0.5)
+    assert (time.name, time.limit, time.unit) == ("time", 100, "s")
+    assert time.used == pytest.approx(50, abs=5)
+    assert (improvement.used, improvement.limit) == (1, 2)
+
+
+def test_reasons_have_an_order():
+    ending = Ending("max", trials=4, seconds=1, used_seconds=2)
+    ending.finish("by hand")
+    ending.give_up("all failed")
+    ending.interrupt("SIGINT")
+    ending.interrupt("a later word does not count")
+    assert ending.reason() == "SIGINT"
 
 
 @given(st.integers(0, 20), st.integers(1, 20))
