@@ -1,13 +1,13 @@
 """Tables of what proposes trials; the rungs that stop them are in `stopping`."""
 
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Container
+from typing import Any, cast
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 STARTUP_SHARE, STARTUP = 3, (4, 10)
 
@@ -27,6 +27,19 @@ SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {"tpe": _tpe, "random":
 """Name → (seed, budget of trials) → sampler. `group` lets TPE model each branch of a conditional space by itself."""
 
 
+class AsOfNow:
+    """A study whose trials are read once a proposal: with constant liar, TPE reads them once for each branch of the space."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False) -> list[FrozenTrial]:
+        return self._study._get_trials(deepcopy, states, use_cache=True)
+
+
 class PerTrial(BaseSampler):
     """A fresh sampler for each trial, made by `build` from its number.
 
@@ -43,15 +56,15 @@ class PerTrial(BaseSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the parameters that are sampled together."""
-        return self._sampler.infer_relative_search_space(study, trial)
+        return self._sampler.infer_relative_search_space(cast(optuna.Study, AsOfNow(study)), trial)
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         """Sample those parameters."""
-        return self._sampler.sample_relative(study, trial, search_space)
+        return self._sampler.sample_relative(cast(optuna.Study, AsOfNow(study)), trial, search_space)
 
     def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
         """Sample one parameter by itself."""
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        return self._sampler.sample_independent(cast(optuna.Study, AsOfNow(study)), trial, param_name, param_distribution)
 
 
 def build_sampler(name: str, *, seed: int, trials: int) -> BaseSampler:

@@ -224,6 +224,8 @@ class Bridge(Searcher):
                 self.on_trial_complete(trial_id)
             else:
                 self._fail(self._running.pop(trial_id), Fault("other", "the search ended before the trial did"))
+        if not self._ending.interrupted:
+            self._ledger.put(self._leave_none_open)
 
     # What the ledger does
 
@@ -277,6 +279,16 @@ class Bridge(Searcher):
 
         return job
 
+    def _leave_none_open(self) -> None:
+        """Tell the trials that wait for a resume, now that the budget is over, and any that Ray has lost."""
+        reason = self._ending.reason()
+        for frozen in self._ledger.patiently(self._study.get_trials, deepcopy=False, states=(TrialState.RUNNING,)):
+            running = self._running_of(optuna.trial.Trial(self._study, frozen._trial_id), frozen)
+            if reason:
+                self._tell(running, TrialState.PRUNED, f"budget: {reason}")
+            else:
+                self._tell_failed(running, Fault("other", "the driver lost sight of the trial"))
+
     def _write(self, running: Running, **attributes: Any) -> None:
         for name, value in attributes.items():
             if running.written.get(name) != value:
@@ -284,7 +296,7 @@ class Bridge(Searcher):
                 running.written[name] = value
 
     def _write_epochs(self, running: Running, first: int, last: int, history: dict[str, list[float]], verdict: Verdict | None) -> None:
-        self._write(running, history=history, epochs_done=last, **({"verdict": verdict.in_words(self._rungs.mode)} if verdict else {}))
+        self._write(running, history=history, **({"verdict": verdict.in_words(self._rungs.mode)} if verdict else {}))
         for epoch in range(first, last + 1):
             step = progress(epoch, running.assignment.trial.epochs)
             self._ledger.patiently(running.trial.report, history["objective"][epoch - 1], step)
@@ -293,7 +305,7 @@ class Bridge(Searcher):
         if running.history:
             self._write(running, history={"artifact": self._upload_history(running)})
         gpu_seconds = self._gpus * running.facts.get("seconds_total", 0.0)
-        self._write(running, **running.facts, gpu_seconds=gpu_seconds, stop_reason=reason, **attributes)
+        self._write(running, **running.facts, epochs_done=running.reported, gpu_seconds=gpu_seconds, stop_reason=reason, **attributes)
         value = running.value if state == TrialState.COMPLETE else None
         self._ledger.patiently(self._study.tell, running.number, value, None if value is not None else state, skip_if_finished=True)
 

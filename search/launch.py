@@ -182,7 +182,7 @@ def _drive(
         watcher.pausing(reason)
 
     with Ledger(watcher.say, partial(ending.interrupt, "the record cannot be written")) as ledger:
-        ledger.every(lease.BEAT_SECONDS, partial(_beat, held, ending))
+        ledger.every(lease.BEAT_SECONDS, partial(_beat, held, ending, ledger))
         ledger.every(POLL_SECONDS, partial(_obey, study, ending, watcher))
         try:
             with watcher, _signals(interrupt):
@@ -212,8 +212,10 @@ def all_ended(trials: int) -> str:
     return f"all {trials} trials have ended"
 
 
-def _beat(held: lease.Lease, ending: "Ending") -> None:
+def _beat(held: lease.Lease, ending: "Ending", ledger: "Ledger") -> None:
+    """Say that this driver lives; one that another took for dead leaves the study to that."""
     if (other := held.lost()) is not None:
+        ledger.abandon()
         ending.interrupt(other, StorageError(other))
     else:
         held.beat()

@@ -72,7 +72,9 @@ class Lease:
         return f"the driver on {status['host']} (process {status['pid']}) took the study over at {status['since']}"
 
     def end(self, state: str, why: str, used_seconds: float) -> None:
-        """Write how the study stands, now that this driver leaves it."""
+        """Write how the study stands, now that this driver leaves it, unless it is another's by now."""
+        if self.lost() is not None:
+            return
         self._study.set_user_attr("status", self.status | {"state": state, "why": why, "used_seconds": used_seconds})
 
 

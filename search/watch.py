@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from search.brief import in_brief as in_brief
-from search.terminal import Terminal as Terminal
-
 if TYPE_CHECKING:
     from search.events import Event
     from search.plan import Plan

@@ -12,7 +12,6 @@ import platform
 import resource
 import signal
 import time
-import traceback
 from collections.abc import Mapping
 from itertools import accumulate
 from random import Random
@@ -23,7 +22,7 @@ from pydantic import Field, model_validator
 from trainables.config import Model, Share, TrialConfig
 from trainables.errors import NonFiniteError
 from trainables.roots import Root, join, split
-from trainables.trainable import Assignment, ImageTrial, failure_kind, progress
+from trainables.trainable import Assignment, ImageTrial, progress
 
 STATE, FAULTS = "last.json", "faults.json"
 """Files in a trial's folder: what has been replayed so far, and what has gone wrong so far."""
@@ -163,29 +162,17 @@ class ReplayTrial(ImageTrial):
         """Return the class of trials that are replayed in this way; it carries that to the workers."""
         return type(cls.__name__, (cls,), {"replay": replay, "__module__": __name__})
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Keep the assignment."""
-        super().setup(config)
-        self._player: Player | None = None
+    def begin_trial(self, assignment: Assignment) -> tuple[Player, float]:
+        """Return the player, from what the trial's folder holds, and the seconds that it has replayed."""
+        player = Player(assignment, self.replay)
+        return player, player.seconds
 
-    def step(self) -> dict[str, Any]:
-        """Replay one epoch, save it, and report the whole schema; one that a worker before it saved and did not report comes first."""
-        assignment = Assignment.model_validate(self._assignment["assignment"])
-        try:
-            found = self._player is None
-            if self._player is None:
-                self._player = Player(assignment, self.replay)
-            unheard = found and self._player.epoch > assignment.reported
-            if self._player.epoch < assignment.trial.epochs and not unheard:
-                self._player.run_epoch()
-        except Exception as error:
-            kind = failure_kind(error)
-            if kind is None:
-                raise
-            self.cleanup()
-            about = {"kind": kind, "message": str(error), "traceback": traceback.format_exc()}
-            return {"done": True, "failure": about, "objective": float("nan"), "progress": 0}
-        return self._player.report()
+    def keep_state(self, trainer: Player, assignment: Assignment, seconds: float) -> None:
+        """Do nothing: a player saves by itself, so that it can go wrong before and after."""
+
+    def report_epoch(self, trainer: Player, assignment: Assignment, seconds: float) -> dict[str, Any]:
+        """Return one epoch's result for Ray."""
+        return trainer.report()
 
     @staticmethod
     def finish(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
@@ -197,14 +184,6 @@ class ReplayTrial(ImageTrial):
             write(Root(around), key, state)
         value = state["history"]["objective"][-1]
         return {"test": {job.metric: value}, "validation": {job.metric: value}}
-
-    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Drop what is in memory; the next step begins from the state on disk."""
-        self._player = None
-
-    def cleanup(self) -> None:
-        """Drop what is in memory."""
-        self._player = None
 
 
 def faults_met(folder: Root) -> list[FaultKind]:

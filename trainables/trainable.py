@@ -76,14 +76,14 @@ class ImageTrial(tune.Trainable):
         try:
             found = self._trainer is None
             if self._trainer is None:
-                self._trainer, self._seconds = begin(assignment, start_over=True)
+                self._trainer, self._seconds = self.begin_trial(assignment)
             trainer = self._trainer
             unheard = found and trainer.epoch > assignment.reported
             if trainer.epoch < assignment.trial.epochs and not unheard:
                 trainer.run_epoch()
                 self._seconds += time.perf_counter() - started
-                save(trainer, assignment, self._seconds)
-            return report(trainer, assignment, self._seconds)
+                self.keep_state(trainer, assignment, self._seconds)
+            return self.report_epoch(trainer, assignment, self._seconds)
         except Exception as error:
             kind = failure_kind(error)
             if kind is None:
@@ -91,6 +91,18 @@ class ImageTrial(tune.Trainable):
             self.cleanup()
             about = {"kind": kind, "message": str(error), "traceback": traceback.format_exc()}
             return {"done": True, "failure": about, "objective": float("nan"), "progress": 0}
+
+    def begin_trial(self, assignment: Assignment) -> "tuple[Any, float]":
+        """Return what carries the trial from epoch to epoch, where its state on disk leaves it, and the seconds spent on it so far."""
+        return begin(assignment, start_over=True)
+
+    def keep_state(self, trainer: Any, assignment: Assignment, seconds: float) -> None:
+        """Put the state on disk."""
+        save(trainer, assignment, seconds)
+
+    def report_epoch(self, trainer: Any, assignment: Assignment, seconds: float) -> dict[str, Any]:
+        """Return one epoch's result for Ray."""
+        return report(trainer, assignment, seconds)
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Return nothing to keep: the state is already at its own place, which every node finds by the trial's number."""

@@ -11,7 +11,7 @@ from search.store import load_study, open_storage
 from tests.search.replaying import ALWAYS, replay_search
 from tests.search.test_lease import Acting
 from trainables.config import TrialConfig
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, StorageError
 from trainables.replay import Replay, ReplayTrial, curve
 
 
@@ -86,11 +86,7 @@ def test_a_verdict_that_was_written_but_not_told_stands_after_a_resume(ray_sessi
 
 
 def test_an_epoch_that_was_saved_but_not_recorded_is_not_trained_again(ray_session, tmp_path):
-    stopping = Acting("epoch", None)
-    ending = []
-    stopping.begin = lambda name, plan, slots, stopper, ended: ending.append(stopper)
-    stopping._act = lambda: ending[0].interrupt("by hand")
-    record = replay_search(tmp_path, trials=1, epochs=6, name="calm-fig", watcher=stopping)
+    record = replay_search(tmp_path, trials=1, epochs=6, name="calm-fig", watcher=interrupting(1))
     assert (record.trials[0].state, record.trials[0].epochs_done) == ("paused", 2)
     state = json.loads(Path(record.folder / "trials/00000/last.json").read_text())
     values = curve(TrialConfig.model_validate(record.trials[0].config))
@@ -101,6 +97,47 @@ def test_an_epoch_that_was_saved_but_not_recorded_is_not_trained_again(ray_sessi
     assert [event.epoch for event in watching.events if event.kind == "epoch"] == [4, 5, 6]
     assert list(resumed.trials[0].intermediate.values()) == values
     assert resumed.trials[0].state == "finished"
+
+
+def interrupting(after):
+    """Interrupt a search after so many epochs in all."""
+    watching, ending, left = Acting("none", None), [], [after]
+
+    def hear(event):
+        left[0] -= event.kind == "epoch"
+        if left[0] == 0:
+            ending[0].interrupt("by hand")
+
+    watching.begin = lambda name, plan, slots, stopper, ended: ending.append(stopper)
+    watching.event = hear
+    return watching
+
+
+def test_a_paused_trial_is_stopped_where_the_budget_is_over_before_it_can_go_on(ray_session, tmp_path):
+    paused = replay_search(tmp_path, trials=3, name="calm-fig", watcher=interrupting(7), time_budget="1h", max_concurrent_trials=1)
+    assert (paused.counts["finished"], paused.counts["paused"]) == (1, 1)
+    study = load_study(open_storage(storage(tmp_path)), "calm-fig")
+    study.set_user_attr("status", study.user_attrs["status"] | {"used_seconds": 4000.0})
+    record = resume("calm-fig", storage(tmp_path), trainable=ReplayTrial)
+    assert (record.state, record.why) == ("finished", "the time budget of 3600 s is over")
+    assert [trial.state for trial in record.trials] == ["finished", "stopped"]
+    assert record.trials[1].stop_reason == "budget: the time budget of 3600 s is over"
+    assert record.trials[1].value == record.trials[1].history["objective"][-1]
+
+
+def test_a_driver_that_another_took_for_dead_leaves_the_study_to_that(ray_session, tmp_path, monkeypatch):
+    monkeypatch.setattr("search.lease.BEAT_SECONDS", 0.1)
+
+    def take_over():
+        study = load_study(open_storage(storage(tmp_path)), "calm-fig")
+        study.set_user_attr(
+            "status", study.user_attrs["status"] | {"driver": "another", "host": "another.host", "since": "2026-01-01T00:00:00"}
+        )
+
+    with pytest.raises(StorageError, match=r"the driver on another\.host .* took the study over"):
+        replay_search(tmp_path, Replay(seconds=2), trials=20, name="calm-fig", watcher=Acting("epoch", take_over))
+    study = load_study(open_storage(storage(tmp_path)), "calm-fig")
+    assert study.user_attrs["status"]["host"] == "another.host"
 
 
 def test_an_interrupted_search_does_not_wait_for_trials_that_no_worker_takes(ray_session, tmp_path, monkeypatch):

@@ -227,7 +227,7 @@ ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=Fal
 class HungryTrial(ReplayTrial):
     "Trial 1 takes more and more memory in its third epoch."
     def step(self):
-        if self._assignment["assignment"]["number"] == 1 and self._player is not None and self._player.epoch == 2:
+        if self._assignment["assignment"]["number"] == 1 and self._trainer is not None and self._trainer.epoch == 2:
             held = []
             while True:
                 held.append(bytearray(os.urandom(1) * 50_000_000))
