@@ -20,7 +20,7 @@ from trainables.config import DataConfig, TrialConfig
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text()
-QUICK = ["--trials", "2", "--image-size", "32", "--set", "space.epochs=1"]
+QUICK = ["--trials", "2", "--image-size", "32", "--max-concurrent-trials", "1", "--set", "space.epochs=1"]
 BY_CI = ("pip install uv && uv run injerto search", "uv run pytest")
 
 
@@ -49,15 +49,20 @@ def environment(place):
     return os.environ | {"INJERTO_STORAGE": f"sqlite:///{place}/studies.db", "INJERTO_CACHE": str(place / "cache")}
 
 
-def injerto(place, *arguments):
+def injerto(place, *arguments, **variables):
     return subprocess.run(
-        [sys.executable, "-m", "search.cli", *arguments], cwd=place, env=environment(place), capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "search.cli", *arguments],
+        cwd=place,
+        env=environment(place) | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
 def stopped(place, name, command):
     """Begin a search and stop it with a command from elsewhere; return what the command said."""
-    arguments = ["search", "photos/", "--name", name, "--trials", "2", "--image-size", "32", "--set", "space.epochs=40"]
+    arguments = ["search", "photos/", "--name", name, *QUICK, "--set", "space.epochs=25"]
     with subprocess.Popen(
         [sys.executable, "-m", "search.cli", *arguments], cwd=place, env=environment(place), stdout=subprocess.DEVNULL
     ) as process:

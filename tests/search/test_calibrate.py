@@ -67,6 +67,7 @@ def test_rungs_count_where_they_can_stop_a_trial(settings, trials, rungs, photos
     assert (asked.rungs, asked.trials, asked.time, asked.gpu_seconds, asked.gpus, asked.start) == (rungs, trials, 3600, 7200, 0.5, 3.0)
 
 
+@pytest.mark.slow
 def test_a_recipe_that_fails_is_refused(planned):
     plan = planned()
     changed = replace(plan, dataset=replace(plan.dataset, fingerprint="0" * 64))
@@ -155,6 +156,7 @@ def test_the_command_has_the_settings_of_a_search():
     assert plan & set(SHORTHANDS) == search & set(SHORTHANDS)
 
 
+@pytest.mark.slow
 def test_the_command_prints_nothing_but_json(photos, home):
     done = command("plan", photos, "--image-size", IMAGE_SIZE, "--set", "space.epochs=2", "--seconds", 1, "--trials", 4, "--json")
     assert done.returncode == 0, done.stderr

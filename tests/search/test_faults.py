@@ -1,90 +1,97 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ray import exceptions
 
-from search.faults import TRIES
-from tests.search.replaying import ALWAYS, check, ended_as, outcome, replay_search
-from trainables.config import TrialConfig
-from trainables.replay import MENDED, Replay, curve, faults_met
-from trainables.roots import Root
+from search.faults import POISON, TRIES, Fault, Faults, fault_of, summary
 
-EPOCHS = 5
-RATES = {"exception": 0.1, "kill": 0.05, "kill after saving": 0.05, "non-finite": 0.1, "out of memory": 0.05}
-FEW = {"exception": 0.15, "kill": 0.05, "kill after saving": 0.05, "non-finite": 0.1, "out of memory": 0.1}
+CONFIG = {"learning_rate": 0.1, "seed": 1}
+DIED = exceptions.RayActorError(error_msg="The actor died unexpectedly before finishing this task. Worker unexpectedly exits with SIGKILL")
 
 
-def few_or_many(few, many):
-    return pytest.mark.parametrize("trials", [few, pytest.param(many, marks=pytest.mark.slow)])
+def raised(error):
+    return exceptions.RayTaskError("step", f"Traceback\n{type(error).__name__}: {error}", error)
 
 
-def expected_best(record, replay):
-    """The best value, from nothing but the configurations that were proposed and the faults that they met."""
-    ends = {t.number: (outcome(replay, t.number, EPOCHS)[0], TrialConfig.model_validate(t.config)) for t in record.trials}
-    return max((curve(trial)[-1], -number) for number, (state, trial) in ends.items() if state == "finished")
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (DIED, "lost worker"),
+        (exceptions.ActorUnavailableError("The actor is temporarily unavailable", None), "lost node"),
+        (exceptions.RayActorError(error_msg="The actor died because its node has died. Node Id: 12"), "lost node"),
+        (exceptions.NodeDiedError("Task failed: node 12 died"), "lost node"),
+        (exceptions.OutOfMemoryError("Task was killed due to the node running low on memory."), "out of memory"),
+        (exceptions.RayActorError(error_msg="OutOfMemoryError: Task was killed due to the node running low on memory."), "out of memory"),
+        (raised(ValueError("our node has died, out of memory")), "other"),
+        (RuntimeError("something of Ray's own"), "other"),
+    ],
+)
+def test_what_broke(error, kind):
+    assert fault_of(error).kind == kind
 
 
-@few_or_many(20, 200)
-@pytest.mark.parametrize("attempts", [1, ALWAYS])
-def test_states_add_up_and_the_best_value_is_exact(trials, attempts, ray_session, tmp_path):
-    replay = Replay(rates=FEW if trials < 50 else RATES, attempts=attempts, seed=22)
-    kinds = {fault.kind for number in range(trials) if (fault := replay.fault(number, EPOCHS))}
-    assert kinds == set(replay.rates), "each kind of fault is met"
-    record = replay_search(tmp_path, replay, trials=trials, epochs=EPOCHS)
-    check(record, trials)
-    assert [ended_as(trial) for trial in record.trials] == [outcome(replay, number, EPOCHS) for number in range(trials)]
-    value, number = expected_best(record, replay)
-    assert (record.best.value, record.best.number) == (value, -number)
-    for trial in record.trials:
-        fault = replay.fault(trial.number, EPOCHS)
-        if trial.state == "failed" and fault.kind == "exception":
-            assert trial.stop_reason == "other: RuntimeError: a replayed exception"
-            assert 'trainables/replay.py", line' in trial.error["traceback"]
-        met = 0 if fault is None else 1 if outcome(replay, trial.number, EPOCHS)[0] == "finished" else tries(fault.kind)
-        assert len(faults_met(Root(record.folder / "trials" / f"{trial.number:05d}"))) == met
+def test_an_exception_keeps_its_account():
+    fault = fault_of(raised(KeyError("bits")))
+    assert fault.message == "KeyError: 'bits'"
+    assert "Traceback" in fault.traceback
 
 
-def tries(kind):
-    """How often the search tries a trial that meets this fault whenever it is tried."""
-    return {"exception": TRIES["other"], "kill": TRIES["lost worker"]}.get(kind, 1)
+@pytest.mark.parametrize(("kind", "tries"), [(kind, tries) for kind, tries in TRIES.items() if tries])
+def test_what_came_so_often_at_one_epoch_is_final(kind, tries):
+    faults = Faults()
+    fault = Fault(kind, "line 3 of /tmp/x failed")
+    assert [faults.may_retry(4, 2, fault) for _ in range(tries)] == [True] * (tries - 1) + [False]
+    assert faults.may_retry(4, 3, fault)
+    assert faults.may_retry(5, 2, fault)
 
 
-@few_or_many(20, 200)
-def test_rungs_and_faults_together_leave_each_trial_in_one_state(trials, ray_session, tmp_path):
-    replay = Replay(rates=FEW if trials < 50 else RATES, seed=22)
-    record = replay_search(tmp_path, replay, trials=trials, epochs=9, scheduler="asha")
-    check(record, trials)
-    assert record.counts["stopped"] > 0
-    for trial in record.trials:
-        state, kind, epochs = outcome(replay, trial.number, 9)
-        assert ended_as(trial) == (state, kind, epochs) or (trial.state == "stopped" and trial.epochs_done <= epochs)
+@given(st.integers(1, 40))
+def test_a_node_may_be_lost_for_ever(times):
+    faults = Faults()
+    assert all(faults.may_retry(0, 0, Fault("lost node", "gone")) for _ in range(times))
 
 
-@few_or_many(20, 100)
-def test_an_exception_in_one_trial_in_five_costs_no_trial(trials, ray_session, tmp_path):
-    replay = Replay(rates={"exception": 0.2}, seed=0)
-    hit = [number for number in range(trials) if replay.fault(number, EPOCHS)]
-    assert len(hit) == pytest.approx(trials / 5, rel=0.5)
-    record = replay_search(tmp_path, replay, trials=trials, epochs=EPOCHS)
-    check(record, trials)
-    assert record.counts["finished"] == trials
-    assert [trial.number for trial in record.trials if trial.attributes.get("retries")] == hit
-    for number in hit:
-        (retry,) = record.trials[number].attributes["retries"]
-        assert (retry["kind"], retry["epoch"]) == ("other", replay.fault(number, EPOCHS).epoch - 1)
+def test_the_same_configuration_is_not_tried_a_third_time():
+    faults = Faults()
+    assert faults.refusal(CONFIG) is None
+    faults.failed(CONFIG, Fault("non-finite", "the training loss became nan"))
+    assert faults.refusal(CONFIG) is None
+    faults.failed(CONFIG | {"seed": 2}, Fault("out of memory", "of 3 GB"))
+    assert faults.refusal(CONFIG) is None
+    faults.failed(CONFIG | {"seed": 3}, Fault("non-finite", "the training loss became inf"))
+    assert faults.refusal(CONFIG) == "this configuration has failed twice the same way (non-finite)"
+    assert faults.refusal(CONFIG | {"learning_rate": 0.2}) is None
 
 
-@few_or_many(12, 100)
-def test_nan_at_an_epoch_fails_its_trial_and_keeps_the_epochs_before(trials, ray_session, tmp_path):
-    replay = Replay(rates={"non-finite": 0.3}, seed=1)
-    record = replay_search(tmp_path, replay, trials=trials, epochs=EPOCHS)
-    check(record, trials)
-    hit = {number: fault.epoch for number in range(trials) if (fault := replay.fault(number, EPOCHS))}
-    assert {trial.number: trial.epochs_done + 1 for trial in record.trials if trial.state == "failed"} == hit != {}
-    assert {trial.stop_reason for trial in record.trials if trial.state == "failed"} == {
-        "non-finite: a replayed loss is not a finite number"
-    }
-    assert not any(trial.attributes.get("retries") for trial in record.trials)
+def test_one_trial_that_failed_twice_is_enough():
+    faults = Faults()
+    faults.failed(CONFIG, Fault("other", "KeyError: 3"), tries=2)
+    assert faults.refusal(CONFIG)
 
 
-def test_faults_that_end_a_trial_are_those_that_no_attempt_mends():
-    """The expectations above rest on this: a mended fault is tried again at least once, and never without end."""
-    assert set(RATES) - set(MENDED) == {"non-finite", "out of memory"}
-    assert 1 < min(TRIES["other"], TRIES["lost worker"]) <= max(TRIES["other"], TRIES["lost worker"]) < ALWAYS
+def test_a_search_is_hopeless_when_all_fail_alike():
+    faults = Faults()
+    for number in range(POISON):
+        assert not faults.hopeless()
+        faults.failed({"number": number}, Fault("data", f"cannot read /photos/{number}.png, {number} bytes"))
+    assert faults.hopeless()
+    faults.ended_well()
+    assert not faults.hopeless()
+
+
+def test_failures_of_several_kinds_are_no_poison():
+    faults = Faults()
+    for number in range(2 * POISON):
+        faults.failed({"number": number}, Fault(("data", "non-finite")[number % 2], "no"))
+    assert not faults.hopeless()
+
+
+def test_messages_of_another_kind_are_another_way():
+    assert Fault("other", "KeyError: 'a'").way != Fault("other", "ValueError: 'a'").way
+    assert Fault("other", "at 0x7f3 in /tmp/a.py, line 12").way == Fault("other", "at 0x8a1 in /tmp/b.py, line 13").way
+    assert Fault("lost worker", "process 12").way == Fault("lost worker", "killed").way
+
+
+def test_the_last_line_of_an_error_is_its_summary():
+    assert summary("Traceback\n  File x\nValueError: bad\n\n") == "ValueError: bad"
+    assert summary(" \n") == "no reason given"

@@ -138,6 +138,7 @@ def labelled(root, permute, *, tests, trains=60, validations=18):
     return root / "labels.csv"
 
 
+@pytest.mark.slow
 def test_test_labels_reach_no_decision(search, tmp_path):
     """With the test labels permuted everything but the test scores is the same, bit for bit."""
     true, wrong = (
@@ -192,6 +193,7 @@ def test_running_searches_and_changed_images_are_not_resumed(search, tmp_path):
     assert read_study("ripe-pear", storage).state == "interrupted"
 
 
+@pytest.mark.slow
 def test_relative_paths_and_fresh_names_from_any_thread(ray_session, tmp_path, monkeypatch):
     monkeypatch.chdir(folders(tmp_path / "photos", each=8).parent)
     options = {"storage": "sqlite:///here.db", "output": "results", "image_size": IMAGE_SIZE, "trials": 1}

@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import pytest
@@ -73,6 +74,10 @@ def test_a_driver_that_is_gone_is_an_interruption(finished_storage, tmp_path):
     with pytest.raises(StorageError, match="no trial of 'calm-fig' has ended yet"):
         replace(record, trials=()).best_json()
     study.set_user_attr("status", status | {"state": "running", "host": "elsewhere"})
+    assert read_study(None, url).state == "running"  # it began a moment ago
+    study.set_user_attr("status", status | {"state": "running", "host": "elsewhere", "since": "2026-01-01T00:00:00"})
+    assert read_study(None, url).state == "interrupted"
+    study.set_user_attr("heartbeat", {"at": time.time(), "used_seconds": 1.0})
     assert (read_study(None, url).state, read_study(None, url).trials[0].state) == ("running", "running")
 
 
