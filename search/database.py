@@ -3,7 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def ready(url: URL, create: bool) -> AbstractContextManager[None]:
 
 @contextmanager
 def _sqlite(url: URL, create: bool) -> Iterator[None]:
-    """Turn write-ahead mode on, so that readers never wait for the writer."""
+    """Turn write-ahead mode on, so that readers never wait for the writer, but for the moment in which it makes the tables."""
     path = Path(str(url.database))
     if not path.exists() and not create:
         raise StorageError(f"no studies at {path}; start one with: injerto search")
@@ -101,10 +101,20 @@ def _sqlite(url: URL, create: bool) -> Iterator[None]:
     connection = sqlite3.connect(path, timeout=TIMEOUT_SECONDS)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
+        whole = _whole(connection)
+        with nullcontext() if whole else FileLock(f"{path}.lock", timeout=TIMEOUT_SECONDS):
+            if not create and not whole and not _whole(connection):
+                raise StorageError(f"no studies at {path}; start one with: injerto search")
+            yield
     finally:
         connection.close()
-    with FileLock(f"{path}.lock", timeout=TIMEOUT_SECONDS) if create else nullcontext():
-        yield
+
+
+def _whole(connection: sqlite3.Connection) -> bool:
+    """Say whether Optuna's tables are there, to the mark that it sets last."""
+    with suppress(sqlite3.OperationalError):
+        return connection.execute("SELECT 1 FROM alembic_version").fetchone() is not None
+    return False
 
 
 @contextmanager
