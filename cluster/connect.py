@@ -79,6 +79,14 @@ def connect(address: str | None = None) -> Iterator[Capacity]:
             ray.shutdown()
 
 
+def died() -> list[str]:
+    """Return which of this process's own Ray's processes have ended; none where it has joined another's."""
+    from ray._private import worker
+
+    node = worker._global_node
+    return [kind for kind, _ in node.dead_processes()] if node is not None else []
+
+
 @contextmanager
 def _apart() -> Iterator[None]:
     """Start Ray's processes in groups of their own: a terminal's Ctrl-C, or its end, is for the driver, which then ends them in order."""

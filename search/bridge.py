@@ -84,18 +84,20 @@ class Bridge(Searcher):
         retention: Retention,
         root: str,
         gpus: float,
+        halving: bool,
         watch: Callable[[Event], None],
     ) -> None:
         super().__init__(metric="objective", mode=rungs.mode)
         self._study, self._space, self._assign, self._ledger = study, space, assign, ledger
         self._ending, self._rungs, self._retention, self._watch = ending, rungs, retention, watch
-        self._artifacts, self._gpus = artifact_store(root), gpus
+        self._artifacts, self._gpus, self._halving = artifact_store(root), gpus, halving
         self._faults = Faults()
         self._running: dict[str, Running] = {}
         self._proposal: Future[Running] | None = None
         self._asking = False
         self._lonely = time.monotonic()
         self._gpu_seconds: dict[int, float] = {}
+        self._unheard: dict[int, Verdict] = {}
         self.verdicts: dict[int, Verdict] = {}
         past = study.get_trials(deepcopy=False)
         self._known = {trial.number for trial in past if trial.state != TrialState.WAITING}
@@ -178,14 +180,15 @@ class Bridge(Searcher):
         if not math.isfinite(result.get("objective", math.nan)):
             running.failure = Fault("non-finite", f"the trial reported {result.get('objective', 'no objective')} as its objective")
             return
+        running.facts = result["facts"]
         if result["epoch"] <= running.reported:  # a worker that took over from a lost one says where it stands
             return
         first, running.reported = running.reported + 1, result["epoch"]
-        running.history, running.facts = result["history"], result["facts"]
-        self._charge(running)
+        running.history = result["history"]
+        self._charge(running.number, running.facts)
         self._discard(self._retention.size(running.number, running.facts.get("checkpoint_bytes", 0)))
         verdict = self.verdicts.get(running.number)
-        self._ledger.put(lambda: self._write_epochs(running, first, result["epoch"], result["history"], verdict))
+        self._ledger.put(lambda: self._write_epochs(running, first, result["epoch"], result["history"], result["facts"], verdict))
         self._say("epoch", running)
         if (short := self._retention.short()) is not None:
             self._ending.interrupt("no space left", ResourceError(short))
@@ -230,13 +233,25 @@ class Bridge(Searcher):
     # What the ledger does
 
     def _resume_one(self) -> Running:
-        """Reattach the next interrupted trial; one of which a rung had spoken before it could be told is told now."""
+        """Reattach the next interrupted trial; one that had ended, but could not be told, is told now."""
         frozen = self._interrupted.pop(0)
-        running = self._running_of(optuna.trial.Trial(self._study, frozen._trial_id), frozen)
-        if "verdict" in frozen.user_attrs:
-            running.outcome = TrialState.PRUNED, frozen.user_attrs["verdict"]
+        running = self._reattached(frozen)
+        running.outcome = self._outcome(running, frozen)
+        if running.outcome is not None:
             self._tell(running, *running.outcome)
         return running
+
+    def _reattached(self, frozen: FrozenTrial) -> Running:
+        return self._running_of(optuna.trial.Trial(self._study, frozen._trial_id), frozen)
+
+    def _outcome(self, running: Running, frozen: FrozenTrial) -> tuple[TrialState, str] | None:
+        """Return how an open trial ended by what is recorded of it, None where it has epochs to go."""
+        if running.reported >= running.assignment.trial.epochs:
+            return TrialState.COMPLETE, ""
+        verdict = frozen.user_attrs.get("verdict")
+        if verdict is None and running.number in self._unheard:
+            verdict = self._unheard[running.number].in_words(self._rungs.mode)
+        return (TrialState.PRUNED, verdict) if verdict is not None else None
 
     def _propose(self) -> Running:
         """Ask Optuna for a trial; one whose configuration is not worth another try fails at once."""
@@ -264,10 +279,19 @@ class Bridge(Searcher):
         config = TrialConfig.model_validate(attributes["config"]) if "config" in attributes else self._space.suggest(trial)
         reported = len(frozen.intermediate_values) if frozen else 0
         assignment = self._assign(trial.number, config).model_copy(update={"reported": reported})
-        running = Running(trial, assignment, reported, attributes.get("history", {}), retries=attributes.get("retries", []))
+        history, facts = self._history_of(attributes), attributes.get("facts", {})
+        running = Running(trial, assignment, reported, history, facts, retries=list(attributes.get("retries", [])))
         planned = assignment.trial
         self._write(running, config=planned.model_dump(mode="json"), epochs_planned=planned.epochs, seed=planned.seed)
         return running
+
+    def _history_of(self, attributes: Mapping[str, Any]) -> dict[str, list[float]]:
+        """Return a trial's history; that of one which was about to be told is in its artifact already."""
+        held = attributes.get("history", {})
+        if "artifact" not in held:
+            return dict(held)
+        with self._artifacts.open_reader(held["artifact"]) as file:
+            return cast("dict[str, list[float]]", json.load(file))
 
     def _withdraw(self, proposal: "Future[Running]") -> Callable[[], None]:
         """A proposal that came too late waits for a resume, or is told that the search was over."""
@@ -283,9 +307,10 @@ class Bridge(Searcher):
         """Tell the trials that wait for a resume, now that the budget is over, and any that Ray has lost."""
         reason = self._ending.reason()
         for frozen in self._ledger.patiently(self._study.get_trials, deepcopy=False, states=(TrialState.RUNNING,)):
-            running = self._running_of(optuna.trial.Trial(self._study, frozen._trial_id), frozen)
-            if reason:
-                self._tell(running, TrialState.PRUNED, f"budget: {reason}")
+            running = self._reattached(frozen)
+            over = (TrialState.PRUNED, f"budget: {reason}") if reason else None
+            if (outcome := self._outcome(running, frozen) or over) is not None:
+                self._tell(running, *outcome)
             else:
                 self._tell_failed(running, Fault("other", "the driver lost sight of the trial"))
 
@@ -295,11 +320,22 @@ class Bridge(Searcher):
                 self._ledger.patiently(running.trial.set_user_attr, name, value)
                 running.written[name] = value
 
-    def _write_epochs(self, running: Running, first: int, last: int, history: dict[str, list[float]], verdict: Verdict | None) -> None:
-        self._write(running, history=history, **({"verdict": verdict.in_words(self._rungs.mode)} if verdict else {}))
+    def _write_epochs(
+        self,
+        running: Running,
+        first: int,
+        last: int,
+        history: dict[str, list[float]],
+        facts: dict[str, Any],
+        verdict: Verdict | None,
+    ) -> None:
+        """Write epochs, then what a rung said of the last one: without its word that is judged again, without its value it can't be."""
+        self._write(running, history=history, facts=facts)
         for epoch in range(first, last + 1):
             step = progress(epoch, running.assignment.trial.epochs)
             self._ledger.patiently(running.trial.report, history["objective"][epoch - 1], step)
+        if verdict is not None:
+            self._write(running, verdict=verdict.in_words(self._rungs.mode))
 
     def _tell(self, running: Running, state: TrialState, reason: str, **attributes: Any) -> None:
         if running.history:
@@ -326,8 +362,7 @@ class Bridge(Searcher):
     def _replay(self, trial: FrozenTrial) -> None:
         planned = trial.user_attrs.get("config", {})
         fault = Fault(**trial.user_attrs["error"]) if trial.state == TrialState.FAIL and "error" in trial.user_attrs else None
-        self._gpu_seconds[trial.number] = trial.user_attrs.get("gpu_seconds", 0.0)
-        self._ending.used_gpu_seconds += self._gpu_seconds[trial.number]
+        self._charge(trial.number, trial.user_attrs.get("facts", {}))
         if trial.state == TrialState.COMPLETE and trial.value is not None:
             self._ending.completed(trial.value)
         elif trial.state == TrialState.PRUNED:
@@ -336,29 +371,40 @@ class Bridge(Searcher):
             self._ending.failed()
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             self._faults.ended_well()
-        for step, value in sorted(trial.intermediate_values.items()):
-            epochs = planned["epochs"]
-            self._rungs.enter(trial.number, epoch=round(step * epochs / 1000), epochs=epochs, warmup=planned["warmup"], value=value)
+        self._replay_rungs(trial, planned)
         if fault is not None and fault.kind != "not tried":
             self._faults.failed(planned, fault, tries=tries(fault, trial.user_attrs.get("retries", [])))
         if trial.state.is_finished():
             self._release(trial.number, trial.state, trial.value if fault is None else None, trial.user_attrs)
 
+    def _replay_rungs(self, trial: FrozenTrial, planned: Mapping[str, Any]) -> None:
+        """Enter a trial's epochs; the last one of an open trial may have been recorded before a rung could be asked."""
+        values, verdict = sorted(trial.intermediate_values.items()), None
+        for step, value in values:
+            epoch = round(step * planned["epochs"] / 1000)
+            verdict = self._rungs.observe(trial.number, epoch=epoch, epochs=planned["epochs"], warmup=planned["warmup"], value=value)
+        if self._halving and verdict is not None and trial.state == TrialState.RUNNING:
+            self._unheard[trial.number] = verdict
+
     def _ended_untried(self, running: Running, state: TrialState, reason: str) -> None:
+        """Take note of a trial that was told before it could run."""
         if state == TrialState.FAIL:
             self._ending.failed()
+            self._say("failed", running, reason)
         else:
-            self._ending.stopped()
-        self._say("failed" if state == TrialState.FAIL else "stopped", running, reason)
+            self._take_note(running, state, reason)
 
     def _end(self, running: Running, state: TrialState, reason: str) -> None:
+        self._ledger.put(lambda: self._tell(running, state, reason))
+        self._take_note(running, state, reason)
+
+    def _take_note(self, running: Running, state: TrialState, reason: str) -> None:
         value, finished = running.value, state == TrialState.COMPLETE
         self._faults.ended_well()
         if finished and value is not None:
             self._ending.completed(value)
         else:
             self._ending.stopped()
-        self._ledger.put(lambda: self._tell(running, state, reason))
         self._release(running.number, state, value, running.facts)
         self._say("finished" if finished else "stopped", running, reason)
 
@@ -382,13 +428,11 @@ class Bridge(Searcher):
             if self._left is None or split(split(location)[0])[1] in self._left:
                 self._ledger.put(partial(self._ledger.patiently, discard, location))
 
-    def _charge(self, running: Running) -> None:
-        """Add what an epoch has cost to the GPU-hours; a resumed trial's earlier ones are in its record."""
-        if self._gpus:
-            total = self._gpus * running.facts.get("seconds_total", 0.0)
-            self._ending.used_gpu_seconds += total - self._gpu_seconds.get(running.number, 0.0)
-            self._gpu_seconds[running.number] = total
-            self._ledger.put(lambda: self._write(running, gpu_seconds=total))
+    def _charge(self, number: int, facts: Mapping[str, Any]) -> None:
+        """Add what a trial has cost since it was last heard of to the GPU-hours."""
+        total = self._gpus * facts.get("seconds_total", 0.0)
+        self._ending.used_gpu_seconds += total - self._gpu_seconds.get(number, 0.0)
+        self._gpu_seconds[number] = total
 
     def _say(self, kind: Kind, running: Running, reason: str = "") -> None:
         self._watch(

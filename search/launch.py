@@ -14,13 +14,25 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.storages import RDBStorage
 
-from cluster.connect import Capacity, connect
+from cluster.connect import Capacity, connect, died
 from search import lease
 from search.algorithms import build_sampler
 from search.config import SearchConfig, read_config
 from search.plan import Plan, absolute, make_plan, versions
 from search.records import StudyRecord, study_record
-from search.store import create_study, fresh_name, load_study, names, open_storage, resolve_url, shown, storage_errors, study_root, taken
+from search.store import (
+    create_study,
+    fresh_name,
+    load_study,
+    names,
+    open_storage,
+    resolve_url,
+    shown,
+    sqlite_file,
+    storage_errors,
+    study_root,
+    taken,
+)
 from search.terminal import Terminal
 from search.watch import Silent, Watcher
 from trainables.config import TrialConfig, validate
@@ -33,6 +45,8 @@ if TYPE_CHECKING:
     from trainables.trainable import ImageTrial
 
 POLL_SECONDS = 1.0
+LOOK_SECONDS = 5.0
+ENDING = "the search is ending: the test images are being opened"
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 LEAST_SPACE = 100_000_000
 """Bytes that must be free where a search writes: room for a few states of a small network, its history and its weights."""
@@ -120,7 +134,9 @@ def resume(
     record = study_record(study)
     if record.state == "running":
         raise lease.taken(study)
-    if record.state == "finished" and not (add_trials or add_seconds):
+    if record.state == "finished" and (add_trials or add_seconds):
+        _refuse_spent(enlarged(validate(SearchConfig, dict(record.config), name), add_trials, add_seconds, record.seconds), record)
+    elif record.state == "finished":
         more = f"injerto resume {name} --add-trials 10"
         raise StorageError(f"the study {name!r} has finished ({record.why}); look at it: injerto best {name}, or go on with more: {more}")
     root = str(study.user_attrs.get("root", record.folder))
@@ -142,6 +158,34 @@ def resume(
             return _drive(study, plan, record.folder, share, watcher, held, trainable)
 
 
+def _refuse_spent(config: SearchConfig, record: StudyRecord) -> None:
+    """Raise ``ConfigError`` where a finished search would end at once, so that the test images are not opened again for nothing."""
+    ending = _ending(config, record.mode, record.seconds)
+    for trial in sorted(record.trials, key=lambda trial: (trial.ended is None, trial.ended, trial.number)):
+        if trial.state == "finished" and trial.value is not None:
+            ending.completed(trial.value)
+        elif trial.state == "stopped":
+            ending.stopped()
+    over = ending.reason() or (None if ending.may_propose(len(record.trials)) else all_ended(config.budget.trials))
+    if over is not None:
+        raise ConfigError(f"{record.name!r} would end at once: {over}; add to that budget (--add-trials, --add-time) or start a new search")
+
+
+def _ending(config: SearchConfig, mode: str, used_seconds: float) -> "Ending":
+    from search.stopping import Ending
+
+    budget = config.budget
+    return Ending(
+        mode,
+        trials=budget.trials,
+        seconds=budget.time,
+        gpu_seconds=None if budget.gpu_hours is None else 3600 * budget.gpu_hours,
+        target=budget.target,
+        no_improvement=budget.no_improvement,
+        used_seconds=used_seconds,
+    )
+
+
 def enlarged(config: SearchConfig, trials: int, seconds: float, used_seconds: float) -> SearchConfig:
     """Return a configuration with more trials and more time than it had; time that had no limit has one from now on."""
     budget = config.budget
@@ -161,28 +205,23 @@ def _drive(
 ) -> StudyRecord:
     from search.ledger import Ledger
     from search.result import hand_over
-    from search.stopping import Ending
     from trainables.trainable import ImageTrial
 
     trainable = trainable or ImageTrial
     budget = plan.config.budget
-    ending = Ending(
-        plan.mode,
-        trials=budget.trials,
-        seconds=budget.time,
-        gpu_seconds=None if budget.gpu_hours is None else 3600 * budget.gpu_hours,
-        target=budget.target,
-        no_improvement=budget.no_improvement,
-        used_seconds=held.status["used_seconds"],
-    )
+    ending = _ending(plan.config, plan.mode, held.status["used_seconds"])
     state, why = "failed", "the driver ended with an error"
 
     def interrupt(reason: str) -> None:
+        if ending.over:
+            watcher.say(f"{reason}: {ENDING}; once more ends it at once")
+            return
         ending.interrupt(reason)
         watcher.pausing(reason)
 
     with Ledger(watcher.say, partial(ending.interrupt, "the record cannot be written")) as ledger:
         ledger.every(lease.BEAT_SECONDS, partial(_beat, held, ending, ledger))
+        ledger.every(LOOK_SECONDS, partial(_look, plan.config, ending, ledger))
         ledger.every(POLL_SECONDS, partial(_obey, study, ending, watcher))
         try:
             with watcher, _signals(interrupt):
@@ -191,9 +230,9 @@ def _drive(
                 if ending.interrupted:
                     state, why = "interrupted", ending.interrupted
                 else:
+                    why, ending.over = ending.reason() or all_ended(budget.trials), True
                     watcher.finishing()
                     hand_over(study, plan, folder, share, trainable, ledger.do)
-                    why = ending.reason() or all_ended(budget.trials)
                     state = "failed" if ending.hopeless else "finished"
         except KeyboardInterrupt:
             state, why = "interrupted", "ended at once by a second signal"
@@ -202,7 +241,7 @@ def _drive(
         finally:
             ledger.last(partial(held.end, state, why, ending.elapsed()))
             shutil.rmtree(folder / "ray", ignore_errors=True)
-    if ending.error is not None:
+    if ending.error is not None and not ending.over:
         raise type(ending.error)(f"{ending.error}; once that is mended, go on: injerto resume {study.study_name}") from ending.error
     return study_record(study)
 
@@ -221,10 +260,22 @@ def _beat(held: lease.Lease, ending: "Ending", ledger: "Ledger") -> None:
         held.beat()
 
 
+def _look(config: SearchConfig, ending: "Ending", ledger: "Ledger") -> None:
+    """Pause where what the search stands on is gone: Ray's own processes, or the file of the record, which SQLite would not notice."""
+    if dead := died():
+        ending.interrupt("Ray is gone", ResourceError(f"Ray's own processes have ended ({', '.join(dead)})"))
+    record = sqlite_file(config.storage)
+    if record is not None and not record.exists():
+        ledger.abandon()
+        ending.interrupt("the record is gone", StorageError(f"the file of the record, {record}, has been removed"))
+
+
 def _obey(study: optuna.Study, ending: "Ending", watcher: Watcher) -> None:
     """Do what other terminals and the dashboard ask."""
     for key, command in lease.commands(study).items():
-        if command.get("do") == "finish":
+        if ending.over:
+            words = ENDING
+        elif command.get("do") == "finish":
             ending.finish(f"ended early by {command['by']}")
             words = "the search ends: running trials stop at their next epoch, then the test images are opened"
         elif command.get("do") == "pause":
@@ -311,6 +362,7 @@ def _tune(
         retention=Retention(plan.mode, best=keep.best, disk=keep.disk),
         root=root,
         gpus=share["gpu"],
+        halving=algorithm.scheduler == "asha",
         watch=watcher.event,
     )
     watcher.begin(study.study_name, plan, share.slots, ending, ending.ended)
@@ -337,7 +389,10 @@ def _tune(
     )
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists the trials that failed, as the watcher has done
     with tolerant(bridge.go_on):
-        tuner.fit()
+        try:
+            tuner.fit()
+        except OSError as error:
+            ending.interrupt("the output folder cannot be used", StorageError(f"{folder} cannot be used any more: {error}"))
     bridge.close()
 
 

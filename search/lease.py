@@ -30,7 +30,7 @@ class Lease:
         process = psutil.Process()
         self.status: dict[str, Any] = {
             "state": "running",
-            "since": datetime.now().isoformat(timespec="seconds"),
+            "since": datetime.now().astimezone().isoformat(timespec="seconds"),
             "host": socket.gethostname(),
             "pid": process.pid,
             "born": process.create_time(),
@@ -95,7 +95,8 @@ def alive(attributes: Mapping[str, Any]) -> bool:
 def last_heard(attributes: Mapping[str, Any]) -> float:
     """Return when a study's driver was last heard, in seconds since the epoch."""
     status, heartbeat = attributes["status"], attributes.get("heartbeat", {})
-    return max(float(heartbeat.get("at", 0.0)), datetime.fromisoformat(status["since"]).timestamp())
+    heard = max(float(heartbeat.get("at", 0.0)), datetime.fromisoformat(status["since"]).timestamp())
+    return heard if heard <= time.time() + SILENCE_SECONDS else 0.0  # a clock that is ahead of ours tells nothing
 
 
 def taken(study: optuna.Study) -> StorageError:
@@ -128,6 +129,8 @@ def request(study: optuna.Study, command: str) -> str:
     while time.monotonic() - asked < ANSWER_SECONDS:
         if (words := answered(study, key)) is not None:
             return words
+        if not alive(study.user_attrs):
+            return "the search has just ended"
         time.sleep(0.2)
     raise StorageError(
         f"the driver of {study.study_name!r} has not answered for {ANSWER_SECONDS:.0f} s; it will obey once it reads its record again"

@@ -64,8 +64,8 @@ class Ledger:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Wait until everything is written or the patience is over; not at all where the process is to end at once."""
+        self._jobs.put(None)
         if kind is None or not issubclass(kind, KeyboardInterrupt):
-            self._jobs.put(None)
             self._thread.join()
 
     def put(self, job: Callable[[], Result]) -> "Future[Result]":
@@ -157,4 +157,6 @@ class Ledger:
         self._broken(known)
 
     def _until_next_chore(self) -> float:
+        if self.error is not None:
+            return LONGEST_PAUSE
         return max(0.0, min((chore.due for chore in self._chores), default=time.monotonic() + 1) - time.monotonic())

@@ -170,7 +170,7 @@ def _seconds(attributes: Mapping[str, Any], alive: bool) -> float:
     if status.get("state") != "running":
         return float(status.get("used_seconds", 0.0))
     if alive:
-        return float(status["used_seconds"]) + (datetime.now() - datetime.fromisoformat(status["since"])).total_seconds()
+        return float(status["used_seconds"]) + datetime.now().timestamp() - datetime.fromisoformat(status["since"]).timestamp()
     return float(attributes.get("heartbeat", status).get("used_seconds", 0.0))
 
 

@@ -115,6 +115,7 @@ class ProgressHalving(FIFOScheduler):
             verdict = self._rungs.observe(number, epoch=epoch, epochs=planned["epochs"], warmup=planned["warmup"], value=value)
             if verdict is not None:
                 self._verdicts[number] = verdict
+                break
         self._judged[number] = result["epoch"]
         return str(TrialScheduler.STOP if number in self._verdicts else TrialScheduler.CONTINUE)
 
@@ -124,7 +125,8 @@ class Ending(Stopper):
     """The one way to stop a search: a budget, a request, or a search that cannot work; True at each trial's next epoch.
 
     `seconds` counts from `started` (monotonic clock), less what an earlier run of the study already used; `gpu_seconds` likewise.
-    An interrupted search pauses its trials, so that they can be resumed; one that is over ends them.
+    An interrupted search pauses its trials, so that they can be resumed; one whose budget is used up ends them. Once it is `over`, the
+    last trial has ended, and nothing changes why.
     """
 
     mode: str
@@ -140,6 +142,7 @@ class Ending(Stopper):
     finished: str | None = None
     hopeless: str | None = None
     stranded: bool = False
+    over: bool = False
     error: InjertoError | None = None
     best: float | None = None
     best_at: float | None = None

@@ -75,6 +75,12 @@ def resolve_url(url: str | None) -> str:
     return normal_url(url or default_url()).render_as_string(hide_password=False)
 
 
+def sqlite_file(url: str | None) -> Path | None:
+    """Return the file of a SQLite storage, None for another kind."""
+    parsed = make_url(resolve_url(url))
+    return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
+
+
 def shown(url: str) -> str:
     """Return a storage URL without its password."""
     parsed = make_url(url)

@@ -65,7 +65,19 @@ def injerto(place, *arguments, **variables):
 
 def stopped(place, name, command):
     """Begin a search and stop it with a command from elsewhere; return what the command said."""
-    arguments = ["search", "photos/", "--name", name, *QUICK, "--trials", "6", "--set", "space.epochs=8", "--set", "space.unfrozen_stages=0"]
+    arguments = [
+        "search",
+        "photos/",
+        "--name",
+        name,
+        *QUICK,
+        "--trials",
+        "6",
+        "--set",
+        "space.epochs=8",
+        "--set",
+        "space.unfrozen_stages=0",
+    ]
     with subprocess.Popen(
         [sys.executable, "-m", "search.cli", *arguments], cwd=place, env=environment(place), stdout=subprocess.DEVNULL
     ) as process:

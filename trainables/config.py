@@ -78,7 +78,7 @@ class TrialConfig(Model):
     schedule: ScheduleName = Field("cosine", description="shape of the learning rate over the trial's own steps")
     warmup: Share = Field(0.1, description="share of the steps over which the rate rises linearly from 0")
     clip_norm: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 does not clip")
-    epochs: int = Field(10, ge=1, le=10_000, description="reported epochs; each is one pass or, in small sets, as many as make 20 steps")
+    epochs: int = Field(10, ge=1, le=1000, description="reported epochs; each is one pass or, in small sets, as many as make 20 steps")
     batch_size: int = Field(32, ge=2, le=8192, description="images a step; at most a quarter of the training images")
     accumulation: int = Field(1, ge=1, le=64, description="micro-batches a step")
     augmentation_strength: Share = Field(0.25, description="scale of the whole augmentation; 0 is none")

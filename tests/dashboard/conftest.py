@@ -71,6 +71,7 @@ class PlayedSearch:
             retention=Retention("max"),
             root=str(self.folder),
             gpus=0.0,
+            halving=True,
             watch=lambda event: None,
         )
         self.state("running")

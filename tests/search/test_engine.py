@@ -1,6 +1,7 @@
 """What a search does when its trials, its budget or its cluster do not go along; over replayed trials."""
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -123,6 +124,64 @@ def test_a_paused_trial_is_stopped_where_the_budget_is_over_before_it_can_go_on(
     assert [trial.state for trial in record.trials] == ["finished", "stopped"]
     assert record.trials[1].stop_reason == "budget: the time budget of 3600 s is over"
     assert record.trials[1].value == record.trials[1].history["objective"][-1]
+
+
+def crash(root, record, *, trials, keep):
+    """Rewrite a finished study's storage as a crash leaves it: trials from `trials` on are gone, that one is open with what `keep` says."""
+    import sqlalchemy
+
+    database = sqlalchemy.create_engine(storage(root))
+    with database.begin() as connection:
+        later = f"(SELECT trial_id FROM trials WHERE number > {trials})"
+        for table in ("trial_params", "trial_values", "trial_intermediate_values", "trial_user_attributes", "trial_system_attributes"):
+            connection.execute(sqlalchemy.text(f"DELETE FROM {table} WHERE trial_id IN {later}"))
+        connection.execute(sqlalchemy.text(f"DELETE FROM trials WHERE number > {trials}"))
+        this = f"(SELECT trial_id FROM trials WHERE number = {trials})"
+        connection.execute(sqlalchemy.text(f"UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE number = {trials}"))
+        connection.execute(sqlalchemy.text(f"DELETE FROM trial_values WHERE trial_id IN {this}"))
+        names = ", ".join(f"'{name}'" for name in keep)
+        connection.execute(sqlalchemy.text(f"DELETE FROM trial_user_attributes WHERE trial_id IN {this} AND key NOT IN ({names})"))
+    database.dispose()
+    for folder in record.folder.glob("trials/*"):
+        if int(folder.name) > trials:
+            shutil.rmtree(root / "out" / record.name / "trials" / folder.name, ignore_errors=True)
+    study = load_study(open_storage(storage(root)), record.name)
+    study.set_user_attr("status", study.user_attrs["status"] | {"state": "interrupted"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keep", [("config", "history", "facts"), ("config", "history", "facts", "verdict")])
+def test_a_crash_before_a_trial_is_told_changes_nothing(keep, ray_session, tmp_path):
+    """Its history is in its artifact already, and a rung may have spoken: states, values, reasons and rungs come out the same."""
+    root = tmp_path / "undisturbed"
+    root.mkdir()
+    options = {"trials": 12, "epochs": 9, "scheduler": "asha", "name": "calm-fig", "max_concurrent_trials": 1}
+    record = replay_search(root, **options)
+    ended = next(trial.number for trial in record.trials if trial.state == "stopped")
+    for number in (0, 3, ended):
+        copy = tmp_path / f"crash{number}"
+        copy.mkdir()
+        replay_search(copy, **options)
+        crash(copy, record, trials=number, keep=keep)
+        resumed = resume("calm-fig", storage(copy), trainable=ReplayTrial)
+        assert [told(trial) for trial in resumed.trials] == [told(trial) for trial in record.trials]
+        assert set(resumed.test) == {"winner", "default_recipe"}
+
+
+def told(trial):
+    return trial.number, trial.state, trial.value, trial.stop_reason, trial.config, trial.history["objective"], trial.epochs_done
+
+
+def test_a_pause_in_the_epoch_of_a_rung_still_asks_the_rung(ray_session, tmp_path):
+    root, paused = tmp_path / "undisturbed", tmp_path / "paused"
+    root.mkdir(), paused.mkdir()
+    options = {"trials": 12, "epochs": 9, "scheduler": "asha", "name": "calm-fig", "max_concurrent_trials": 1}
+    record = replay_search(root, **options)
+    ended = next(trial for trial in record.trials if trial.state == "stopped")
+    before = sum(trial.epochs_done for trial in record.trials[: ended.number])
+    replay_search(paused, **options, watcher=interrupting(before + ended.epochs_done - 1))
+    resumed = resume("calm-fig", storage(paused), trainable=ReplayTrial)
+    assert [told(trial) for trial in resumed.trials] == [told(trial) for trial in record.trials]
 
 
 def test_a_driver_that_another_took_for_dead_leaves_the_study_to_that(ray_session, tmp_path, monkeypatch):

@@ -165,6 +165,18 @@ def test_a_finished_search_goes_on_with_more_trials(ray_session, tmp_path):
     assert record.seconds > first.seconds
 
 
+def test_a_search_that_would_end_at_once_is_refused_and_opens_nothing(ray_session, tmp_path):
+    storage = f"sqlite:///{tmp_path}/studies.db"
+    first = replay_search(tmp_path, trials=3, name="calm-fig", target=0.01)
+    assert first.why == "the target 0.01 is reached"
+    with pytest.raises(ConfigError, match=r"would end at once: the target 0.01 is reached"):
+        resume("calm-fig", storage, trainable=ReplayTrial, add_trials=2)
+    with pytest.raises(ConfigError, match="would end at once"):
+        resume("calm-fig", storage, trainable=ReplayTrial, add_seconds=60)
+    after = read_study("calm-fig", storage)
+    assert (after.openings, after.config, after.state) == (first.openings, first.config, "finished")
+
+
 def test_more_trials_and_time():
     config = read_config(None, {"trials": 10, "time_budget": "60s"})
     assert enlarged(config, 5, 0, 80.0).budget.model_dump() == config.budget.model_dump() | {"trials": 15}

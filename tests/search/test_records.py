@@ -76,6 +76,7 @@ def test_a_driver_that_is_gone_is_an_interruption(finished_storage, tmp_path):
     study.set_user_attr("status", status | {"state": "running", "host": "elsewhere"})
     assert read_study(None, url).state == "running"  # it began a moment ago
     study.set_user_attr("status", status | {"state": "running", "host": "elsewhere", "since": "2026-01-01T00:00:00"})
+    study.set_user_attr("heartbeat", {"at": 0.0, "used_seconds": 1.0})
     assert read_study(None, url).state == "interrupted"
     study.set_user_attr("heartbeat", {"at": time.time(), "used_seconds": 1.0})
     assert (read_study(None, url).state, read_study(None, url).trials[0].state) == ("running", "running")

@@ -105,7 +105,7 @@ RANGES = {
     "weight_decay": (0, 1),
     "warmup": (0, 1),
     "clip_norm": (0, None),
-    "epochs": (1, 10_000),
+    "epochs": (1, 1000),
     "batch_size": (2, 8192),
     "augmentation_strength": (0, 1),
     "seed": (0, None),
