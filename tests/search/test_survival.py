@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -144,11 +145,8 @@ def test_a_full_disk_pauses_the_search_and_loses_nothing(full, search, photos, f
     class Filling(Silent):
         def event(self, event):
             if (event.kind, event.number, event.epoch) == ("epoch", 1, 1):
-                with ballast.open("wb") as file:
-                    try:
-                        while file.write(b"0" * 65536):
-                            file.flush()
-                    except OSError:
+                with ballast.open("wb", buffering=0) as file, suppress(OSError):
+                    while file.write(b"0" * 65536):
                         pass
 
     with pytest.raises((ResourceError, StorageError), match=r"(disk|space|full).*go on: injerto resume calm-fig"):
