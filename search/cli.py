@@ -169,6 +169,9 @@ def resume(
     name: Annotated[str, typer.Argument(help="Study.", show_default=False)],
     add_trials: Annotated[int, typer.Option(min=0, help="Trials beyond the budget; a finished search goes on, too.")] = 0,
     add_time: Annotated[str | None, typer.Option(help="Wall clock beyond the budget, such as 30m or 2h.", show_default=False)] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Another budget, keep or resources, such as keep.disk=20GB.", show_default=False)
+    ] = None,
     storage: Storage = None,
     track: Track = None,
     as_json: Events = False,
@@ -181,7 +184,7 @@ def resume(
     def run(watcher: Any) -> Any:
         from search.launch import resume as go_on
 
-        return go_on(name, storage, watcher, add_trials=add_trials, add_seconds=added)
+        return go_on(name, storage, watcher, add_trials=add_trials, add_seconds=added, settings=tuple(settings or ()))
 
     _watch(run, track, as_json)
 
@@ -189,7 +192,7 @@ def resume(
 @app.command()
 def stop(
     name: Name = None,
-    finish: Annotated[bool, typer.Option("--finish", help="End it for good: open the test images and hand over the best so far.")] = False,
+    finish: Annotated[bool, typer.Option("--finish", help="End it: open the test images, hand over the best finished trial.")] = False,
     storage: Storage = None,
 ) -> None:
     """Pause a search that runs in another terminal or on another machine, or end it."""

@@ -157,15 +157,22 @@ def read_config(source: str | Path | None, options: Mapping[str, Any], settings:
         if value is not None:
             _put(values, SHORTHANDS[option], value)
     for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set takes key=value, such as space.learning_rate.high=0.01, but got {setting!r}")
-        try:
-            _put(values, key.strip(), yaml.safe_load(text))
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {key}: {text!r} is not a plain value") from None
+        _set(values, setting)
     _refuse_best(values, where)
     return validate(SearchConfig, values, where)
+
+
+def amended(config: SearchConfig, settings: tuple[str, ...]) -> SearchConfig:
+    """Return a study's configuration with ``key=value`` settings over it, of those that change no trial: budget, keep and resources.
+
+    Raises ``ConfigError`` for any other key, or a value that does not fit.
+    """
+    values = config.model_dump(mode="json")
+    for setting in settings:
+        if setting.partition(".")[0] not in ("budget", "keep", "resources"):
+            raise ConfigError(f"--set {setting}: a search that goes on can change budget, keep and resources; start a new one for the rest")
+        _set(values, setting)
+    return validate(SearchConfig, values, "--set") if settings else config
 
 
 def _refuse_best(values: Mapping[str, Any], where: str) -> None:
@@ -178,6 +185,16 @@ def _refuse_best(values: Mapping[str, Any], where: str) -> None:
     for name in TrialConfig.model_fields:
         if name in values and name not in SearchConfig.model_fields:
             raise ConfigError(f"unknown key {name!r}; did you mean 'space.{name}'?")
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set takes key=value, such as space.learning_rate.high=0.01, but got {setting!r}")
+    try:
+        _put(values, key.strip(), yaml.safe_load(text))
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {key}: {text!r} is not a plain value") from None
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:

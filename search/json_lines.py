@@ -92,7 +92,7 @@ class JsonLines:
         best = None
         with suppress(StorageError):
             best = record.best_json()
-        self._put("end", **record.status_json(), why=record.why, best=best)
+        self._put("end", **(record.status_json() | {"why": record.why}), best=best)
         self._lines.close()
 
     def __enter__(self) -> "JsonLines":

@@ -17,7 +17,7 @@ from optuna.storages import RDBStorage
 from cluster.connect import Capacity, connect, died
 from search import lease
 from search.algorithms import build_sampler
-from search.config import SearchConfig, read_config
+from search.config import SearchConfig, amended, read_config
 from search.plan import Plan, absolute, make_plan, versions
 from search.records import StudyRecord, study_record
 from search.store import (
@@ -122,6 +122,7 @@ def resume(
     *,
     add_trials: int = 0,
     add_seconds: float = 0.0,
+    settings: tuple[str, ...] = (),
     trainable: "type[ImageTrial] | None" = None,
 ) -> StudyRecord:
     """Go on with an interrupted search: its unfinished trials from their last epoch, then what is left of its budget, and more where added.
@@ -134,8 +135,10 @@ def resume(
     record = study_record(study)
     if record.state == "running":
         raise lease.taken(study)
-    if record.state == "finished" and (add_trials or add_seconds):
-        _refuse_spent(enlarged(validate(SearchConfig, dict(record.config), name), add_trials, add_seconds, record.seconds), record)
+    recorded = validate(SearchConfig, dict(record.config), f"the record of {name}")
+    config = enlarged(amended(recorded, settings), add_trials, add_seconds, record.seconds).model_copy(update={"storage": storage})
+    if record.state == "finished" and config.budget != recorded.budget:
+        _refuse_spent(config, record)
     elif record.state == "finished":
         more = f"injerto resume {name} --add-trials 10"
         raise StorageError(f"the study {name!r} has finished ({record.why}); look at it: injerto best {name}, or go on with more: {more}")
@@ -144,8 +147,6 @@ def resume(
         probe(root)
     elif not Path(root).is_dir() and any(trial.epochs_done for trial in record.trials):
         raise StorageError(f"the folder {root} of {name!r} is gone, and the states of its trials with it; start a new search")
-    recorded = validate(SearchConfig, dict(record.config), f"the record of {name}")
-    config = enlarged(recorded, add_trials, add_seconds, record.seconds).model_copy(update={"storage": storage})
     plan = make_plan(config, watcher.preparing)
     if plan.dataset.fingerprint != record.dataset["fingerprint"]:
         raise ConfigError(f"the images or labels of {config.data.source!r} have changed since {name!r} began; start a new search")
@@ -153,7 +154,7 @@ def resume(
     with storage_errors(storage), _workplace(record.folder), connect(config.resources.address) as capacity:
         share = fit(capacity, config)
         with lease.Lease(study, record.folder, record.seconds) as held:
-            if config.budget != recorded.budget:
+            if config != recorded.model_copy(update={"storage": storage}):
                 study.set_user_attr("config", _recorded(config))
             return _drive(study, plan, record.folder, share, watcher, held, trainable)
 
@@ -168,7 +169,9 @@ def _refuse_spent(config: SearchConfig, record: StudyRecord) -> None:
             ending.stopped()
     over = ending.reason() or (None if ending.may_propose(len(record.trials)) else all_ended(config.budget.trials))
     if over is not None:
-        raise ConfigError(f"{record.name!r} would end at once: {over}; add to that budget (--add-trials, --add-time) or start a new search")
+        raise ConfigError(
+            f"{record.name!r} would end at once: {over}; raise that one: --add-trials, --add-time, or --set budget.target=..."
+        )
 
 
 def _ending(config: SearchConfig, mode: str, used_seconds: float) -> "Ending":
@@ -237,6 +240,7 @@ def _drive(
         except KeyboardInterrupt:
             state, why = "interrupted", "ended at once by a second signal"
             ledger.abandon()
+            watcher.say(f"ended at once; go on with it: injerto resume {study.study_name}")
             raise
         finally:
             ledger.last(partial(held.end, state, why, ending.elapsed()))
@@ -276,10 +280,10 @@ def _obey(study: optuna.Study, ending: "Ending", watcher: Watcher) -> None:
         if ending.over:
             words = ENDING
         elif command.get("do") == "finish":
-            ending.finish(f"ended early by {command['by']}")
+            ending.finish(f"ended early by injerto stop --finish ({command['by']})")
             words = "the search ends: running trials stop at their next epoch, then the test images are opened"
         elif command.get("do") == "pause":
-            ending.interrupt(f"stopped by {command['by']}")
+            ending.interrupt(f"paused by injerto stop ({command['by']})")
             words = "the search pauses: running trials pause at their next epoch"
         else:
             words = f"unknown command {command.get('do')!r}"

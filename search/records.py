@@ -112,6 +112,9 @@ class StudyRecord:
             "trials": self.counts,
             "epochs": sum(trial.epochs_done for trial in self.trials),
             "seconds": round(self.seconds, 1),
+            "why": self.why,
+            "best_trial": None if self.best is None else {"trial": self.best.number, "value": self.best.value},
+            "failures": [{"trial": trial.number, "reason": trial.stop_reason} for trial in self.trials if trial.state == "failed"],
         }
 
     def best_json(self) -> dict[str, Any]:

@@ -125,7 +125,8 @@ def conclusion(record: StudyRecord) -> None:
     out.print()
     summary(record)
     if record.best is None:
-        out.print("no trial finished; nothing to hand over")
+        if record.state != "interrupted":
+            out.print("no trial finished; nothing to hand over")
         return
     out.print()
     leaderboard(record)

@@ -141,7 +141,7 @@ class Terminal:
         with self._lock:
             rows = [course.row() for _, course in sorted(self._running.items())]
             counts = dict(self._ended) | {"running": len(rows)}
-            counts["queued"] = max(0, self._ending.trials - self._estimate.ended - len(rows))
+            counts["queued"] = max(0, self._ending.trials - self._estimate.ended - len(rows) - counts.get("paused", 0))
             troubles, best, left = tuple(self._troubles), self._best, self._seconds_left()
         return Standing(self._metric, counts, self._ending.gauges(), best, left, rows, troubles)
 

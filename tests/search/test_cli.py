@@ -14,7 +14,7 @@ from search.records import read_study
 from tests.search.conftest import COLOURS, IMAGE_SIZE, binary_table, command, folders, numbers, paint, regression_table, start, workers
 
 SMALL = ("--image-size", IMAGE_SIZE, "--max-concurrent-trials", 1, "--set", "space.epochs=3")
-STATUS = {"study", "state", "metric", "mode", "trials", "epochs", "seconds"}
+STATUS = {"study", "state", "metric", "mode", "trials", "epochs", "seconds", "why", "best_trial", "failures"}
 BEST = {"study", "trial", "metric", "value", "epoch", "params", "test", "default_recipe"}
 COUNTS = {"finished", "stopped", "failed", "running", "queued", "paused"}
 HEAVY = ("torch", "ray", "optuna", "pandas", "sqlalchemy", "numpy")

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from search import lease
-from search.config import duration
+from search.config import amended, duration
 from search.launch import enlarged, read_config, resume
 from search.records import read_study
 from search.store import load_study, open_storage
@@ -121,12 +121,16 @@ def test_a_search_is_stopped_from_elsewhere(command, state, ray_session, tmp_pat
     record = replay_search(tmp_path, Replay(seconds=4), trials=50, name="calm-fig", watcher=asking, max_concurrent_trials=2)
     assert record.state == state
     assert len(record.trials) < 50
-    assert f"by process {lease.os.getpid()} on {socket.gethostname()}" in record.why
+    assert f"(process {lease.os.getpid()} on {socket.gethostname()}" in record.why
     assert any("running trials" in text for text in asking.said)
     if command == "finish":
         assert record.counts["running"] + record.counts["paused"] == 0
         assert record.counts["stopped"] >= 1
-        assert all(trial.stop_reason.startswith("budget: ended early by") for trial in record.trials if trial.state == "stopped")
+        assert all(
+            trial.stop_reason.startswith("budget: ended early by injerto stop --finish")
+            for trial in record.trials
+            if trial.state == "stopped"
+        )
         assert record.test["winner"]
     else:
         assert record.counts["paused"] >= 1
@@ -185,6 +189,20 @@ def test_more_trials_and_time():
     unlimited = read_config(None, {})
     assert enlarged(unlimited, 0, 30, 80.0).budget.time == 110
     assert enlarged(unlimited, 1, 0, 80.0).budget.time is None
+
+
+def test_what_a_search_that_goes_on_can_change():
+    config = read_config(None, {})
+    changed = amended(config, ("keep.disk=2GB", "budget.target=0.9"))
+    assert (changed.keep.disk, changed.budget.target) == (2e9, 0.9)
+    assert amended(config, ()) == config
+    for setting, words in {
+        "seed=3": "start a new one for the rest",
+        "keep.dsk=3": "keep",
+        "budget.trials=0": "greater than or equal to 1",
+    }.items():
+        with pytest.raises(ConfigError, match=words):
+            amended(config, (setting,))
 
 
 def test_lengths_of_time():

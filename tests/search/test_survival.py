@@ -74,23 +74,22 @@ def test_the_driver_is_killed_at_five_random_moments(home, photos, finished):
 
 @pytest.mark.slow
 def test_a_worker_is_killed_at_five_random_moments(search, photos, finished):
-    draw, victims, over = random.Random(7), [], threading.Event()
+    """Each at a random moment after an epoch that followed the last one: three at the same epoch would fail the trial, as they should."""
+    draw, victims, due = random.Random(7), [], []
 
     def kill():
-        while len(victims) < 5 and not over.wait(draw.uniform(1, 4)):
-            for worker in workers():
-                victims.append(worker.pid)
-                worker.kill()
+        for worker in workers():
+            victims.append(worker.pid)
+            worker.kill()
+        due.clear()
 
     class Killing(Silent):
         def event(self, event):
-            if (event.kind, event.number, event.epoch) == ("epoch", 0, 1):
-                threading.Thread(target=kill, daemon=True).start()
+            if event.kind == "epoch" and not due and len(victims) < 5:
+                due.append(threading.Timer(draw.uniform(0, 1.5), kill))
+                due[0].start()
 
-    try:
-        record = search(photos, trials=TRIALS, name="calm-fig", watcher=Killing(), **REFERENCE)
-    finally:
-        over.set()
+    record = search(photos, trials=TRIALS, name="calm-fig", watcher=Killing(), **REFERENCE)
     assert len(victims) >= 3
     assert_as_if_undisturbed(record, finished.trials[:TRIALS])
     assert sum(len(trial.attributes.get("retries", [])) for trial in record.trials) >= 3
