@@ -25,7 +25,10 @@ def tolerant(go_on: Callable[[str, BaseException], bool]) -> Iterator[None]:
         task_failed(self, tracked_actor_task=tracked_actor_task, exception=exception)
 
     def process_trial_failure(self: Any, trial: Any, exception: Any) -> None:
-        trial.max_failures = -1 if go_on(trial.trial_id, exception) else 0
+        again = go_on(trial.trial_id, exception)
+        trial.max_failures = -1 if again else 0
+        if again and trial.status == "PENDING":  # its worker was lost while it was being passed on from the trial before
+            self._set_trial_status(trial, "RUNNING")
         trial_failed(self, trial, exception)
 
     asking = patch.object(TuneController, "_process_trial_failure", process_trial_failure)

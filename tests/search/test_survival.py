@@ -26,9 +26,9 @@ def assert_as_if_undisturbed(record, reference):
     """Metrics, configurations, states and rungs are those of a search that nothing happened to."""
     assert record.state == "finished"
     assert [trial.number for trial in record.trials] == [trial.number for trial in reference]
+    assert [(trial.state, trial.stop_reason) for trial in record.trials] == [(trial.state, trial.stop_reason) for trial in reference]
     assert [trial.config for trial in record.trials] == [trial.config for trial in reference]
     assert [numbers(trial) for trial in record.trials] == [numbers(trial) for trial in reference]
-    assert [(trial.state, trial.stop_reason) for trial in record.trials] == [(trial.state, trial.stop_reason) for trial in reference]
 
 
 def epochs_of(name):
