@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from unittest.mock import patch
 
 from trainables.errors import ResourceError
@@ -87,6 +88,21 @@ def died() -> list[str]:
     return [kind for kind, _ in node.dead_processes()] if node is not None else []
 
 
+def nodes() -> list[dict[str, Any]]:
+    """Return the nodes of the cluster that this process has joined: name, whether it is alive, processors, GPUs."""
+    import ray
+
+    return [
+        {
+            "node": node["NodeManagerHostname"],
+            "alive": node["Alive"],
+            "cpus": node["Resources"].get("CPU", 0.0),
+            "gpus": node["Resources"].get("GPU", 0.0),
+        }
+        for node in ray.nodes()
+    ]
+
+
 @contextmanager
 def _apart() -> Iterator[None]:
     """Start Ray's processes in groups of their own: a terminal's Ctrl-C, or its end, is for the driver, which then ends them in order."""
@@ -98,10 +114,15 @@ def _apart() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Connect without the thread that prints a paragraph for each lost worker: the search says it in a line."""
-    from ray._private import worker
+    """Connect without the thread that prints a paragraph for each lost worker: the search says it in a line.
 
-    with patch.object(worker, "listen_error_messages", lambda *arguments: None):
+    And without a second environment of gigabytes for each node: who has imported Ray before us had it read the variable before we set it.
+    """
+    from ray._private import ray_constants, worker
+
+    copies = ray_constants.env_bool("RAY_ENABLE_UV_RUN_RUNTIME_ENV", False)
+    silence = patch.object(worker, "listen_error_messages", lambda *arguments: None)
+    with silence, patch.object(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", copies):
         yield
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from cluster.connect import ENVIRONMENT, LOOPBACK
+
+for name, value in (ENVIRONMENT | {"OMP_NUM_THREADS": "1"}).items():
+    os.environ.setdefault(name, value)  # before any test imports Ray, which reads some of them once
 
 
 LONGEST = ("test_readme.py", "test_launch.py", "test_cli.py", "test_bridge.py")
@@ -40,10 +42,6 @@ def real_data():
 @pytest.fixture(scope="session")
 def ray_session(own_cache):
     """One Ray of two processors for all tests that search in this process: `connect` uses the Ray that a process has."""
-    from cluster.connect import ENVIRONMENT, LOOPBACK
-
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     import ray
 
     ray.init(

@@ -1,7 +1,9 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -43,6 +45,29 @@ def test_own_ray_on_loopback_ends_with_the_block(own_cache):
     assert gpus >= 0
     assert address.startswith("127.")
     assert (inside, after, statistics) == (True, False, "0")
+
+
+UNDER_UV = """
+import json, psutil, ray
+from cluster.connect import connect
+
+@ray.remote
+def above():
+    return [" ".join(process.cmdline()) for process in (psutil.Process(), psutil.Process().parent())]
+
+with connect():
+    print(json.dumps(ray.get(above.remote())))
+"""
+
+
+@pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not on the path")
+def test_under_uv_workers_use_the_environment_that_is_there(own_cache):
+    """Even where Ray was imported first: its hook would copy the whole environment, and start each worker through uv."""
+    environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT and name != "RAY_ADDRESS"}
+    command = ["uv", "run", "--no-sync", "python", "-c", UNDER_UV]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    assert not [line for line in json.loads(done.stdout.splitlines()[-1]) if "uv run" in line]
 
 
 def test_a_ray_that_the_process_has_is_used_and_left(ray_session):
