@@ -120,7 +120,7 @@ def _quiet() -> Iterator[None]:
     """
     from ray._private import ray_constants, worker
 
-    copies = ray_constants.env_bool("RAY_ENABLE_UV_RUN_RUNTIME_ENV", False)
+    copies = os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"].lower() in ("1", "true")
     silence = patch.object(worker, "listen_error_messages", lambda *arguments: None)
     with silence, patch.object(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", copies):
         yield

@@ -1,23 +1,18 @@
-"""The one object between Ray and Optuna: proposes trials, hears their epochs, writes everything about a trial, then tells it.
+"""The one object between Ray and Optuna: proposes trials, hears their epochs, has everything about a trial written, then told.
 
 Ray's hooks come in this order for a trial: `suggest`, then for each epoch `heard`, then `on_trial_complete`; `go_on` where a worker breaks.
 They run in Ray's loop and only put jobs in the ledger's line, which does them in order: a proposal stands upon all that came before it.
-A told trial is immutable in Optuna, so nothing is told before all of it is written.
+What is written of a trial, and in which order, is the scribe's.
 """
 
-import json
 import math
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, TimeoutError
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import optuna
-from optuna.artifacts import upload_artifact
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune import Callback
 from ray.tune.experiment import Trial as RayTrial
@@ -27,13 +22,13 @@ from search.events import Event, Kind
 from search.faults import Fault, Faults, fault_of
 from search.ledger import Ledger
 from search.retention import Retention
+from search.scribe import Running, Scribe
 from search.space import Space
 from search.stopping import Ending, Rungs, Verdict
-from search.store import artifact_store
 from trainables.config import TrialConfig
 from trainables.errors import InjertoError, ResourceError, StorageError
 from trainables.roots import Root, discard, split
-from trainables.trainable import Assignment, progress
+from trainables.trainable import Assignment
 
 PROPOSAL_SECONDS = 0.2
 """How long Ray's loop waits for a proposal before it turns to its running trials again."""
@@ -41,32 +36,6 @@ PAUSING: dict[str, type[InjertoError]] = {"no space": ResourceError, "no storage
 """Kinds of failure that are not the trial's: the search pauses, and raises this once it has."""
 STRANDED_SECONDS = 20.0
 """How long a search that is over waits for trials that have no worker."""
-
-
-@dataclass
-class Running:
-    """A trial that Ray is running. `reported` counts the epochs that are in the record, or in line for it."""
-
-    trial: optuna.Trial
-    assignment: Assignment
-    reported: int
-    history: dict[str, list[float]]
-    facts: dict[str, Any] = field(default_factory=dict)
-    failure: Fault | None = None
-    retries: list[dict[str, Any]] = field(default_factory=list)
-    written: dict[str, Any] = field(default_factory=dict)
-    outcome: tuple[TrialState, str] | None = None  # of one that ended before it could run
-    began: float = field(default_factory=time.monotonic)
-
-    @property
-    def number(self) -> int:
-        """The trial's number in its study."""
-        return self.trial.number
-
-    @property
-    def value(self) -> float | None:
-        """The objective after its latest epoch."""
-        return self.history["objective"][-1] if self.history.get("objective") else None
 
 
 class Bridge(Searcher):
@@ -90,7 +59,8 @@ class Bridge(Searcher):
         super().__init__(metric="objective", mode=rungs.mode)
         self._study, self._space, self._assign, self._ledger = study, space, assign, ledger
         self._ending, self._rungs, self._retention, self._watch = ending, rungs, retention, watch
-        self._artifacts, self._gpus, self._halving = artifact_store(root), gpus, halving
+        self._scribe = Scribe(study, ledger, root=root, gpus=gpus, mode=rungs.mode)
+        self._gpus, self._halving = gpus, halving
         self._faults = Faults()
         self._running: dict[str, Running] = {}
         self._proposal: Future[Running] | None = None
@@ -99,6 +69,8 @@ class Bridge(Searcher):
         self._gpu_seconds: dict[int, float] = {}
         self._unheard: dict[int, Verdict] = {}
         self.verdicts: dict[int, Verdict] = {}
+        self.usage: dict[str, dict[str, Any]] = {}
+        """Node → how busy it is, as its trials told last."""
         past = study.get_trials(deepcopy=False)
         self._known = {trial.number for trial in past if trial.state != TrialState.WAITING}
         self._interrupted = [trial for trial in past if trial.state == TrialState.RUNNING]
@@ -122,11 +94,13 @@ class Bridge(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Return the next trial's configuration: an interrupted one first, else Optuna's proposal, until the search ends.
 
-        None while the proposal is not ready: the record may be waiting for its database.
+        None while the proposal is not ready (the record may be waiting for its database), or trials may yet be added.
         """
         if self._proposal is None:
-            if self._ending.reason() is not None or not (self._interrupted or self._ending.may_propose(len(self._known))):
+            if self._ending.reason() is not None:
                 return cast("dict[str, Any]", Searcher.FINISHED)
+            if not (self._interrupted or self._ending.may_propose(len(self._known))):
+                return None if self._running else cast("dict[str, Any]", Searcher.FINISHED)  # while one runs, more may be added
             self._proposal = self._ledger.put(self._resume_one if self._interrupted else self._propose)
         try:
             running = self._proposal.result(timeout=PROPOSAL_SECONDS)
@@ -140,7 +114,7 @@ class Bridge(Searcher):
             return None
         self._running[trial_id] = running
         running.began = time.monotonic()
-        self._ledger.put(lambda: self._write(running, ray_trial_id=trial_id))
+        self._ledger.put(lambda: self._scribe.write(running, ray_trial_id=trial_id))
         self._say("began", running)
         return {"assignment": running.assignment.model_dump(mode="json")}
 
@@ -162,6 +136,8 @@ class Bridge(Searcher):
             self._end(running, TrialState.COMPLETE, "")
         elif running.number in self.verdicts:
             self._end(running, TrialState.PRUNED, self.verdicts[running.number].in_words(self._rungs.mode))
+        elif running.asked is not None:
+            self._end(running, TrialState.PRUNED, running.asked)
         elif self._ending.interrupted:
             self._say("paused", running, self._ending.interrupted)
         elif reason:
@@ -181,6 +157,8 @@ class Bridge(Searcher):
             running.failure = Fault("non-finite", f"the trial reported {result.get('objective', 'no objective')} as its objective")
             return
         running.facts = result["facts"]
+        if "usage" in running.facts:
+            self.usage[running.facts["node"]] = running.facts["usage"]
         if result["epoch"] <= running.reported:  # a worker that took over from a lost one says where it stands
             return
         first, running.reported = running.reported + 1, result["epoch"]
@@ -188,7 +166,7 @@ class Bridge(Searcher):
         self._charge(running.number, running.facts)
         self._discard(self._retention.size(running.number, running.facts.get("checkpoint_bytes", 0)))
         verdict = self.verdicts.get(running.number)
-        self._ledger.put(lambda: self._write_epochs(running, first, result["epoch"], result["history"], result["facts"], verdict))
+        self._ledger.put(lambda: self._scribe.write_epochs(running, first, result["epoch"], result["history"], result["facts"], verdict))
         self._say("epoch", running)
         if (short := self._retention.short()) is not None:
             self._ending.interrupt("no space left", ResourceError(short))
@@ -204,9 +182,18 @@ class Bridge(Searcher):
             running.failure = fault
             return False
         retries = list(running.retries)
-        self._ledger.put(lambda: self._write(running, retries=retries))
+        self._ledger.put(lambda: self._scribe.write(running, retries=retries))
         self._say("retry", running, f"{fault.in_words()}; it goes on after epoch {running.reported}")
         return True
+
+    def stop_trial(self, number: int, why: str) -> bool:
+        """Ask a trial to end at its next epoch; say whether there is such a one. From any thread."""
+        for trial_id, running in list(self._running.items()):
+            if running.number == number:
+                running.asked = why
+                self._ending.asked.add(trial_id)
+                return True
+        return False
 
     def look(self, running: bool) -> None:
         """Note whether any trial has a worker: a search that is over does not wait for those that have none."""
@@ -238,7 +225,7 @@ class Bridge(Searcher):
         running = self._reattached(frozen)
         running.outcome = self._outcome(running, frozen)
         if running.outcome is not None:
-            self._tell(running, *running.outcome)
+            self._scribe.tell(running, *running.outcome)
         return running
 
     def _reattached(self, frozen: FrozenTrial) -> Running:
@@ -260,7 +247,7 @@ class Bridge(Searcher):
         if refusal is not None:
             fault = Fault("not tried", refusal)
             running.outcome = TrialState.FAIL, fault.in_words()
-            self._tell_failed(running, fault)
+            self._scribe.tell_failed(running, fault)
         return running
 
     def _ask(self) -> optuna.Trial:
@@ -279,19 +266,12 @@ class Bridge(Searcher):
         config = TrialConfig.model_validate(attributes["config"]) if "config" in attributes else self._space.suggest(trial)
         reported = len(frozen.intermediate_values) if frozen else 0
         assignment = self._assign(trial.number, config).model_copy(update={"reported": reported})
-        history, facts = self._history_of(attributes), attributes.get("facts", {})
-        running = Running(trial, assignment, reported, history, facts, retries=list(attributes.get("retries", [])))
+        history, facts = self._scribe.history_of(attributes), attributes.get("facts", {})
+        retries, account = list(attributes.get("retries", [])), attributes.get("account")
+        running = Running(trial, assignment, reported, history, facts, retries=retries, account=account)
         planned = assignment.trial
-        self._write(running, config=planned.model_dump(mode="json"), epochs_planned=planned.epochs, seed=planned.seed)
+        self._scribe.write(running, config=planned.model_dump(mode="json"), epochs_planned=planned.epochs, seed=planned.seed)
         return running
-
-    def _history_of(self, attributes: Mapping[str, Any]) -> dict[str, list[float]]:
-        """Return a trial's history; that of one which was about to be told is in its artifact already."""
-        held = attributes.get("history", {})
-        if "artifact" not in held:
-            return dict(held)
-        with self._artifacts.open_reader(held["artifact"]) as file:
-            return cast("dict[str, list[float]]", json.load(file))
 
     def _withdraw(self, proposal: "Future[Running]") -> Callable[[], None]:
         """A proposal that came too late waits for a resume, or is told that the search was over."""
@@ -299,7 +279,7 @@ class Bridge(Searcher):
         def job() -> None:
             running = None if proposal.exception() else proposal.result()
             if running is not None and running.outcome is None and not self._ending.interrupted:
-                self._tell(running, TrialState.PRUNED, f"budget: {self._ending.reason()}")
+                self._scribe.tell(running, TrialState.PRUNED, f"budget: {self._ending.reason()}")
 
         return job
 
@@ -310,52 +290,9 @@ class Bridge(Searcher):
             running = self._reattached(frozen)
             over = (TrialState.PRUNED, f"budget: {reason}") if reason else None
             if (outcome := self._outcome(running, frozen) or over) is not None:
-                self._tell(running, *outcome)
+                self._scribe.tell(running, *outcome)
             else:
-                self._tell_failed(running, Fault("other", "the driver lost sight of the trial"))
-
-    def _write(self, running: Running, **attributes: Any) -> None:
-        for name, value in attributes.items():
-            if running.written.get(name) != value:
-                self._ledger.patiently(running.trial.set_user_attr, name, value)
-                running.written[name] = value
-
-    def _write_epochs(
-        self,
-        running: Running,
-        first: int,
-        last: int,
-        history: dict[str, list[float]],
-        facts: dict[str, Any],
-        verdict: Verdict | None,
-    ) -> None:
-        """Write epochs, then what a rung said of the last one: without its word that is judged again, without its value it can't be."""
-        self._write(running, history=history, facts=facts)
-        for epoch in range(first, last + 1):
-            step = progress(epoch, running.assignment.trial.epochs)
-            self._ledger.patiently(running.trial.report, history["objective"][epoch - 1], step)
-        if verdict is not None:
-            self._write(running, verdict=verdict.in_words(self._rungs.mode))
-
-    def _tell(self, running: Running, state: TrialState, reason: str, **attributes: Any) -> None:
-        if running.history:
-            self._write(running, history={"artifact": self._upload_history(running)})
-        gpu_seconds = self._gpus * running.facts.get("seconds_total", 0.0)
-        self._write(running, **running.facts, epochs_done=running.reported, gpu_seconds=gpu_seconds, stop_reason=reason, **attributes)
-        value = running.value if state == TrialState.COMPLETE else None
-        self._ledger.patiently(self._study.tell, running.number, value, None if value is not None else state, skip_if_finished=True)
-
-    def _tell_failed(self, running: Running, fault: Fault) -> None:
-        about = {"kind": fault.kind, "message": fault.message, "traceback": fault.traceback or fault.message}
-        self._tell(running, TrialState.FAIL, fault.in_words(), error=about, retries=running.retries)
-
-    def _upload_history(self, running: Running) -> str:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "history.json"
-            file.write_text(json.dumps(running.history))
-            return self._ledger.patiently(
-                upload_artifact, artifact_store=self._artifacts, file_path=str(file), study_or_trial=running.trial
-            )
+                self._scribe.tell_failed(running, Fault("other", "the driver lost sight of the trial"))
 
     # How trials end
 
@@ -395,7 +332,7 @@ class Bridge(Searcher):
             self._take_note(running, state, reason)
 
     def _end(self, running: Running, state: TrialState, reason: str) -> None:
-        self._ledger.put(lambda: self._tell(running, state, reason))
+        self._ledger.put(lambda: self._scribe.tell(running, state, reason))
         self._take_note(running, state, reason)
 
     def _take_note(self, running: Running, state: TrialState, reason: str) -> None:
@@ -411,7 +348,7 @@ class Bridge(Searcher):
     def _fail(self, running: Running, fault: Fault) -> None:
         self._ending.failed()
         self._faults.failed(running.assignment.trial.model_dump(mode="json"), fault, tries=tries(fault, running.retries))
-        self._ledger.put(lambda: self._tell_failed(running, fault))
+        self._ledger.put(lambda: self._scribe.tell_failed(running, fault))
         self._release(running.number, TrialState.FAIL, None, running.facts)
         self._say("failed", running, fault.in_words())
         if self._faults.hopeless() and not any(other.reported for other in self._running.values()):

@@ -5,6 +5,7 @@ import logging
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,30 +15,30 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.storages import RDBStorage
 
-from cluster.connect import Capacity, connect, died
+from cluster.connect import Capacity, connect, died, nodes
 from search import lease
 from search.algorithms import build_sampler
 from search.config import SearchConfig, amended, read_config
 from search.plan import Plan, absolute, make_plan, versions
 from search.records import StudyRecord, study_record
+from search.steering import ENDING, Steering, enlarged, recorded
 from search.store import (
     create_study,
     fresh_name,
     load_study,
     names,
     open_storage,
-    resolve_url,
-    shown,
     sqlite_file,
     storage_errors,
     study_root,
     taken,
+    trial_folder,
 )
 from search.terminal import Terminal
 from search.watch import Silent, Watcher
 from trainables.config import TrialConfig, validate
 from trainables.errors import ConfigError, ResourceError, StorageError
-from trainables.roots import Root, is_url, join, probe
+from trainables.roots import Root, is_url, probe
 
 if TYPE_CHECKING:
     from search.ledger import Ledger
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 5.0
-ENDING = "the search is ending: the test images are being opened"
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 LEAST_SPACE = 100_000_000
 """Bytes that must be free where a search writes: room for a few states of a small network, its history and its weights."""
@@ -99,9 +99,10 @@ def _begin(storage: RDBStorage, plan: Plan, folder: Path) -> optuna.Study:
 def _describe(study: optuna.Study, plan: Plan, folder: Path) -> None:
     config = plan.config
     for key, value in {
-        "config": _recorded(config),
+        "config": recorded(config),
         "dataset": plan.dataset_facts(),
         "space": plan.space.in_words(),
+        "parameters": plan.space.as_json(),
         "metric": plan.metric,
         "folder": str(folder),
         "root": study_root(config.root, str(config.name), folder),
@@ -109,10 +110,6 @@ def _describe(study: optuna.Study, plan: Plan, folder: Path) -> None:
     }.items():
         study.set_user_attr(key, value)
     study.enqueue_trial(plan.space.default_params())
-
-
-def _recorded(config: SearchConfig) -> dict[str, Any]:
-    return config.model_copy(update={"storage": shown(resolve_url(config.storage))}).model_dump(mode="json")
 
 
 def resume(
@@ -135,9 +132,9 @@ def resume(
     record = study_record(study)
     if record.state == "running":
         raise lease.taken(study)
-    recorded = validate(SearchConfig, dict(record.config), f"the record of {name}")
-    config = enlarged(amended(recorded, settings), add_trials, add_seconds, record.seconds).model_copy(update={"storage": storage})
-    if record.state == "finished" and config.budget != recorded.budget:
+    before = validate(SearchConfig, dict(record.config), f"the record of {name}")
+    config = enlarged(amended(before, settings), add_trials, add_seconds, record.seconds).model_copy(update={"storage": storage})
+    if record.state == "finished" and config.budget != before.budget:
         _refuse_spent(config, record)
     elif record.state == "finished":
         more = f"injerto resume {name} --add-trials 10"
@@ -154,8 +151,8 @@ def resume(
     with storage_errors(storage), _workplace(record.folder), connect(config.resources.address) as capacity:
         share = fit(capacity, config)
         with lease.Lease(study, record.folder, record.seconds) as held:
-            if config != recorded.model_copy(update={"storage": storage}):
-                study.set_user_attr("config", _recorded(config))
+            if config != before.model_copy(update={"storage": storage}):
+                study.set_user_attr("config", recorded(config))
             return _drive(study, plan, record.folder, share, watcher, held, trainable)
 
 
@@ -189,14 +186,6 @@ def _ending(config: SearchConfig, mode: str, used_seconds: float) -> "Ending":
     )
 
 
-def enlarged(config: SearchConfig, trials: int, seconds: float, used_seconds: float) -> SearchConfig:
-    """Return a configuration with more trials and more time than it had; time that had no limit has one from now on."""
-    budget = config.budget
-    time = max(budget.time, used_seconds) if budget.time is not None else used_seconds
-    update = {"trials": budget.trials + trials, "time": time + seconds if seconds else budget.time}
-    return config.model_copy(update={"budget": budget.model_copy(update=update)})
-
-
 def _drive(
     study: optuna.Study,
     plan: Plan,
@@ -211,8 +200,8 @@ def _drive(
     from trainables.trainable import ImageTrial
 
     trainable = trainable or ImageTrial
-    budget = plan.config.budget
     ending = _ending(plan.config, plan.mode, held.status["used_seconds"])
+    steering = Steering(study, plan, ending, watcher)
     state, why = "failed", "the driver ended with an error"
 
     def interrupt(reason: str) -> None:
@@ -225,15 +214,16 @@ def _drive(
     with Ledger(watcher.say, partial(ending.interrupt, "the record cannot be written")) as ledger:
         ledger.every(lease.BEAT_SECONDS, partial(_beat, held, ending, ledger))
         ledger.every(LOOK_SECONDS, partial(_look, plan.config, ending, ledger))
-        ledger.every(POLL_SECONDS, partial(_obey, study, ending, watcher))
+        ledger.every(POLL_SECONDS, steering.obey)
+        ledger.every(lease.BEAT_SECONDS, partial(_count_nodes, steering))
         try:
             with watcher, _signals(interrupt):
-                _tune(study, plan, folder, share, ending, watcher, ledger, trainable)
+                _tune(steering, folder, share, ledger, trainable)
                 ledger.wait()
                 if ending.interrupted:
                     state, why = "interrupted", ending.interrupted
                 else:
-                    why, ending.over = ending.reason() or all_ended(budget.trials), True
+                    why, ending.over = ending.reason() or all_ended(ending.trials), True
                     watcher.finishing()
                     hand_over(study, plan, folder, share, trainable, ledger.do)
                     state = "failed" if ending.hopeless else "finished"
@@ -274,21 +264,11 @@ def _look(config: SearchConfig, ending: "Ending", ledger: "Ledger") -> None:
         ending.interrupt("the record is gone", StorageError(f"the file of the record, {record}, has been removed"))
 
 
-def _obey(study: optuna.Study, ending: "Ending", watcher: Watcher) -> None:
-    """Do what other terminals and the dashboard ask."""
-    for key, command in lease.commands(study).items():
-        if ending.over:
-            words = ENDING
-        elif command.get("do") == "finish":
-            ending.finish(f"ended early by injerto stop --finish ({command['by']})")
-            words = "the search ends: running trials stop at their next epoch, then the test images are opened"
-        elif command.get("do") == "pause":
-            ending.interrupt(f"paused by injerto stop ({command['by']})")
-            words = "the search pauses: running trials pause at their next epoch"
-        else:
-            words = f"unknown command {command.get('do')!r}"
-        watcher.say(f"{command.get('by')}: {words}")
-        lease.answer(study, key, words)
+def _count_nodes(steering: Steering) -> None:
+    """Record which nodes the cluster has and how busy they are, as far as their trials have told."""
+    if steering.bridge is not None and not steering.ending.over:
+        seen = [node | steering.bridge.usage.get(node["node"], {}) for node in nodes()]
+        steering.study.set_user_attr("cluster", {"at": time.time(), "nodes": seen})
 
 
 class Share(dict[str, float]):
@@ -328,7 +308,7 @@ def assigner(plan: Plan, root: str, share: Share) -> Callable[[int, TrialConfig]
             task=plan.dataset.task,
             fingerprint=plan.dataset.fingerprint,
             metric=plan.metric,
-            folder=join(root, f"trials/{number:05d}"),
+            folder=trial_folder(root, number),
             threads=int(share["cpu"]),
             workers=int(share["cpu"]) - 1 if share["gpu"] else 0,
         )
@@ -336,30 +316,24 @@ def assigner(plan: Plan, root: str, share: Share) -> Callable[[int, TrialConfig]
     return assign
 
 
-def _tune(
-    study: optuna.Study,
-    plan: Plan,
-    folder: Path,
-    share: Share,
-    ending: "Ending",
-    watcher: Watcher,
-    ledger: "Ledger",
-    trainable: "type[ImageTrial]",
-) -> None:
+def _tune(steering: Steering, folder: Path, share: Share, ledger: "Ledger", trainable: "type[ImageTrial]") -> None:
     from ray import tune
     from ray.tune.schedulers import FIFOScheduler
 
     from search.bridge import Bridge, Ear
+    from search.previews import make_previews
     from search.retention import Retention
     from search.stopping import ProgressHalving, Rungs
     from search.tolerance import tolerant
 
+    study, plan, ending, watcher = steering.study, steering.plan, steering.ending, steering.watcher
     algorithm, keep = plan.config.algorithm, plan.config.keep
     rungs, root = Rungs(plan.mode, algorithm.reduction_factor), str(study.user_attrs.get("root", folder))
+    assign = assigner(plan, root, share)
     bridge = Bridge(
         study,
         plan.space,
-        assigner(plan, root, share),
+        assign,
         ledger=ledger,
         ending=ending,
         rungs=rungs,
@@ -369,6 +343,8 @@ def _tune(
         halving=algorithm.scheduler == "asha",
         watch=watcher.event,
     )
+    steering.bridge = bridge
+    make_previews(study, assign(0, plan.space.recipe), trainable, root=root, ledger=ledger, say=watcher.say)
     watcher.begin(study.study_name, plan, share.slots, ending, ending.ended)
     tuner = tune.Tuner(
         tune.with_resources(trainable, dict(share)),

@@ -109,15 +109,15 @@ def taken(study: optuna.Study) -> StorageError:
     )
 
 
-def send(study: optuna.Study, command: str) -> str:
-    """Ask a study's driver for something (``pause`` or ``finish``) and return the request's key."""
+def send(study: optuna.Study, command: str, **about: Any) -> str:
+    """Ask a study's driver for something (see `steering.COMMANDS`) and return the request's key."""
     key = uuid.uuid4().hex
     by = f"process {os.getpid()} on {socket.gethostname()}"
-    study.set_user_attr(f"command:{key}", {"do": command, "by": by, "at": datetime.now().isoformat(timespec="seconds")})
+    study.set_user_attr(f"command:{key}", {**about, "do": command, "by": by, "at": datetime.now().isoformat(timespec="seconds")})
     return key
 
 
-def request(study: optuna.Study, command: str) -> str:
+def request(study: optuna.Study, command: str, **about: Any) -> str:
     """Ask a study's driver for something and return its answer.
 
     Raises ``StorageError`` if the study does not run, or its driver does not answer within `ANSWER_SECONDS`; the request stands.
@@ -125,7 +125,7 @@ def request(study: optuna.Study, command: str) -> str:
     if not alive(study.user_attrs):
         state = study.user_attrs.get("status", {}).get("state", "unknown")
         raise StorageError(f"the study {study.study_name!r} is not running ({'interrupted' if state == 'running' else state})")
-    key, asked = send(study, command), time.monotonic()
+    key, asked = send(study, command, **about), time.monotonic()
     while time.monotonic() - asked < ANSWER_SECONDS:
         if (words := answered(study, key)) is not None:
             return words

@@ -13,12 +13,15 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.lease import alive as driver_lives
-from search.store import artifact_place, load_study, open_storage, storage_errors
+from search.store import artifact_place, load_study, open_storage, storage_errors, trial_folder
+from trainables.account import read_account
 from trainables.errors import StorageError
 from trainables.roots import Root, join
 
 WRITTEN = {"config", "dataset", "metric", "folder", "versions"}
 STATES = ("finished", "stopped", "failed", "running", "queued", "paused")
+NOTE = "note:"
+"""What the names of notes among a study's attributes begin with."""
 History = Mapping[str, list[float]]
 
 
@@ -40,7 +43,7 @@ class TrialRecord:
     attributes: Mapping[str, Any]
     started: datetime | None
     ended: datetime | None
-    artifacts: str
+    root: str
 
     @cached_property
     def history(self) -> History:
@@ -48,10 +51,25 @@ class TrialRecord:
         held = self.attributes.get("history", {})
         if "artifact" not in held:
             return held  # type: ignore[no-any-return]
-        found = Root(self.artifacts).read(held["artifact"])
+        return self._artifact("history", held["artifact"])  # type: ignore[no-any-return]
+
+    @cached_property
+    def account(self) -> Mapping[str, Any]:
+        """What the trial tells of itself, `log` and `pictures`: its artifact, or, while it is open, the file beside its state.
+
+        Empty where it has reported no epoch.
+        """
+        linked = self.attributes.get("account")
+        if linked is not None:
+            return self._artifact("account", linked)  # type: ignore[no-any-return]
+        return read_account(trial_folder(self.root, self.number))
+
+    def _artifact(self, what: str, artifact: str) -> Any:
+        place = artifact_place(self.root)
+        found = Root(place).read(artifact)
         if found is None:
-            raise StorageError(f"the history of trial {self.number} is not at {join(self.artifacts, held['artifact'])}: it was removed")
-        return json.loads(found)  # type: ignore[no-any-return]
+            raise StorageError(f"the {what} of trial {self.number} is not at {join(place, artifact)}: it was removed")
+        return json.loads(found)
 
     @property
     def is_default_recipe(self) -> bool:
@@ -75,7 +93,13 @@ class StudyRecord:
     test: Mapping[str, Any]
     openings: tuple[Mapping[str, Any], ...]
     folder: Path
+    root: str
     seconds: float
+    parameters: Mapping[str, Mapping[str, str]]
+    space: Mapping[str, str]
+    augmentation: Mapping[str, Any]
+    cluster: Mapping[str, Any]
+    notes: tuple[Mapping[str, Any], ...]
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -142,30 +166,59 @@ def read_study(name: str | None = None, storage: str | None = None) -> StudyReco
 
 def study_record(study: optuna.Study) -> StudyRecord:
     """Return a study as plain values."""
-    attributes = study.user_attrs
-    if not set(attributes) >= WRITTEN:
-        raise StorageError(f"the study {study.study_name!r} was not made by injerto")
-    status = attributes.get("status", {})
-    alive = driver_lives(attributes)
-    folder = Path(attributes["folder"])
-    artifacts = artifact_place(attributes.get("root", attributes["folder"]))
-    trials = tuple(_trial(trial, artifacts, alive) for trial in study.get_trials(deepcopy=False))
-    state = status.get("state", "running")
-    return StudyRecord(
-        name=study.study_name,
-        state=state if state != "running" or alive else "interrupted",
-        why=status.get("why", ""),
-        metric=attributes["metric"],
-        mode="max" if study.direction == optuna.study.StudyDirection.MAXIMIZE else "min",
-        trials=trials,
-        config=attributes["config"],
-        dataset=attributes["dataset"],
-        versions=attributes["versions"],
-        test=attributes.get("test", {}),
-        openings=tuple(attributes.get("openings", ())),
-        folder=folder,
-        seconds=_seconds(attributes, alive),
-    )
+    return StudyReader(study).read()
+
+
+class StudyReader:
+    """Reads a study again and again; what has ended is read once. For one thread at a time."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+        self._ended: dict[int, TrialRecord] = {}
+
+    @property
+    def study(self) -> optuna.Study:
+        """The study in Optuna's own terms, for its own evaluators."""
+        return self._study
+
+    def read(self) -> StudyRecord:
+        """Return the study as it is now. Raises ``StorageError`` for one that is not ours."""
+        attributes = self._study.user_attrs
+        if not set(attributes) >= WRITTEN:
+            raise StorageError(f"the study {self._study.study_name!r} was not made by injerto")
+        status = attributes.get("status", {})
+        alive = driver_lives(attributes)
+        root = attributes.get("root", attributes["folder"])
+        state = status.get("state", "running")
+        return StudyRecord(
+            name=self._study.study_name,
+            state=state if state != "running" or alive else "interrupted",
+            why=status.get("why", ""),
+            metric=attributes["metric"],
+            mode="max" if self._study.direction == optuna.study.StudyDirection.MAXIMIZE else "min",
+            trials=tuple(self._trial(trial, root, alive) for trial in self._study.get_trials(deepcopy=False)),
+            config=attributes["config"],
+            dataset=attributes["dataset"],
+            versions=attributes["versions"],
+            test=attributes.get("test", {}),
+            openings=tuple(attributes.get("openings", ())),
+            folder=Path(attributes["folder"]),
+            root=root,
+            seconds=_seconds(attributes, alive),
+            parameters=attributes.get("parameters", {}),
+            space=attributes.get("space", {}),
+            augmentation=attributes.get("augmentation", {}),
+            cluster=attributes.get("cluster", {}),
+            notes=tuple(sorted((value for key, value in attributes.items() if key.startswith(NOTE)), key=lambda note: note["at"])),
+        )
+
+    def _trial(self, trial: FrozenTrial, root: str, alive: bool) -> TrialRecord:
+        found = self._ended.get(trial.number)
+        if found is None:
+            found = _trial(trial, root, alive)
+            if trial.state.is_finished():
+                self._ended[trial.number] = found
+        return found
 
 
 def _seconds(attributes: Mapping[str, Any], alive: bool) -> float:
@@ -177,7 +230,7 @@ def _seconds(attributes: Mapping[str, Any], alive: bool) -> float:
     return float(attributes.get("heartbeat", status).get("used_seconds", 0.0))
 
 
-def _trial(trial: FrozenTrial, artifacts: str, alive: bool) -> TrialRecord:
+def _trial(trial: FrozenTrial, root: str, alive: bool) -> TrialRecord:
     attributes = trial.user_attrs
     state = {
         TrialState.COMPLETE: "finished",
@@ -202,5 +255,5 @@ def _trial(trial: FrozenTrial, artifacts: str, alive: bool) -> TrialRecord:
         attributes=attributes,
         started=trial.datetime_start,
         ended=trial.datetime_complete,
-        artifacts=artifacts,
+        root=root,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optuna import Trial
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution, distribution_to_json
 
 from trainables.config import TrialConfig, validate
 from trainables.errors import ConfigError, did_you_mean
@@ -53,6 +53,19 @@ class Parameter:
         if dist.step and not dist.log:
             value = dist.low + round((value - dist.low) / dist.step) * dist.step
         return round(value) if isinstance(dist, IntDistribution) else value
+
+    def checked(self, value: Any) -> Any:
+        """Return a value of the range. Raises ``ConfigError`` for any other."""
+        dist = self.distribution
+        wanted = int if isinstance(dist, IntDistribution) else (int, float)
+        try:
+            plain = isinstance(dist, CategoricalDistribution) or (isinstance(value, wanted) and not isinstance(value, bool))
+            inside = plain and dist._contains(dist.to_internal_repr(value))
+        except (ValueError, TypeError):
+            inside = False
+        if not inside:
+            raise ConfigError(f"{self.name} must be in {self.in_words()} but got {value!r}")
+        return value
 
     def extremes(self) -> Sequence[Any]:
         """Return the ends of the range, or every choice."""
@@ -132,6 +145,24 @@ class Space:
                 values[parameter.sets] = params[parameter.name] = parameter.nearest(values[parameter.sets])
         return params
 
+    def checked(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters for a trial that someone asks for: those that apply, where they are not given the recipe's.
+
+        Raises ``ConfigError`` for a name that is not searched, or a value outside its range.
+        """
+        names = [parameter.name for parameter in self.parameters]
+        for name in params:
+            if name not in names:
+                raise ConfigError(f"{name!r} is not searched here{did_you_mean(name, names)}")
+        values, chosen = self.recipe.model_dump(), {}
+        for parameter in self.parameters:
+            if parameter.when(values):
+                asked = params.get(parameter.name)
+                value = parameter.nearest(values[parameter.sets]) if asked is None else parameter.checked(asked)
+                values[parameter.sets] = chosen[parameter.name] = value
+        self._config(values)
+        return chosen
+
     def config(self, params: Mapping[str, Any]) -> TrialConfig:
         """Return the configuration that recorded Optuna parameters stand for."""
         values = self.recipe.model_dump()
@@ -145,6 +176,10 @@ class Space:
     def in_words(self) -> dict[str, str]:
         """Return every parameter's range as text."""
         return {parameter.name: parameter.in_words() for parameter in self.parameters}
+
+    def as_json(self) -> dict[str, dict[str, str]]:
+        """Return each parameter's field and range for other programs, the range as Optuna writes it."""
+        return {p.name: {"sets": p.sets, "range": distribution_to_json(p.distribution)} for p in self.parameters}
 
     def _config(self, values: dict[str, Any]) -> TrialConfig:
         values["accumulation"] = math.gcd(values["accumulation"], values["batch_size"])

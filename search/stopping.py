@@ -148,10 +148,11 @@ class Ending(Stopper):
     best_at: float | None = None
     ended: int = 0
     since_best: int = 0
+    asked: set[str] = field(default_factory=set)
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Say whether a trial that has just reported should end now: so does one that reported no number."""
-        return self.reason() is not None or not math.isfinite(result.get("objective", math.nan))
+        """Say whether a trial that has just reported should end now: so does one that was `asked` to, or that reported no number."""
+        return self.reason() is not None or trial_id in self.asked or not math.isfinite(result.get("objective", math.nan))
 
     def stop_all(self) -> bool:
         """Only where the search is over and no trial runs that could report once more: it skips the calls that close a trial."""

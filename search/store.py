@@ -173,6 +173,11 @@ def study_root(root: str | None, name: str, folder: Path) -> str:
     return join(root, name) if root else str(folder)
 
 
+def trial_folder(root: str | Path, number: int) -> str:
+    """Return where a trial's state and its account are while it runs."""
+    return join(root, f"trials/{number:05d}")
+
+
 def artifact_place(root: str | Path) -> str:
     """Return where the artifacts under a study's root are."""
     return join(root, "artifacts")

@@ -22,7 +22,8 @@ from pydantic import Field, model_validator
 from trainables.config import Model, Share, TrialConfig
 from trainables.errors import NonFiniteError
 from trainables.roots import Root, join, split
-from trainables.trainable import Assignment, ImageTrial, progress
+from trainables.trainable import Assignment, Effort, ImageTrial, progress
+from trainables.usage import usage
 
 STATE, FAULTS = "last.json", "faults.json"
 """Files in a trial's folder: what has been replayed so far, and what has gone wrong so far."""
@@ -162,17 +163,18 @@ class ReplayTrial(ImageTrial):
         """Return the class of trials that are replayed in this way; it carries that to the workers."""
         return type(cls.__name__, (cls,), {"replay": replay, "__module__": __name__})
 
-    def begin_trial(self, assignment: Assignment) -> tuple[Player, float]:
-        """Return the player, from what the trial's folder holds, and the seconds that it has replayed."""
+    def begin_trial(self, assignment: Assignment) -> tuple[Player, Effort]:
+        """Return the player, from what the trial's folder holds, and what it has cost."""
         player = Player(assignment, self.replay)
-        return player, player.seconds
+        return player, Effort(player.seconds)
 
-    def keep_state(self, trainer: Player, assignment: Assignment, seconds: float) -> None:
+    def keep_state(self, trainer: Player, assignment: Assignment, effort: Effort) -> None:
         """Do nothing: a player saves by itself, so that it can go wrong before and after."""
 
-    def report_epoch(self, trainer: Player, assignment: Assignment, seconds: float) -> dict[str, Any]:
+    def report_epoch(self, trainer: Player, assignment: Assignment, effort: Effort) -> dict[str, Any]:
         """Return one epoch's result for Ray."""
-        return trainer.report()
+        result = trainer.report()
+        return result | {"facts": result["facts"] | {"spans": effort.spans, "usage": usage()}}
 
     @staticmethod
     def finish(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
@@ -184,6 +186,11 @@ class ReplayTrial(ImageTrial):
             write(Root(around), key, state)
         value = state["history"]["objective"][-1]
         return {"test": {job.metric: value}, "validation": {job.metric: value}}
+
+    @staticmethod
+    def previews(assignment: dict[str, Any]) -> dict[str, Any]:
+        """Return nothing: there are no images."""
+        return {}
 
 
 def faults_met(folder: Root) -> list[FaultKind]:

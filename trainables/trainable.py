@@ -6,13 +6,17 @@ import resource
 import sys
 import time
 import traceback
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from trainables.account import read_account, write_account
 from trainables.config import DataConfig, Model, TrialConfig
 from trainables.errors import DamagedError, DataError, InjertoError, NonFiniteError, ResourceError, StorageError
+from trainables.journal import Journal
 from trainables.roots import join, size_of
+from trainables.usage import usage, worker
 
 if TYPE_CHECKING:
     from trainables.dataset import Dataset
@@ -52,6 +56,21 @@ def failure_kind(error: BaseException) -> str | None:
     return next((kind for cause, kind in FAILURES if isinstance(error, cause)), None)
 
 
+@dataclass
+class Effort:
+    """What a trial has cost: seconds of work, and which worker was at it from when to when, in seconds since the epoch."""
+
+    seconds: float = 0.0
+    spans: list[tuple[str, float, float]] = field(default_factory=list)
+
+    def add(self, seconds: float) -> None:
+        """Add work of this worker that ends now."""
+        self.seconds += seconds
+        now, me = time.time(), worker()
+        began = self.spans.pop()[1] if self.spans and self.spans[-1][0] == me else now - seconds
+        self.spans.append((me, began, now))
+
+
 class ImageTrial(tune.Trainable):
     """Fine-tunes one network; `config` holds an `Assignment`. Each epoch is on disk before it is reported."""
 
@@ -59,6 +78,7 @@ class ImageTrial(tune.Trainable):
         """Keep the assignment; everything that can fail waits for the first step, where Ray retries."""
         self._assignment = config
         self._trainer: Trainer | None = None
+        self._journal = Journal()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial's assignment; the process, its imports and its data maps stay."""
@@ -74,16 +94,17 @@ class ImageTrial(tune.Trainable):
         started = time.perf_counter()
         assignment = Assignment.model_validate(self._assignment["assignment"])
         try:
-            found = self._trainer is None
-            if self._trainer is None:
-                self._trainer, self._seconds = self.begin_trial(assignment)
-            trainer = self._trainer
-            unheard = found and trainer.epoch > assignment.reported
-            if trainer.epoch < assignment.trial.epochs and not unheard:
-                trainer.run_epoch()
-                self._seconds += time.perf_counter() - started
-                self.keep_state(trainer, assignment, self._seconds)
-            return self.report_epoch(trainer, assignment, self._seconds)
+            with self._journal.listening():
+                found = self._trainer is None
+                if self._trainer is None:
+                    self._trainer, self._effort = self.begin_trial(assignment)
+                trainer = self._trainer
+                unheard = found and trainer.epoch > assignment.reported
+                if trainer.epoch < assignment.trial.epochs and not unheard:
+                    trainer.run_epoch()
+                    self._effort.add(time.perf_counter() - started)
+                    self.keep_state(trainer, assignment, self._effort)
+            return self.report_epoch(trainer, assignment, self._effort)
         except Exception as error:
             kind = failure_kind(error)
             if kind is None:
@@ -92,17 +113,24 @@ class ImageTrial(tune.Trainable):
             about = {"kind": kind, "message": str(error), "traceback": traceback.format_exc()}
             return {"done": True, "failure": about, "objective": float("nan"), "progress": 0}
 
-    def begin_trial(self, assignment: Assignment) -> "tuple[Any, float]":
-        """Return what carries the trial from epoch to epoch, where its state on disk leaves it, and the seconds spent on it so far."""
-        return begin(assignment, start_over=True)
+    def begin_trial(self, assignment: Assignment) -> "tuple[Any, Effort]":
+        """Return what carries the trial from epoch to epoch, where its state on disk leaves it, and what it has cost so far."""
+        trainer, effort = begin(assignment, start_over=True)
+        if trainer.epoch:
+            self._journal.recall(read_account(assignment.folder).get("log", []))
+        self._journal.say(f"{worker()} on {trainer.device}: from epoch {trainer.epoch + 1} of {assignment.trial.epochs}")
+        return trainer, effort
 
-    def keep_state(self, trainer: Any, assignment: Assignment, seconds: float) -> None:
-        """Put the state on disk."""
-        save(trainer, assignment, seconds)
+    def keep_state(self, trainer: Any, assignment: Assignment, effort: "Effort") -> None:
+        """Put the account and then the state on disk: what has a state has an account."""
+        row = {name: values[-1] for name, values in trainer.history.items()}
+        self._journal.say(f"epoch {trainer.epoch}: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
+        write_account(assignment.folder, self._journal.lines, trainer.pictures())
+        save(trainer, assignment, effort)
 
-    def report_epoch(self, trainer: Any, assignment: Assignment, seconds: float) -> dict[str, Any]:
+    def report_epoch(self, trainer: Any, assignment: Assignment, effort: "Effort") -> dict[str, Any]:
         """Return one epoch's result for Ray."""
-        return report(trainer, assignment, seconds)
+        return report(trainer, assignment, effort)
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Return nothing to keep: the state is already at its own place, which every node finds by the trial's number."""
@@ -118,6 +146,14 @@ class ImageTrial(tune.Trainable):
         from trainables.final import finish
 
         return finish(assignment, weights)
+
+    @staticmethod
+    def previews(assignment: dict[str, Any]) -> dict[str, Any]:
+        """Return what augmentation does to the images; see `trainables.previews.sheets`."""
+        from trainables.previews import sheets
+
+        job = Assignment.model_validate(assignment)
+        return sheets(open_data(job), job.trial.augmentation_ops)
 
     def cleanup(self) -> None:
         """Free the network."""
@@ -153,8 +189,8 @@ def open_data(assignment: Assignment) -> "Dataset":
     return dataset
 
 
-def begin(assignment: Assignment, *, start_over: bool = False) -> "tuple[Trainer, float]":
-    """Build the trainer, from its saved state where there is one; return it and the seconds already spent on the trial.
+def begin(assignment: Assignment, *, start_over: bool = False) -> "tuple[Trainer, Effort]":
+    """Build the trainer, from its saved state where there is one; return it and what the trial has cost already.
 
     Raises ``DamagedError`` for a state that is none, unless the trial may start over.
     """
@@ -170,19 +206,20 @@ def begin(assignment: Assignment, *, start_over: bool = False) -> "tuple[Trainer
         if not start_over:
             raise
         state = None
-    if state is not None:
-        trainer.load(state)
-    return trainer, float(state["seconds"]) if state else 0.0
+    if state is None:
+        return trainer, Effort()
+    trainer.load(state)
+    return trainer, Effort(float(state["seconds"]), [tuple(span) for span in state.get("spans", [])])
 
 
-def save(trainer: "Trainer", assignment: Assignment, seconds: float) -> None:
+def save(trainer: "Trainer", assignment: Assignment, effort: Effort) -> None:
     """Write the trainer's state to the trial's folder."""
     from trainables.checkpoint import save_state
 
-    save_state(checkpoint_location(assignment), {**trainer.state(), "seconds": seconds})
+    save_state(checkpoint_location(assignment), {**trainer.state(), **asdict(effort)})
 
 
-def report(trainer: "Trainer", assignment: Assignment, seconds: float) -> dict[str, Any]:
+def report(trainer: "Trainer", assignment: Assignment, effort: Effort) -> dict[str, Any]:
     """Return one epoch's result for Ray: the clock, the objective, the history so far and the trial's facts."""
     epochs = assignment.trial.epochs
     return {
@@ -194,7 +231,9 @@ def report(trainer: "Trainer", assignment: Assignment, seconds: float) -> dict[s
         "facts": {
             "objective_epoch": trainer.objective_epoch(),
             "seconds_training": sum(trainer.history["seconds_training"]) + sum(trainer.history["seconds_evaluation"]),
-            "seconds_total": seconds,
+            "seconds_total": effort.seconds,
+            "spans": effort.spans,
+            "usage": usage(),
             "peak_memory_bytes": peak_memory(),
             "trainable_parameters": trainer.network.trainable_parameters(),
             "weights": trainer.provenance,

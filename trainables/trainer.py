@@ -25,6 +25,7 @@ from trainables.loop import Autocast, predict, train_epoch
 from trainables.model import SMALLEST_BATCH_FOR_STATISTICS, Network
 from trainables.objectives import check_targets, objective
 from trainables.optim import OPTIMIZERS, learning_rate_factor
+from trainables.pictures import interval, pictures, predictions
 from trainables.recipe import passes_per_epoch
 from trainables.tasks import TASKS, TargetScale, build_loss, fit_target_scale, is_better, score
 from trainables.weights import load_weights
@@ -95,6 +96,7 @@ class Trainer:
         self.epoch = 0
         self.history: dict[str, list[float]] = {}
         self._best: dict[str, Tensor] | None = None
+        self._judged: tuple[Tensor, Tensor] | None = None
 
     def run_epoch(self) -> dict[str, float]:
         """Train one reported epoch, evaluate on the validation images, and return every metric of it.
@@ -130,7 +132,8 @@ class Trainer:
         )
         trained = time.perf_counter()
         self.recompute_statistics()
-        metrics = self.evaluate("validation")
+        logits, targets = self.predict("validation")
+        metrics = self.score(logits, targets)
         if not all(map(math.isfinite, metrics.values())):
             bad = ", ".join(name for name, value in metrics.items() if not math.isfinite(value))
             raise NonFiniteError(f"on the validation images {bad} is not a finite number")
@@ -145,6 +148,8 @@ class Trainer:
         }
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
+        if self.objective_epoch() == self.epoch:
+            self._judged = logits, targets
         if self._best is not None and self.epoch == trial.epochs:
             self.network.load_state_dict(self._best, strict=False)
         return row
@@ -167,9 +172,30 @@ class Trainer:
         return predict(self.network, self.batches.evaluation(self.dataset.rows[split], EVALUATION_BATCH), self._autocast)
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """Return every metric of the task on a split; `loss` is plain, without label smoothing."""
-        logits, targets = self.predict(split)
+        """Return every metric of the task on a split."""
+        return self.score(*self.predict(split))
+
+    def score(self, logits: Tensor, targets: Tensor) -> dict[str, float]:
+        """Return every metric of the task for logits `(N, outputs)`; `loss` is plain, without label smoothing."""
         return score(self.dataset.task, logits, targets, self.plain_loss, self.scale)
+
+    def pictures(self) -> dict[str, Any] | None:
+        """Return what the network that stands for the trial so far makes of the validation images; see `trainables.pictures`.
+
+        `epoch` is that network's, and once the trial has ended `interval` is the 95 % interval of its objective. None where another
+        process has trained it.
+        """
+        if self._judged is None:
+            return None
+        logits, targets = self._judged
+        drawn = pictures(predictions(self.dataset, "validation", logits, targets, self.scale)) | {"epoch": self.objective_epoch()}
+        if self.epoch < self.trial.epochs:
+            return drawn
+
+        def judge(places: Tensor) -> float:
+            return self.score(logits[places], targets[places])[self.metric]
+
+        return drawn | {"interval": interval(self.history["objective"][-1], judge, len(targets))}
 
     def state(self) -> State:
         """Return what a trainer of the same configuration needs to go on. The optimizer's state ends with the last epoch."""

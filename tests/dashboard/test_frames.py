@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from dashboard import frames
 from search.records import read_study
+from search.store import artifact_place
 from trainables.errors import StorageError
 
 
@@ -71,7 +72,7 @@ def test_losses_come_from_the_artifact(record):
 @pytest.mark.parametrize("damage", ["gone", "broken"])
 def test_a_lost_history_is_an_error_for_the_user(played, damage):
     record = read_study(played.name, played.url)
-    for path in Path(record.trials[1].artifacts).iterdir():
+    for path in Path(artifact_place(record.trials[1].root)).iterdir():
         path.unlink() if damage == "gone" else path.write_text("{")
     with pytest.raises(StorageError, match="history of trial 1"):
         frames.losses(record.trials[1])

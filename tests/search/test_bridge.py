@@ -4,6 +4,7 @@ import signal
 import threading
 
 import pytest
+from optuna.artifacts import get_all_artifact_meta
 from optuna.trial import TrialState
 
 from search.store import load_study, open_storage
@@ -85,6 +86,24 @@ def test_the_record_of_a_trial_is_whole(finished, study):
         assert json.loads(artifact.read_text())["objective"]
         assert frozen.user_attrs["seconds_total"] >= frozen.user_attrs["seconds_training"] > 0
         assert frozen.user_attrs["seed"] == 3 * 100_003 + frozen.number
+
+
+def test_what_a_trial_shows_is_an_artifact_and_nowhere_else(finished, study):
+    for trial, frozen in zip(finished.trials, study.trials, strict=True):
+        names = [artifact.filename for artifact in get_all_artifact_meta(frozen, storage=study._storage)]
+        assert sorted(names) == ["account.json", "history.json"]
+        pictures = trial.account["pictures"]
+        assert pictures["epoch"] == trial.epochs_done
+        assert sum(count for _, _, count in pictures["confusion"]) == pictures["images"]
+        assert f"epoch {trial.epochs_done}: " in trial.account["log"][-1]
+        assert len(trial.attributes["spans"]) >= 1
+    assert not list(finished.folder.glob("trials/*/account.json"))
+
+
+def test_a_study_shows_what_its_augmentation_does(finished):
+    shown = finished.augmentation
+    assert list(shown["sheets"]) == [str(step / 8) for step in range(9)]
+    assert all((finished.folder / "artifacts" / artifact).read_bytes()[:2] == b"\xff\xd8" for artifact in shown["sheets"].values())
 
 
 def test_checkpoints_of_the_default_recipe_and_the_best_three_are_kept(finished):

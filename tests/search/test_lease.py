@@ -9,8 +9,9 @@ import pytest
 
 from search import lease
 from search.config import amended, duration
-from search.launch import enlarged, read_config, resume
+from search.launch import read_config, resume
 from search.records import read_study
+from search.steering import enlarged
 from search.store import load_study, open_storage
 from search.watch import Silent
 from tests.search.replaying import check, replay_search

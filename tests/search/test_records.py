@@ -33,7 +33,7 @@ def test_stopped_trials_are_ranked_where_none_finished(finished):
 
 def test_json_has_the_promised_keys(finished):
     status = finished.status_json()
-    assert set(status) == {"study", "state", "metric", "mode", "trials", "epochs", "seconds"}
+    assert set(status) == {"study", "state", "metric", "mode", "trials", "epochs", "seconds", "why", "best_trial", "failures"}
     assert set(status["trials"]) == set(STATES)
     assert sum(status["trials"].values()) == 7
     assert status["epochs"] == sum(len(trial.history["loss"]) for trial in finished.trials)
@@ -46,7 +46,7 @@ def test_json_has_the_promised_keys(finished):
 
 
 def test_a_missing_history_is_named(finished, tmp_path):
-    trial = replace(finished.trials[1], artifacts=tmp_path)
+    trial = replace(finished.trials[1], root=str(tmp_path))
     with pytest.raises(StorageError, match="the history of trial 1 is not at"):
         _ = trial.history
 

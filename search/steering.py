@@ -1,0 +1,113 @@
+"""What a running search is asked from elsewhere, by the command line or the dashboard: one table of commands."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from search import lease
+from search.config import SearchConfig
+from search.plan import Plan
+from search.store import resolve_url, shown
+from search.watch import Watcher
+from trainables.errors import ConfigError, InjertoError, did_you_mean
+
+if TYPE_CHECKING:
+    from search.bridge import Bridge
+    from search.stopping import Ending
+
+ENDING = "the search is ending: the test images are being opened"
+Command = Mapping[str, Any]
+
+
+class Steering:
+    """Does what others ask of a search, and answers each of them. `bridge` is set once trials run."""
+
+    def __init__(self, study: optuna.Study, plan: Plan, ending: "Ending", watcher: Watcher) -> None:
+        self.study, self.plan, self.ending, self.watcher = study, plan, ending, watcher
+        self.config = plan.config
+        self.bridge: Bridge | None = None
+
+    def obey(self) -> None:
+        """Do and answer what has been asked since the last time."""
+        for key, command in lease.commands(self.study).items():
+            words = self._words(command)
+            self.watcher.say(f"{command.get('by')}: {words}")
+            lease.answer(self.study, key, words)
+
+    def enlarge(self, trials: int, seconds: float) -> None:
+        """Raise the budget, here and in the record."""
+        self.config = enlarged(self.config, trials, seconds, self.ending.elapsed())
+        self.study.set_user_attr("config", recorded(self.config))
+        self.ending.trials, self.ending.seconds = self.config.budget.trials, self.config.budget.time
+
+    def _words(self, command: Command) -> str:
+        if self.ending.over:
+            return ENDING
+        do = str(command.get("do"))
+        if do not in COMMANDS:
+            return f"unknown command {do!r}{did_you_mean(do, COMMANDS)}"
+        try:
+            return COMMANDS[do](self, command)
+        except (InjertoError, KeyError, TypeError, ValueError) as error:
+            return f"refused: {error}"
+
+
+def _pause(search: Steering, command: Command) -> str:
+    search.ending.interrupt(f"paused by injerto stop ({command['by']})")
+    return "the search pauses: running trials pause at their next epoch"
+
+
+def _finish(search: Steering, command: Command) -> str:
+    search.ending.finish(f"ended early by injerto stop --finish ({command['by']})")
+    return "the search ends: running trials stop at their next epoch, then the test images are opened"
+
+
+def _stop_trial(search: Steering, command: Command) -> str:
+    number = int(command["trial"])
+    if search.bridge is None or not search.bridge.stop_trial(number, f"stopped by hand ({command['by']})"):
+        return f"refused: trial {number} is not running"
+    return f"trial {number} stops at its next epoch"
+
+
+def _add(search: Steering, command: Command) -> str:
+    trials, seconds = int(command.get("trials", 0)), float(command.get("seconds", 0))
+    if not (trials >= 0 and 0 <= seconds < float("inf") and trials + seconds > 0):
+        raise ConfigError(f"trials and seconds must be added in positive numbers but got {trials} and {seconds:g}")
+    if seconds and search.config.budget.time is None:
+        raise ConfigError("the search has no limit of time to add to")
+    search.enlarge(trials, seconds)
+    budget = search.config.budget
+    time = "" if budget.time is None else f" and {budget.time:.0f} s"
+    return f"the budget is {budget.trials} trials{time} now"
+
+
+def _enqueue(search: Steering, command: Command) -> str:
+    params = search.plan.space.checked(command["params"])
+    search.study.enqueue_trial(params, user_attrs={"enqueued_by": str(command["by"])})
+    search.enlarge(1, 0.0)
+    return f"one more trial runs next: {json.dumps(params)}"
+
+
+COMMANDS: Mapping[str, Callable[[Steering, Command], str]] = {
+    "pause": _pause,
+    "finish": _finish,
+    "stop trial": _stop_trial,
+    "add": _add,
+    "enqueue": _enqueue,
+}
+"""What can be asked → what does it and says so."""
+
+
+def enlarged(config: SearchConfig, trials: int, seconds: float, used_seconds: float) -> SearchConfig:
+    """Return a configuration with more trials and more time than it had; time that had no limit has one from now on."""
+    budget = config.budget
+    time = max(budget.time, used_seconds) if budget.time is not None else used_seconds
+    update = {"trials": budget.trials + trials, "time": time + seconds if seconds else budget.time}
+    return config.model_copy(update={"budget": budget.model_copy(update=update)})
+
+
+def recorded(config: SearchConfig) -> dict[str, Any]:
+    """Return a configuration as the record holds it: without the storage's password."""
+    return config.model_copy(update={"storage": shown(resolve_url(config.storage))}).model_dump(mode="json")

@@ -1,0 +1,109 @@
+"""What a running search is asked: more budget, one configuration more, one trial fewer."""
+
+import threading
+
+import pytest
+
+from search import lease
+from search.store import load_study, open_storage
+from tests.search.conftest import make_space
+from tests.search.replaying import replay_search
+from tests.search.test_lease import Acting
+from trainables.errors import ConfigError
+from trainables.replay import Replay
+
+
+def ask(root, *commands, kind="epoch"):
+    """Search for three trials while something is asked at the first event of a kind; return the record and the answers."""
+    answers = []
+
+    def asking():
+        study = load_study(open_storage(f"sqlite:///{root}/studies.db"), "calm-fig")
+        answers.extend(lease.request(study, command, **more) for command, more in commands)
+
+    threads = []
+
+    def start():
+        threads.append(threading.Thread(target=asking))
+        threads[0].start()
+
+    record = replay_search(
+        root, Replay(seconds=4), trials=3, name="calm-fig", watcher=Acting(kind, start), max_concurrent_trials=1, time_budget="10m"
+    )
+    threads[0].join()
+    return record, answers
+
+
+def test_more_trials_and_time_are_added_while_it_runs(ray_session, tmp_path):
+    record, answers = ask(tmp_path, ("add", {"trials": 2}), ("add", {"seconds": 60}))
+    assert answers == ["the budget is 5 trials and 600 s now", "the budget is 5 trials and 660 s now"]
+    assert record.counts["finished"] == 5
+    assert (record.config["budget"]["trials"], record.config["budget"]["time"]) == (5, 660)
+    assert record.why == "all 5 trials have ended"
+
+
+def test_trials_are_added_while_the_last_one_runs(ray_session, tmp_path):
+    """All that the budget allowed have been proposed by then."""
+    root, answers = tmp_path, []
+
+    def asking():
+        study = load_study(open_storage(f"sqlite:///{root}/studies.db"), "calm-fig")
+        answers.append(lease.request(study, "add", trials=1))
+
+    def start():
+        threading.Thread(target=asking).start()
+
+    record = replay_search(root, Replay(seconds=3), trials=1, name="calm-fig", watcher=Acting("epoch", start), max_concurrent_trials=2)
+    assert answers == ["the budget is 2 trials now"]
+    assert record.counts["finished"] == 2
+
+
+def test_one_trial_is_stopped_and_the_others_go_on(ray_session, tmp_path):
+    record, answers = ask(tmp_path, ("stop trial", {"trial": 0}), ("stop trial", {"trial": 2}))
+    assert answers == ["trial 0 stops at its next epoch", "refused: trial 2 is not running"]
+    first = record.trials[0]
+    assert first.state == "stopped"
+    assert first.stop_reason.startswith("stopped by hand (process ")
+    assert 1 <= first.epochs_done < first.epochs_planned
+    assert record.counts["finished"] == 2
+
+
+def test_a_configuration_that_was_asked_for_runs_next(ray_session, tmp_path):
+    params = {"optimizer": "sgd", "learning_rate_sgd": 0.05, "learning_rate": 0.001, "momentum": 0.9}
+    record, answers = ask(tmp_path, ("enqueue", {"params": params}))
+    assert answers[0].startswith("one more trial runs next: ")
+    assert len(record.trials) == 4
+    asked = [trial for trial in record.trials if trial.attributes.get("enqueued_by")]
+    assert len(asked) == 1
+    assert (asked[0].config["optimizer"], asked[0].config["learning_rate"]) == ("sgd", 0.05)
+    assert asked[0].number < 3
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"weights": "/etc/passwd"}, "refused: 'weights' is not searched here"),
+        ({"learning_rate": 7.0}, "refused: learning_rate must be in 0.0001 to 0.01 (log) but got 7.0"),
+        ({"optimizer": "__import__"}, "refused: optimizer must be in adamw, sgd but got '__import__'"),
+        (["x"], "refused: "),
+    ],
+)
+def test_what_may_not_be_asked_is_refused(params, words, ray_session, tmp_path):
+    record, answers = ask(tmp_path, ("enqueue", {"params": params}), ("fly", {}), ("add", {"trials": -3}))
+    assert answers[0].startswith(words)
+    assert answers[1].startswith("unknown command 'fly'")
+    assert answers[2].startswith("refused: trials and seconds must be added")
+    assert len(record.trials) == 3
+
+
+def test_parameters_that_do_not_apply_are_left_out_and_missing_ones_are_the_recipes():
+    space = make_space()
+    assert space.checked({}) == space.default_params()
+    chosen = space.checked({"optimizer": "sgd", "learning_rate": 0.005, "unfrozen_stages": 0, "stage_lr_decay": 0.7})
+    assert "learning_rate" not in chosen
+    assert "stage_lr_decay" not in chosen
+    assert chosen["learning_rate_sgd"] == pytest.approx(0.001)
+    with pytest.raises(ConfigError, match="unfrozen_stages must be in 0 to 5 but got True"):
+        space.checked({"unfrozen_stages": True})
+    with pytest.raises(ConfigError, match="head_layers must be in 0 to 2 but got '1'"):
+        space.checked({"head_layers": "1"})

@@ -1,0 +1,20 @@
+"""What a trial tells of itself in its folder, for people to look at: its journal, and its network's pictures. Light to import."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from trainables.roots import PERSISTENT, Root
+
+ACCOUNT = "account.json"
+
+
+def write_account(folder: str, log: Sequence[str], pictures: dict[str, Any] | None) -> None:
+    """Put `log` and `pictures` into a trial's folder, whole or not at all. Raises as `Root.write` does."""
+    Root(folder, PERSISTENT).write(ACCOUNT, json.dumps({"log": log, "pictures": pictures}).encode())
+
+
+def read_account(folder: str) -> dict[str, Any]:
+    """Return `log` and `pictures`; nothing where the trial has not saved an epoch. Raises as `Root.read` does."""
+    found = Root(folder).read(ACCOUNT)
+    return json.loads(found) if found else {}
