@@ -4,21 +4,42 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard import access, reading, screen
+
 HERE = Path(__file__).parent
 ICON = str(HERE / "icon.svg")
-CLOSER = "<style>[data-testid=stMainBlockContainer] {padding-top: 4.5rem}</style>"
+CLOSER = "<style>[data-testid=stMainBlockContainer] {padding: 3.5rem clamp(1rem, 3vw, 3rem) 4rem}</style>"
 
 
 def main() -> None:
     """Show the screen that the address names."""
-    st.set_page_config(page_title="Injerto", page_icon=ICON, layout="wide")
+    st.set_page_config(page_title="Injerto", page_icon=ICON, layout="wide", initial_sidebar_state=200)
     st.html(CLOSER)
     st.logo(ICON, size="large")
-    screens = [
-        st.Page(HERE / "views" / "studies.py", title="Studies", url_path="studies", default=True),
-        st.Page(HERE / "views" / "study.py", title="Study", url_path="study"),
-    ]
-    st.navigation(screens, position="top").run()
+    studies = st.Page(HERE / "views" / "studies.py", title="Studies", url_path="studies", default=True)
+    screens = [st.Page(screen.VIEWS / f"{name}.py", title=title, url_path=name) for name, title in screen.SCREENS.items()]
+    chosen = st.navigation([studies, *screens], position="hidden")
+    access.require_login()
+    with st.sidebar:
+        _sidebar()
+    chosen.run()
+
+
+def _sidebar() -> None:
+    """Show the links, each to its screen of the study that is looked at, and the choice of another study."""
+    st.page_link("views/studies.py", label="Studies")
+    with reading.kindly():
+        names = reading.names()[::-1]
+        if not names:
+            return
+        looked_at = st.query_params.get("study")
+        place = names.index(looked_at) if looked_at in names else 0
+        chosen = st.selectbox("Study", names, index=place, key=f"study-of-{looked_at}", label_visibility="collapsed")
+        if looked_at is not None and chosen != looked_at and looked_at in names:
+            st.query_params.from_dict({"study": chosen})
+            st.rerun()
+        for name, title in screen.SCREENS.items():
+            screen.link(name, title, chosen)
 
 
 if __name__ == "__main__":

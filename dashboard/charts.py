@@ -1,133 +1,161 @@
-"""DataFrames → Plotly figures. Colours after Okabe and Ito (2008), told apart by the colour-blind and on light and dark."""
+"""DataFrames → figures of whole studies."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
 
-HEIGHT = 340
+from dashboard.look import COLORS, LOOKS, NEUTRAL, escaped, figure
+
+LONG_MINUTES = 180
+AXES = {"time": "minutes", "trials": "ended"}
+"""What the progress of a search can be drawn against → the column of `frames.best_so_far`."""
 
 
-@dataclass(frozen=True)
-class Look:
-    """How the trials of one role are drawn."""
-
-    color: str
-    width: float = 1.6
-    opacity: float = 1.0
-    dash: str = "solid"
-    symbol: str = "circle"
-
-
-LOOKS = {
-    "stopped": Look("#8a939c", 1.2, 0.45, symbol="x-thin-open"),
-    "failed": Look("#d55e00", 1.6, 0.8, dash="dot", symbol="x"),
-    "paused": Look("#cc79a7", 1.4, 0.8),
-    "queued": Look("#8a939c", 1.2, 0.45),
-    "finished": Look("#2a7fbf", 1.5, 0.75),
-    "running": Look("#e69f00", 2.0),
-    "default recipe": Look("#cc79a7", 2.2, dash="dash"),
-    "best": Look("#12a37a", 3.2),
-}
-
-
-def best_so_far(frame: pd.DataFrame, metric: str, *, default: float | None) -> go.Figure:
+def best_so_far(frame: pd.DataFrame, metric: str, *, default: float | None, against: str = "time") -> go.Figure:
     """Draw `frames.best_so_far`: each ended trial as a mark, the best until then as a stair, the default recipe as a line."""
-    figure = _figure(f"validation {metric}")
-    scale, unit = (60.0, "hours") if frame["minutes"].max() > 180 else (1.0, "minutes")
+    places, title = _places(frame, against)
+    drawn = figure(f"validation {metric}", title)
     for state, rows in frame.groupby("state", sort=True):
         look = LOOKS[str(state)]
-        figure.add_scatter(
-            x=rows["minutes"] / scale,
+        drawn.add_scattergl(
+            x=places[rows.index],
             y=rows["value"],
-            customdata=rows[["trial"]],
+            customdata=rows["trial"],
             name=str(state),
             mode="markers",
             marker={"color": look.color, "size": 8, "symbol": look.symbol, "line": {"width": 1.8, "color": look.color}},
             opacity=look.opacity,
-            hovertemplate="trial %{customdata[0]}: %{y:.4g}<extra>" + str(state) + "</extra>",
+            hovertemplate="trial %{customdata}: %{y:.4g}<extra>" + str(state) + "</extra>",
         )
     best = frame.dropna(subset=["best"])
-    figure.add_scatter(
-        x=best["minutes"] / scale,
-        y=best["best"],
+    steps = best[best["best"].ne(best["best"].shift()) | (best.index == best.index.max())]
+    drawn.add_scatter(
+        x=places[steps.index],
+        y=steps["best"],
         name="best so far",
         mode="lines",
         line={"color": LOOKS["best"].color, "width": 3, "shape": "hv"},
         hovertemplate="best so far: %{y:.4g}<extra></extra>",
     )
     if default is not None and len(frame):
-        look = LOOKS["default recipe"]
-        figure.add_scatter(
-            x=[0, frame["minutes"].max() / scale],
-            y=[default, default],
-            name="default recipe",
-            mode="lines",
-            line={"color": look.color, "width": look.width, "dash": look.dash},
-            hovertemplate="default recipe: %{y:.4g}<extra></extra>",
-        )
-    figure.update_xaxes(title=f"{unit} since the first trial began", rangemode="tozero")
-    return figure
+        _level(drawn, [0, places.max()], default)
+    drawn.update_xaxes(rangemode="tozero")
+    return drawn
 
 
-def curves(frame: pd.DataFrame, metric: str) -> go.Figure:
-    """Draw `frames.curves`: a line per trial over its own progress, the roles in the order of `LOOKS`, the best on top."""
-    figure = _figure(f"validation {metric}")
+def _places(frame: pd.DataFrame, against: str) -> tuple[pd.Series, str]:
+    column = frame[AXES[against]].astype(float)
+    if against == "trials":
+        return column, "trials that have ended"
+    scale, unit = (60, "hours") if column.max() > LONG_MINUTES else (1, "minutes")
+    return column / scale, f"{unit} since the first trial began"
+
+
+def _level(drawn: go.Figure, across: Sequence[float], value: float) -> None:
+    """Draw the default recipe's value as a line."""
+    look = LOOKS["default recipe"]
+    drawn.add_scatter(
+        x=across,
+        y=[value, value],
+        name="default recipe",
+        mode="lines",
+        line=look.line,
+        hovertemplate="default recipe: %{y:.4g}<extra></extra>",
+    )
+
+
+def curves(frame: pd.DataFrame, metric: str, rungs: Sequence[float] = ()) -> go.Figure:
+    """Draw `frames.curves`: a line per trial over its own progress, the roles in the order of `LOOKS`, the best on top, and the rungs."""
+    drawn = figure(f"validation {metric}", "progress of the trial (% of its epochs)")
     for role, look in LOOKS.items():
         rows = frame[frame["role"] == role]
         if rows.empty:
             continue
         joined = _with_gaps(rows)
-        figure.add_scatter(
+        drawn.add_scatter(
             x=joined["progress"],
             y=joined["value"],
-            customdata=joined[["trial"]],
+            customdata=joined["trial"],
             name=role,
             mode="lines+markers",
-            line={"color": look.color, "width": look.width, "dash": look.dash},
+            line=look.line,
             marker={"size": look.width + 3},
             opacity=look.opacity,
-            hovertemplate="trial %{customdata[0]:d} at %{x:.0f} %: %{y:.4g}<extra>" + role + "</extra>",
+            hovertemplate="trial %{customdata} at %{x:.0f} %: %{y:.4g}<extra>" + role + "</extra>",
         )
-    figure.update_xaxes(title="progress of the trial (% of its epochs)", range=[0, 102])
-    return figure
+    for rung in rungs:
+        drawn.add_vline(x=rung, line={"color": NEUTRAL, "width": 1, "dash": "dot"}, annotation_text=f"rung {rung:.0f} %", opacity=0.8)
+    drawn.update_xaxes(range=[0, 102])
+    return drawn
 
 
 def _with_gaps(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the trials one after another with an empty row after each, so that one trace draws them as separate lines."""
-    pieces: Sequence[pd.DataFrame] = [
-        piece
-        for trial, rows in rows.groupby("trial")
-        for piece in (rows, pd.DataFrame({"trial": [trial], "progress": [None], "value": [None]}))
-    ]
-    return pd.DataFrame({name: [value for piece in pieces for value in piece[name]] for name in ("trial", "progress", "value")})
+    gaps = pd.DataFrame({"trial": rows["trial"].unique(), "progress": float("nan"), "value": float("nan")})
+    joined = pd.concat([rows[["trial", "progress", "value"]], gaps])
+    return joined.sort_values(["trial", "progress"], na_position="last", kind="stable")
 
 
-def losses(frame: pd.DataFrame) -> go.Figure:
-    """Draw `frames.losses`: training and validation loss by epoch."""
-    figure = _figure("loss")
-    for split, role in (("training", "finished"), ("validation", "best")):
-        rows = frame[frame["split"] == split]
-        figure.add_scatter(
-            x=rows["epoch"],
-            y=rows["loss"],
-            name=split,
-            mode="lines+markers",
-            line={"color": LOOKS[role].color, "width": 2.4},
-            hovertemplate="epoch %{x}: %{y:.4g}<extra>" + split + "</extra>",
+def compared(frames: Mapping[str, pd.DataFrame], metric: str, *, against: str = "trials") -> go.Figure:
+    """Draw the best value so far of several studies, name → `frames.best_so_far`."""
+    drawn = figure(f"best validation {metric} so far")
+    for (name, frame), color in zip(frames.items(), _cycle(len(frames)), strict=True):
+        places, title = _places(frame, against)
+        best = frame.dropna(subset=["best"])
+        drawn.add_scatter(
+            x=places[best.index],
+            y=best["best"],
+            name=escaped(name),
+            mode="lines",
+            line={"color": color, "width": 2.6, "shape": "hv"},
+            hovertemplate="%{y:.4g}<extra>" + escaped(name) + "</extra>",
         )
-    figure.update_xaxes(title="epoch", dtick=1 if frame["epoch"].max() <= 12 else None)
-    return figure
+        drawn.update_xaxes(title={"text": title}, rangemode="tozero")
+    return drawn
 
 
-def _figure(y: str) -> go.Figure:
-    figure = go.Figure()
-    figure.update_layout(
-        height=HEIGHT,
-        margin={"l": 8, "r": 8, "t": 36, "b": 8},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        hovermode="closest",
-        yaxis={"title": y.replace("<", "&lt;")},
-    )
-    return figure
+def overlaid(frame: pd.DataFrame, metric: str) -> go.Figure:
+    """Draw the curves of a few trials over each other, each in a colour of its own: `frames.curves`."""
+    drawn = figure(f"validation {metric}", "progress of the trial (% of its epochs)")
+    groups = list(frame.groupby("trial"))
+    for (number, rows), color in zip(groups, _cycle(len(groups)), strict=True):
+        drawn.add_scatter(
+            x=rows["progress"],
+            y=rows["value"],
+            name=f"trial {number}",
+            mode="lines+markers",
+            line={"color": color, "width": 2.4},
+            hovertemplate=f"trial {number} at %{{x:.0f}} %: %{{y:.4g}}<extra></extra>",
+        )
+    return drawn
+
+
+def _cycle(count: int) -> list[str]:
+    return [COLORS[place % len(COLORS)] for place in range(count)]
+
+
+def timeline(frame: pd.DataFrame) -> go.Figure:
+    """Draw `frames.spans`: a lane per worker, a bar per stretch of work; what is empty was idle."""
+    frame = frame.assign(seconds=(frame["ended"] - frame["began"]).dt.total_seconds(), why=frame["why"].map(escaped))
+    lanes = sorted(frame["worker"].unique())
+    drawn = figure(height=120 + 34 * max(3, len(lanes)))
+    for state, rows in frame.groupby("state", sort=True):
+        look = LOOKS[str(state)]
+        drawn.add_bar(
+            base=rows["began"],
+            x=rows["seconds"] * 1000,
+            y=rows["worker"].map(escaped),
+            orientation="h",
+            name=str(state),
+            text=rows["trial"],
+            textposition="inside",
+            insidetextanchor="middle",
+            marker={"color": look.color, "line": {"width": 1, "color": "rgba(255,255,255,0.7)"}},
+            customdata=rows[["trial", "seconds", "why"]],
+            hovertemplate="trial %{customdata[0]}: %{customdata[1]:.0f} s<br>%{customdata[2]}<extra>" + str(state) + "</extra>",
+        )
+    drawn.update_layout(barmode="overlay", bargap=0.25)
+    drawn.update_xaxes(type="date")
+    drawn.update_yaxes(categoryorder="array", categoryarray=[escaped(lane) for lane in lanes[::-1]])
+    return drawn

@@ -1,7 +1,7 @@
-"""Records → DataFrames: everything a chart or a table shows is computed here."""
+"""Records → DataFrames: what the screens about whole studies show is computed here."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,92 +11,62 @@ from search.records import StudyRecord, TrialRecord
 from search.tell import in_words
 from trainables.errors import StorageError
 
-HYPERPARAMETERS = (
-    "backbone",
-    "optimizer",
-    "learning_rate",
-    "unfrozen_stages",
-    "head_layers",
-    "dropout",
-    "batch_size",
-    "augmentation_strength",
-)
 ROLES = {"winner": "winner", "default_recipe": "default recipe"}
+MOST_CURVES = 120
+"""Trials whose learning curves are drawn: the best of them and the latest."""
+BOUNDED = {"accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "f1", "auroc", "average_precision", "map", "top5", "hamming"}
+"""Metrics that lie between 0 and 1."""
 
 
-def trials(record: StudyRecord) -> pd.DataFrame:
-    """Return a row per trial: number, state, value, epochs, duration (s), main hyperparameters, why it ended."""
-    rows = [
-        {
-            "trial": trial.number,
-            "state": trial.state,
-            "value": trial.value,
-            "epochs": f"{trial.epochs_done}/{trial.epochs_planned}",
-            "seconds": _seconds(trial),
-            **{name: trial.config.get(name) for name in HYPERPARAMETERS},
-            "why it ended": _ending(trial),
-        }
-        for trial in record.trials
-    ]
-    columns = ["trial", "state", "value", "epochs", "seconds", *HYPERPARAMETERS, "why it ended"]
-    return pd.DataFrame(rows, columns=columns)
+def drawn(record: StudyRecord) -> list[TrialRecord]:
+    """Return the trials whose curves are drawn: all of a small study, of a large one the best, the latest and those that run."""
+    reported = [trial for trial in record.trials if trial.intermediate]
+    if len(reported) <= MOST_CURVES:
+        return reported
+    chosen = {trial.number for trial in record.ranking[: MOST_CURVES // 2]} | {0}
+    chosen |= {trial.number for trial in reported[-MOST_CURVES // 2 :]} | {trial.number for trial in reported if trial.state == "running"}
+    return [trial for trial in reported if trial.number in chosen]
 
 
-def _seconds(trial: TrialRecord) -> float | None:
-    return (trial.ended - trial.started).total_seconds() if trial.started and trial.ended else None
-
-
-def _ending(trial: TrialRecord) -> str:
-    default = "the default recipe" if trial.is_default_recipe else ""
-    reason = trial.stop_reason or ("all its epochs are done" if trial.state == "finished" else "")
-    return "; ".join(part for part in (default, reason) if part)
-
-
-def curves(record: StudyRecord) -> pd.DataFrame:
+def curves(record: StudyRecord, trials: Iterable[TrialRecord]) -> pd.DataFrame:
     """Return a row per reported epoch: trial, role (best, default recipe, or its state), progress (%), value."""
     rows = [
-        {"trial": trial.number, "role": _role(trial, record), "progress": step / 10, "value": value}
-        for trial in record.trials
+        (trial.number, role, step / 10, value)
+        for trial in trials
+        for role in (role_of(trial, record),)
         for step, value in sorted(trial.intermediate.items())
     ]
     return pd.DataFrame(rows, columns=["trial", "role", "progress", "value"])
 
 
-def _role(trial: TrialRecord, record: StudyRecord) -> str:
+def role_of(trial: TrialRecord, record: StudyRecord) -> str:
+    """Return how a trial is drawn: as the best, as the default recipe, or by its state."""
     if record.best is not None and trial.number == record.best.number:
         return "best"
     return "default recipe" if trial.is_default_recipe else trial.state
 
 
-def best_so_far(record: StudyRecord) -> pd.DataFrame:
-    """Return a row per trial that ended with a value, by time: trial, state, minutes since the first began, value, best.
+def rungs(record: StudyRecord) -> list[float]:
+    """Return where weak trials are stopped, in % of a trial's epochs; none where none are."""
+    algorithm = record.config.get("algorithm", {})
+    factor = algorithm.get("reduction_factor", 3)
+    return [100 / factor**2, 100 / factor] if algorithm.get("scheduler", "asha") == "asha" else []
 
-    `best` is the best finished value until then; NaN before the first.
+
+def best_so_far(record: StudyRecord) -> pd.DataFrame:
+    """Return a row per trial that ended with a value, by time: trial, state, ended (how many had by then), minutes, value, best.
+
+    `minutes` count from when the first trial began; `best` is the best finished value until then, NaN before the first.
     """
     begun = began(record)
     ended = sorted((t for t in record.trials if t.state in ("finished", "stopped") and t.ended), key=lambda t: t.ended or datetime.max)
     rows = [
-        {"trial": t.number, "state": t.state, "minutes": (t.ended - begun).total_seconds() / 60, "value": t.value}
-        for t in ended
-        if begun and t.ended and t.value is not None
+        (t.number, t.state, (t.ended - begun).total_seconds() / 60, t.value) for t in ended if begun and t.ended and t.value is not None
     ]
     frame = pd.DataFrame(rows, columns=["trial", "state", "minutes", "value"])
     finished = frame["value"].astype(float).where(frame["state"] == "finished")
-    return frame.assign(best=(finished.cummax() if record.mode == "max" else finished.cummin()).ffill())
-
-
-def losses(trial: TrialRecord) -> pd.DataFrame:
-    """Return a row per epoch and split: epoch, split, loss. Raises ``StorageError`` if the trial's history is gone or broken."""
-    try:
-        history = trial.history
-    except ValueError as error:
-        raise StorageError(f"the history of trial {trial.number} is not readable: {error}") from None
-    rows = [
-        {"epoch": epoch, "split": split, "loss": value}
-        for split, name in (("training", "train_loss"), ("validation", "loss"))
-        for epoch, value in enumerate(history.get(name, []), start=1)
-    ]
-    return pd.DataFrame(rows, columns=["epoch", "split", "loss"])
+    best = (finished.cummax() if record.mode == "max" else finished.cummin()).ffill()
+    return frame.assign(ended=range(1, len(frame) + 1), best=best)
 
 
 def configuration(trial: TrialRecord) -> list[str]:
@@ -133,7 +103,7 @@ def _card(record: StudyRecord) -> dict[str, Any]:
         "planned": planned(record),
         "seconds": record.seconds,
         "began": began(record),
-        "sparkline": frame["best"].dropna().tolist(),
+        "sparkline": frame["best"].dropna().iloc[:: max(1, len(frame) // 100)].tolist(),
         "dataset": in_a_line(record),
     }
 
@@ -144,6 +114,25 @@ def gain(record: StudyRecord) -> float | None:
     if best is None or default is None or best.value is None or default.value is None or default.state not in ("finished", "stopped"):
         return None
     return (best.value - default.value) * (1 if record.mode == "max" else -1) + 0.0  # no negative zero
+
+
+def interval(record: StudyRecord) -> tuple[float, float] | None:
+    """Return the 95 % interval of the best trial's value for the draw of the validation images, None where it is not known."""
+    if record.best is None:
+        return None
+    found = (record.best.account.get("pictures") or {}).get("interval")
+    if not found or not all(map(math.isfinite, found)):
+        return None
+    low, high = found
+    return (max(low, 0.0), min(high, 1.0)) if record.metric in BOUNDED else (low, high)
+
+
+def throughput(record: StudyRecord) -> tuple[float, float]:
+    """Return trials an hour, and images a second of the trials that run, summed."""
+    ended = sum(record.counts[state] for state in ("finished", "stopped", "failed"))
+    histories = [trial.attributes.get("history", {}) for trial in record.trials if trial.state == "running"]
+    speeds = [history.get("images_per_second", [0.0])[-1] for history in histories]
+    return 3600 * ended / record.seconds if record.seconds else 0.0, sum(speeds)
 
 
 def began(record: StudyRecord) -> datetime | None:
@@ -164,14 +153,43 @@ def in_a_line(record: StudyRecord) -> str:
     return f"{dataset.get('task', '')}{f', {classes} classes' if classes else ''} · {images} images at {dataset.get('image_size', '?')} px"
 
 
-def duration(seconds: float | None) -> str:
-    """Return a duration in its two largest units; a dash for None."""
-    if seconds is None or not math.isfinite(seconds):
-        return "–"
-    left = round(max(0.0, seconds))
-    parts: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count or (unit == "s" and not parts):
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
+def nodes(record: StudyRecord) -> pd.DataFrame:
+    """Return a row per node that the search has: whether it is there, processors and GPUs, how busy (%), memory (GB)."""
+    rows = [
+        {
+            "node": node.get("node"),
+            "there": bool(node.get("alive")),
+            "processors": node.get("cpus"),
+            "processors in use": None if node.get("cpu") is None else 100 * node["cpu"],
+            "memory in use": None if not node.get("memory_total") else 100 * node["memory"] / node["memory_total"],
+            "memory": None if not node.get("memory_total") else node["memory_total"] / 1e9,
+            "GPUs": node.get("gpus"),
+            "GPU memory in use": None if not node.get("gpu_memory_total") else 100 * node["gpu_memory"] / node["gpu_memory_total"],
+            "GPU": node.get("gpu"),
+        }
+        for node in record.cluster.get("nodes", ())
+    ]
+    return pd.DataFrame(rows)
+
+
+def spans(record: StudyRecord) -> pd.DataFrame:
+    """Return a row per stretch that a worker was at a trial: trial, state, worker, began and ended (local time), why it ended."""
+    rows = []
+    for trial in record.trials:
+        attributes = trial.attributes
+        told = attributes.get("spans") or attributes.get("facts", {}).get("spans") or ()
+        rows += [
+            (trial.number, trial.state, worker, datetime.fromtimestamp(begun), datetime.fromtimestamp(until), trial.stop_reason)
+            for worker, begun, until in told
+        ]
+    return pd.DataFrame(rows, columns=["trial", "state", "worker", "began", "ended", "why"])
+
+
+def busy(frame: pd.DataFrame) -> float | None:
+    """Return which share of the time between its first and its last work each worker of `spans` was at work, on average."""
+    if frame.empty:
+        return None
+    worked = (frame["ended"] - frame["began"]).dt.total_seconds().groupby(frame["worker"]).sum()
+    there = frame.groupby("worker").agg({"began": "min", "ended": "max"})
+    total = (there["ended"] - there["began"]).dt.total_seconds().sum()
+    return float(min(1.0, worked.sum() / total)) if total else None

@@ -1,9 +1,12 @@
 """From the storage to the screens: records that are read once for all viewers, and errors that are said kindly."""
 
+import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import optuna
 import sqlalchemy
@@ -12,11 +15,37 @@ from optuna.storages import RDBStorage
 from sqlalchemy.engine import make_url
 
 from search import store
-from search.records import StudyRecord, study_record
+from search.records import StudyReader, StudyRecord
 from trainables.errors import InjertoError, StorageError
+from trainables.roots import Root
 
-LIVE = "2s"
 SHARED_SECONDS = 1.0
+MOST_STUDIES_HELD = 8
+SAID_FROM = 1000
+"""Trials from which on it is said how far the first reading is."""
+Progress = Callable[[int, int], None]
+
+
+def every() -> float:
+    """Return the seconds between two refreshes of a live panel."""
+    return float(os.environ.get("INJERTO_DASHBOARD_REFRESH", "2"))
+
+
+class Held:
+    """A study's reader and what it read last, shared by all viewers."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._reader, self._lock = StudyReader(study), Lock()
+        self._record: StudyRecord | None = None
+        self._read = 0.0
+
+    def record(self, progress: Progress) -> StudyRecord:
+        """Return the study as it was at most `SHARED_SECONDS` ago."""
+        with self._lock:
+            if self._record is None or time.monotonic() - self._read > SHARED_SECONDS:
+                self._record = self._reader.read(progress if self._record is None else None)
+                self._read = time.monotonic()
+            return self._record
 
 
 def _still_there(storage: RDBStorage) -> bool:
@@ -29,6 +58,11 @@ def _open(url: str) -> RDBStorage:
     return store.open_storage(url)
 
 
+@st.cache_resource(show_spinner=False, max_entries=MOST_STUDIES_HELD)
+def _held(url: str, name: str) -> Held:
+    return Held(store.load_study(_open(url), name))
+
+
 def names() -> list[str]:
     """Return the names of the studies, oldest first. Raises ``StorageError`` if the storage cannot be read."""
     with _translated():
@@ -37,13 +71,45 @@ def names() -> list[str]:
 
 def study(name: str | None = None) -> StudyRecord:
     """Return a study, the latest by default. Raises ``StorageError`` if there is none or it cannot be read."""
-    return _study(store.resolve_url(None), name)
+    url = store.resolve_url(None)
+    with _translated(), _told() as progress:
+        storage = _open(url)
+        if name is None:
+            name = store.load_study(storage, None).study_name
+        try:
+            return _held(url, name).record(progress)
+        except BaseException:
+            _held.clear(url, name)
+            raise
 
 
-@st.cache_resource(ttl=SHARED_SECONDS, show_spinner=False)
-def _study(url: str, name: str | None) -> StudyRecord:
+def optuna_study(name: str) -> optuna.Study:
+    """Return a study to append requests and notes to. Raises ``StorageError`` if it cannot be read."""
     with _translated():
-        return study_record(store.load_study(_open(url), name))
+        return store.load_study(_open(store.resolve_url(None)), name)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def artifact(root: str, name: str) -> bytes:
+    """Return an artifact under a study's root. Raises ``StorageError`` if it is not there."""
+    place = store.artifact_place(root)
+    found = Root(place).read(name)
+    if found is None:
+        raise StorageError(f"an artifact is not at {place} any more: {name}")
+    return found
+
+
+@contextmanager
+def _told() -> Iterator[Progress]:
+    """Give what shows how far a long reading is."""
+    place = st.empty()
+
+    def progress(done: int, total: int) -> None:
+        if total >= SAID_FROM:
+            place.progress(done / total, f"Reading {total:,} trials for the first time; afterwards only what is new is read.")
+
+    yield progress
+    place.empty()
 
 
 @contextmanager

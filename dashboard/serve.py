@@ -6,9 +6,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from dashboard.access import LOOPBACK, permit
 from trainables.errors import ConfigError
 
-ADDRESS = "127.0.0.1"
+REFRESH = (0.5, 3600.0)
 APP = Path(__file__).with_name("app.py")
 THEME = {
     "baseRadius": "0.6rem",
@@ -27,25 +28,42 @@ THEME = {
 }
 
 
-def serve(url: str, port: int) -> None:
-    """Serve the studies of a storage until interrupted. Raises ``ConfigError`` if the port cannot be had."""
-    require_free(port)
-    os.environ["INJERTO_STORAGE"] = url
+def serve(
+    url: str,
+    port: int,
+    address: str = LOOPBACK,
+    *,
+    insecure: bool = False,
+    allow_actions: bool = False,
+    refresh: float = 2.0,
+) -> None:
+    """Serve the studies of a storage until interrupted. Live panels refresh every `refresh` seconds.
+
+    Raises ``ConfigError`` if the address and port cannot be had, or others could open the page unasked; see `access.permit`.
+    """
+    if not REFRESH[0] <= refresh <= REFRESH[1]:
+        raise ConfigError(f"--refresh must be {REFRESH[0]:g} to {REFRESH[1]:g} seconds but got {refresh:g}")
+    permit(address, insecure=insecure, allow_actions=allow_actions)
+    require_free(port, address)
+    os.environ |= {"INJERTO_STORAGE": url, "INJERTO_DASHBOARD_REFRESH": str(refresh)}
     from streamlit.web import bootstrap
 
-    settings = {name.replace(".", "_"): value for name, value in options(port).items()}
+    settings = {name.replace(".", "_"): value for name, value in options(port, address).items()}
     bootstrap.load_config_options(settings)
-    print(f"dashboard: http://{ADDRESS}:{port} (Ctrl-C ends it)", flush=True)
+    print(f"dashboard: http://{address}:{port} (Ctrl-C ends it)", flush=True)
+    if insecure:
+        print("anybody who can reach this address can look at the studies, their images among them", flush=True)
     bootstrap.run(str(APP), False, [], settings)
 
 
-def options(port: int) -> dict[str, Any]:
-    """Return Streamlit's options: loopback, no statistics, no watcher, our theme."""
+def options(port: int, address: str = LOOPBACK) -> dict[str, Any]:
+    """Return Streamlit's options: no statistics, no watcher, our theme."""
     return {
-        "server.address": ADDRESS,
+        "server.address": address,
         "server.port": port,
         "server.headless": True,
         "server.fileWatcherType": "none",
+        "runner.magicEnabled": False,
         "browser.gatherUsageStats": False,
         "client.toolbarMode": "viewer",
         "logger.hideWelcomeMessage": True,
@@ -54,15 +72,15 @@ def options(port: int) -> dict[str, Any]:
     }
 
 
-def require_free(port: int) -> None:
+def require_free(port: int, address: str = LOOPBACK) -> None:
     """Raise ``ConfigError`` unless `port` is a number that this process may listen on and nobody does."""
     if not 1 <= port <= 65535:
         raise ConfigError(f"a port is a number from 1 to 65535, but got {port}; try --port 8501")
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((ADDRESS, port))
+            probe.bind((address, port))
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             why = "is taken, perhaps by another dashboard" if taken else f"cannot be used: {error.strerror}"
-            raise ConfigError(f"port {port} of {ADDRESS} {why}; choose another with --port") from None
+            raise ConfigError(f"port {port} of {address} {why}; choose another with --port or --address") from None

@@ -255,13 +255,32 @@ def train(
 def dashboard(
     storage: Storage = None,
     port: Annotated[int, typer.Option(help="Port on this machine.")] = 8501,
+    address: Annotated[str, typer.Option(help="Address to listen on; on any but this one people must log in.")] = "127.0.0.1",
+    allow_actions: Annotated[bool, typer.Option("--allow-actions", help="Let viewers stop and steer searches, and add notes.")] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Let anybody look who can reach the address.")] = False,
+    refresh: Annotated[float, typer.Option(help="Seconds between two refreshes of what is live.")] = 2.0,
 ) -> None:
     """Look at the studies in the browser."""
     from dashboard.serve import serve
     from search.store import open_storage, resolve_url
 
     open_storage(storage)
-    serve(resolve_url(storage), port)
+    serve(resolve_url(storage), port, address, insecure=insecure, allow_actions=allow_actions, refresh=refresh)
+
+
+@app.command()
+def report(
+    name: Name = None,
+    to: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    storage: Storage = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Write one self-contained HTML file with a study's main figures, for a mail or a pull request."""
+    from dashboard.report import write_report
+    from search.records import read_study
+
+    write_report(read_study(name, storage), to, force=force)
+    typer.echo(f"{to} ({to.stat().st_size / 1e6:.1f} MB)")
 
 
 def _watch(run: Callable[[Any], Any], track: list[str] | None, as_json: bool) -> None:

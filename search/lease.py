@@ -19,6 +19,8 @@ BEAT_SECONDS = 10.0
 SILENCE_SECONDS = 90.0
 """A driver on another host that has not been heard for so long is taken for dead."""
 ANSWER_SECONDS = 30.0
+HELD: set[str] = set()
+"""Drivers that live in this process: one may have ended without a word, on a full disk say, and left its process alive."""
 
 
 class Lease:
@@ -53,9 +55,11 @@ class Lease:
         except BaseException:
             self._lock.release()
             raise
+        HELD.add(self.status["driver"])
         return self
 
     def __exit__(self, *error: object) -> None:
+        HELD.discard(self.status["driver"])
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
 
@@ -85,6 +89,8 @@ def alive(attributes: Mapping[str, Any]) -> bool:
         return False
     if status.get("host") != socket.gethostname():
         return time.time() - last_heard(attributes) < SILENCE_SECONDS
+    if status["pid"] == os.getpid():
+        return status.get("driver") in HELD
     try:
         process = psutil.Process(status["pid"])
         return bool(abs(process.create_time() - status["born"]) < 1) and process.status() != psutil.STATUS_ZOMBIE

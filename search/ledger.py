@@ -5,6 +5,7 @@ waits in line; after `patience` seconds the search is asked to pause, and the li
 """
 
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +35,8 @@ TRANSIENT = (
     OSError,
 )
 """What another try may mend: a database that is away or locked, an artifact store that is, a disk that is full."""
+FULL = re.compile("full|no space left|disk I/O error", re.IGNORECASE)
+"""What a database or a file system says that has no room; SQLite's write-ahead log may call that an I/O error."""
 
 
 @dataclass
@@ -105,7 +108,7 @@ class Ledger:
             try:
                 done = write(*args, **kwargs)
             except TRANSIENT as error:
-                full = isinstance(error, ResourceError) or "full" in str(error) or "No space left" in str(error)
+                full = isinstance(error, ResourceError) or FULL.search(explained(error)) is not None
                 if time.monotonic() - started > min(self._patience, PATIENCE_WITH_A_FULL_DISK if full else self._patience):
                     raise
                 if pause > 1 and not self.waiting:

@@ -1,8 +1,9 @@
 """The record as plain values: storage → `StudyRecord`, `TrialRecord`; read-only, light to import, true while a search runs."""
 
 import json
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+import sqlalchemy
+from optuna.distributions import json_to_distribution
+from optuna.storages._rdb.models import TrialModel
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.lease import alive as driver_lives
 from search.store import artifact_place, load_study, open_storage, storage_errors, trial_folder
@@ -20,6 +24,8 @@ from trainables.roots import Root, join
 
 WRITTEN = {"config", "dataset", "metric", "folder", "versions"}
 STATES = ("finished", "stopped", "failed", "running", "queued", "paused")
+AT_A_TIME = 500
+"""Trials that are read at once; a database allows a query so many values."""
 NOTE = "note:"
 """What the names of notes among a study's attributes begin with."""
 History = Mapping[str, list[float]]
@@ -165,60 +171,104 @@ def read_study(name: str | None = None, storage: str | None = None) -> StudyReco
 
 
 def study_record(study: optuna.Study) -> StudyRecord:
-    """Return a study as plain values."""
-    return StudyReader(study).read()
+    """Return a study as plain values. Raises ``StorageError`` for one that is not ours."""
+    attributes, alive, root = _described(study)
+    return _record(study, attributes, (_trial(trial, root, alive) for trial in study.get_trials(deepcopy=False)))
 
 
 class StudyReader:
-    """Reads a study again and again; what has ended is read once. For one thread at a time."""
+    """Reads a study again and again, what has ended once. For one thread at a time."""
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
-        self._ended: dict[int, TrialRecord] = {}
+        self._backend: Any = getattr(
+            study._storage, "_backend", study._storage
+        )  # beneath Optuna's cache, which would keep all a second time
+        self._trials: dict[int, TrialRecord] = {}
+        self._open: set[int] = set()
+        self._last = -1
 
-    @property
-    def study(self) -> optuna.Study:
-        """The study in Optuna's own terms, for its own evaluators."""
-        return self._study
+    def read(self, progress: Callable[[int, int], None] | None = None) -> StudyRecord:
+        """Return the study as it is now, and say meanwhile how many trials of how many have been read.
 
-    def read(self) -> StudyRecord:
-        """Return the study as it is now. Raises ``StorageError`` for one that is not ours."""
-        attributes = self._study.user_attrs
-        if not set(attributes) >= WRITTEN:
-            raise StorageError(f"the study {self._study.study_name!r} was not made by injerto")
-        status = attributes.get("status", {})
-        alive = driver_lives(attributes)
-        root = attributes.get("root", attributes["folder"])
-        state = status.get("state", "running")
-        return StudyRecord(
-            name=self._study.study_name,
-            state=state if state != "running" or alive else "interrupted",
-            why=status.get("why", ""),
-            metric=attributes["metric"],
-            mode="max" if self._study.direction == optuna.study.StudyDirection.MAXIMIZE else "min",
-            trials=tuple(self._trial(trial, root, alive) for trial in self._study.get_trials(deepcopy=False)),
-            config=attributes["config"],
-            dataset=attributes["dataset"],
-            versions=attributes["versions"],
-            test=attributes.get("test", {}),
-            openings=tuple(attributes.get("openings", ())),
-            folder=Path(attributes["folder"]),
-            root=root,
-            seconds=_seconds(attributes, alive),
-            parameters=attributes.get("parameters", {}),
-            space=attributes.get("space", {}),
-            augmentation=attributes.get("augmentation", {}),
-            cluster=attributes.get("cluster", {}),
-            notes=tuple(sorted((value for key, value in attributes.items() if key.startswith(NOTE)), key=lambda note: note["at"])),
+        Raises ``StorageError`` for one that is not ours.
+        """
+        attributes, alive, root = _described(self._study)
+        ids = sorted({*self._open, *self._newer()})
+        for first in range(0, len(ids), AT_A_TIME):
+            for trial in self._backend._get_trials(self._study._study_id, None, set(ids[first : first + AT_A_TIME]), sys.maxsize):
+                self._trials[trial.number] = _trial(trial, root, alive)
+                (self._open.discard if trial.state.is_finished() else self._open.add)(trial._trial_id)
+            if progress is not None:
+                progress(min(first + AT_A_TIME, len(ids)), len(ids))
+        self._last = max(self._last, *ids, -1)
+        return _record(self._study, attributes, (self._trials[number] for number in sorted(self._trials)))
+
+    def _newer(self) -> list[int]:
+        newer = sqlalchemy.select(TrialModel.trial_id).where(TrialModel.study_id == self._study._study_id, TrialModel.trial_id > self._last)
+        with self._backend.engine.connect() as connection:
+            return list(connection.execute(newer).scalars())
+
+
+def _described(study: optuna.Study) -> tuple[Mapping[str, Any], bool, str]:
+    """Return a study's attributes, whether its driver lives, and where its artifacts are."""
+    attributes = study.user_attrs
+    if not set(attributes) >= WRITTEN:
+        raise StorageError(f"the study {study.study_name!r} was not made by injerto")
+    return attributes, driver_lives(attributes), attributes.get("root", attributes["folder"])
+
+
+def _record(study: optuna.Study, attributes: Mapping[str, Any], trials: Iterable[TrialRecord]) -> StudyRecord:
+    status, alive = attributes.get("status", {}), driver_lives(attributes)
+    state = status.get("state", "running")
+    return StudyRecord(
+        name=study.study_name,
+        state=state if state != "running" or alive else "interrupted",
+        why=status.get("why", ""),
+        metric=attributes["metric"],
+        mode="max" if study.direction == optuna.study.StudyDirection.MAXIMIZE else "min",
+        trials=tuple(trials),
+        config=attributes["config"],
+        dataset=attributes["dataset"],
+        versions=attributes["versions"],
+        test=attributes.get("test", {}),
+        openings=tuple(attributes.get("openings", ())),
+        folder=Path(attributes["folder"]),
+        root=attributes.get("root", attributes["folder"]),
+        seconds=_seconds(attributes, alive),
+        parameters=attributes.get("parameters", {}),
+        space=attributes.get("space", {}),
+        augmentation=attributes.get("augmentation", {}),
+        cluster=attributes.get("cluster", {}),
+        notes=tuple(sorted((value for key, value in attributes.items() if key.startswith(NOTE)), key=lambda note: str(note["at"]))),
+    )
+
+
+def in_optuna(record: StudyRecord, trials: Iterable[TrialRecord]) -> optuna.Study:
+    """Return trials as a study of Optuna's in memory, for its own evaluators; open ones and failed ones are left out.
+
+    Raises ``StorageError`` where the record, of an older version, does not tell the ranges of its parameters.
+    """
+    if not record.parameters:
+        raise StorageError(
+            f"{record.name!r} was recorded by an older version of injerto, which did not record the ranges of its parameters"
         )
-
-    def _trial(self, trial: FrozenTrial, root: str, alive: bool) -> TrialRecord:
-        found = self._ended.get(trial.number)
-        if found is None:
-            found = _trial(trial, root, alive)
-            if trial.state.is_finished():
-                self._ended[trial.number] = found
-        return found
+    ranges = {name: json_to_distribution(about["range"]) for name, about in record.parameters.items()}
+    study = optuna.create_study(direction="maximize" if record.mode == "max" else "minimize")
+    study.add_trials(
+        [
+            create_trial(
+                state=TrialState.COMPLETE if trial.state == "finished" else TrialState.PRUNED,
+                value=trial.value,
+                params=dict(trial.params),
+                distributions={name: ranges[name] for name in trial.params},
+                intermediate_values=dict(trial.intermediate),
+            )
+            for trial in trials
+            if trial.state in ("finished", "stopped") and trial.value is not None
+        ]
+    )
+    return study
 
 
 def _seconds(attributes: Mapping[str, Any], alive: bool) -> float:

@@ -6,20 +6,20 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import frames, reading
+from dashboard import frames, reading, screen
+from search.brief import duration
 from trainables.errors import InjertoError
 
-COLORS = {"finished": "green", "running": "orange", "interrupted": "violet", "failed": "red"}
-SHADES = {"finished": "blue", "stopped": "gray", "failed": "red", "running": "orange", "queued": "gray", "paused": "violet"}
+AT_FIRST = 20
+"""Cards that are shown before one asks for more."""
 
 
 def show() -> None:
     """Show the screen; its cards refresh by themselves."""
     st.title("Studies", anchor=False)
-    _cards()
+    st.fragment(_cards, run_every=reading.every())()
 
 
-@st.fragment(run_every=reading.LIVE)
 def _cards() -> None:
     with reading.kindly():
         names = reading.names()
@@ -27,14 +27,17 @@ def _cards() -> None:
             st.info("The storage holds no study yet. Start one in a terminal; it appears here by itself.")
             st.code("injerto search builtin:digits", language="bash")
             return
+        shown = names if st.session_state.get("all-studies") else names[-AT_FIRST:]
         records = []
-        for name in names:
+        for name in shown:
             try:
                 records.append(reading.study(name))
             except InjertoError as error:
                 st.caption(f"{reading.plain(name)}: {reading.plain(error)}")
         for card in frames.studies(records).to_dict("records"):
             _card(card)
+        if len(shown) < len(names):
+            st.button(f"Show all {len(names)} studies", on_click=lambda: st.session_state.update({"all-studies": True}))
 
 
 def _card(card: dict[Any, Any]) -> None:
@@ -42,7 +45,7 @@ def _card(card: dict[Any, Any]) -> None:
         about, value, trials = st.columns([5, 3, 4], vertical_alignment="center")
         with about:
             st.page_link("views/study.py", label=f"**{reading.plain(card['study'])}** →", query_params={"study": card["study"]})
-            st.markdown(state_badge(card["state"]) + f" {reading.plain(card['why'])}")
+            st.markdown(screen.state_badge(card["state"]) + f" {reading.plain(card['why'])}")
             st.caption(reading.plain(card["dataset"]))
         value.metric(
             f"best validation {reading.plain(card['metric'])}",
@@ -52,31 +55,17 @@ def _card(card: dict[Any, Any]) -> None:
             chart_data=card["sparkline"] if len(card["sparkline"]) > 1 else None,
         )
         with trials:
-            st.markdown(trial_badges(card["counts"]))
-            st.progress(min(1.0, ended(card["counts"]) / max(1, card["planned"])), f"{ended(card['counts'])} of {card['planned']} trials")
-            st.caption(f"{age(card['began'])} · {frames.duration(card['seconds'])} of search")
-
-
-def ended(counts: dict[str, int]) -> int:
-    """Return how many trials are over."""
-    return counts["finished"] + counts["stopped"] + counts["failed"]
-
-
-def state_badge(state: str) -> str:
-    """Return a study's state as Markdown."""
-    return f":{COLORS.get(state, 'gray')}-badge[{reading.plain(state)}]"
-
-
-def trial_badges(counts: dict[str, int]) -> str:
-    """Return the trials by state as Markdown, without the states that nobody is in."""
-    return " ".join(f":{SHADES[state]}-badge[{count} {state}]" for state, count in counts.items() if count) or "no trials yet"
+            done = screen.ended(card["counts"])
+            st.markdown(screen.trial_badges(card["counts"]))
+            st.progress(min(1.0, done / max(1, card["planned"])), f"{done:,} of {card['planned']:,} trials")
+            st.caption(f"{age(card['began'])} · {duration(card['seconds'])} of search")
 
 
 def age(began: datetime | pd.Timestamp | None) -> str:
     """Return how long ago a study began."""
     if began is None or pd.isna(began):
         return "not begun"
-    return f"begun {frames.duration((datetime.now() - began).total_seconds())} ago"
+    return f"begun {duration((datetime.now() - began).total_seconds())} ago"
 
 
 if __name__ == "__main__":

@@ -4,49 +4,27 @@ import shlex
 
 import streamlit as st
 
-from dashboard import charts, frames, reading, zoom
-from dashboard.views.studies import ended, state_badge, trial_badges
+from dashboard import access, actions, charts, frames, reading, screen, tables, zoom
+from search.brief import amount, duration, number
 from search.records import StudyRecord
+from search.standing import standing_of
 
-COLUMNS = {
-    "trial": st.column_config.NumberColumn("trial", pinned=True, width=60),
-    "value": st.column_config.NumberColumn("value", format="%.4f", help="Validation metric of the last epoch."),
-    "seconds": st.column_config.NumberColumn("time", format="%.0f s"),
-    "learning_rate": st.column_config.NumberColumn("learning rate", format="%.2g"),
-    "unfrozen_stages": st.column_config.NumberColumn("unfrozen", help="Stages of the backbone that are trained."),
-    "head_layers": st.column_config.NumberColumn("head layers"),
-    "dropout": st.column_config.NumberColumn("dropout", format="%.2g"),
-    "batch_size": st.column_config.NumberColumn("batch"),
-    "augmentation_strength": st.column_config.NumberColumn("augmentation", format="%.2g"),
-    "why it ended": st.column_config.TextColumn(width="large"),
-}
+BEST = (
+    "The best finished trial; where none has finished, the best of the stopped ones. The interval covers the draw of the validation "
+    "images, 19 times in 20. It does not cover that the best of many was chosen: the test images are for that."
+)
+FAILURES = {"message": st.column_config.TextColumn(width="large"), "where": st.column_config.TextColumn(width="medium")}
 
 
-def show() -> None:
-    """Show the study that the address names, the latest by default."""
-    with reading.kindly():
-        record = reading.study(st.query_params.get("study"))
-        st.query_params["study"] = record.name
-        live = record.state == "running"
-        st.fragment(_panel, run_every=reading.LIVE if live else None)(record.name, live)
-        return
-    st.page_link("views/studies.py", label="All studies")
+def draw(record: StudyRecord) -> None:
+    """Show the study, each part by itself: what cannot be shown does not hide the rest."""
+    for part in (_about, _headline, _budgets, _charts, _best, _failures, _notes, _actions):
+        with reading.kindly():
+            part(record)
 
 
-def _panel(name: str, live: bool) -> None:
-    with reading.kindly():
-        record = reading.study(name)
-        if live and record.state != "running":
-            st.rerun()
-        for section in (_title, _headline, _charts, _best, _trials):
-            with reading.kindly():
-                section(record)
-
-
-def _title(record: StudyRecord) -> None:
-    st.title(reading.plain(record.name), anchor=False)
-    why = f" {reading.plain(record.why)} ·" if record.why else ""
-    st.markdown(f"{state_badge(record.state)}{why} {reading.plain(frames.in_a_line(record))}")
+def _about(record: StudyRecord) -> None:
+    st.caption(reading.plain(frames.in_a_line(record)))
     if record.state == "interrupted":
         st.caption("Go on with it in a terminal:")
         st.code(f"injerto resume {shlex.quote(record.name)}", language="bash")
@@ -54,18 +32,33 @@ def _title(record: StudyRecord) -> None:
 
 def _headline(record: StudyRecord) -> None:
     best, gain = record.best, frames.gain(record)
-    value, lead, trials, time = st.columns(4)
-    value.metric(
-        f"best validation {reading.plain(record.metric)}",
-        "–" if best is None else f"{best.value:.4g}",
-        help="The best finished trial; where none has finished, the best of the stopped ones.",
-        border=True,
+    hourly, images = frames.throughput(record)
+    left = standing_of(record).left if record.state == "running" else None
+    tiles = (
+        screen.Tile(
+            f"best validation {reading.plain(record.metric)}", screen.number(best.value if best else None), _interval(record), BEST
+        ),
+        screen.Tile("gain over the default recipe", screen.number(gain, sign=True), None, "Trial 0 is the default recipe."),
+        screen.Tile("trials", f"{screen.ended(record.counts):,} of {frames.planned(record):,}"),
+        screen.Tile("time", duration(record.seconds), None if left is None else f"about {duration(left)} left"),
+        screen.Tile("trials an hour", number(hourly), f"{images:,.0f} images/s now" if images else None),
     )
-    lead.metric("gain over the default recipe", "–" if gain is None else f"{gain:+.4g}", help="Trial 0 is the default recipe.", border=True)
-    trials.metric("trials", f"{ended(record.counts)} of {frames.planned(record)}", border=True)
-    time.metric("time", frames.duration(record.seconds), border=True)
+    screen.tiles(tiles)
     epochs = sum(trial.epochs_done for trial in record.trials)
-    st.markdown(f"{trial_badges(record.counts)} {epochs:,} epochs in all")
+    st.markdown(f"{screen.trial_badges(record.counts)} {epochs:,} epochs in all")
+
+
+def _interval(record: StudyRecord) -> str | None:
+    with reading.kindly():
+        found = frames.interval(record)
+        return None if found is None else f"{found[0]:.3g} to {found[1]:.3g}"
+    return None
+
+
+def _budgets(record: StudyRecord) -> None:
+    gauges = standing_of(record).gauges
+    for gauge, place in zip(gauges, st.columns(len(gauges)) if gauges else (), strict=True):
+        place.progress(gauge.share, f"{gauge.name}: {amount(gauge.used, gauge.limit, gauge.unit)}")
 
 
 def _charts(record: StudyRecord) -> None:
@@ -73,20 +66,24 @@ def _charts(record: StudyRecord) -> None:
     with left:
         st.subheader("Best so far", anchor=False, help=zoom.HELP)
         points, default = frames.best_so_far(record), record.default_recipe
+        against = st.segmented_control("against", list(charts.AXES), default="time", key="against", required=True, bind="query-params")
         if points.empty:
             st.caption("No trial has ended yet.")
         else:
             known = default.value if default and default.state == "finished" else None
-            figure = charts.best_so_far(points, record.metric, default=known)
-            zoom.chart(figure, f"best-{record.name}", "Best value so far against time")
+            figure = charts.best_so_far(points, record.metric, default=known, against=against or "time")
+            zoom.chart(figure, f"best-{record.name}-{against}", "Best value so far")
     with right:
         st.subheader("Learning curves", anchor=False, help=zoom.HELP)
-        lines = frames.curves(record)
+        chosen = frames.drawn(record)
+        lines = frames.curves(record, chosen)
+        reported = sum(1 for trial in record.trials if trial.intermediate)
+        few = f"{len(chosen)} of {reported:,} trials: the best and the latest." if len(chosen) < reported else "All trials."
+        st.caption(f"{few} Weak ones are stopped at the rungs.")
         if lines.empty:
             st.caption("No trial has reported an epoch yet.")
         else:
-            figure = charts.curves(lines, record.metric)
-            zoom.chart(figure, f"curves-{record.name}", "Learning curves of all trials")
+            zoom.chart(charts.curves(lines, record.metric, frames.rungs(record)), f"curves-{record.name}", "Learning curves of trials")
 
 
 def _best(record: StudyRecord) -> None:
@@ -97,11 +94,10 @@ def _best(record: StudyRecord) -> None:
         own = ", the default recipe itself" if record.best.is_default_recipe else ""
         st.subheader(f"The best configuration: trial {record.best.number}{own}", anchor=False)
         st.markdown("\n".join(f"- {reading.plain(sentence)}" for sentence in frames.configuration(record.best)))
-        _test(record)
+        screen.link("trial", f"Look at trial {record.best.number} →", record.name, trial=str(record.best.number))
     with right, reading.kindly():
-        st.subheader("Its loss by epoch", anchor=False, help=zoom.HELP)
-        figure = charts.losses(frames.losses(record.best))
-        zoom.chart(figure, f"losses-{record.name}-{record.best.number}", "Training and validation loss of the best trial")
+        st.subheader("Test scores", anchor=False)
+        _test(record)
 
 
 def _test(record: StudyRecord) -> None:
@@ -110,14 +106,29 @@ def _test(record: StudyRecord) -> None:
         st.caption("Test scores come when the search has finished: the test images are opened once, and only then.")
         return
     images = record.dataset.get("images", {}).get("test", 0)
-    st.markdown(f"**On {images:,} test images, opened once**")
+    st.markdown(f"On {images:,} test images that no trial has seen, opened {_times(len(record.openings))}:")
     st.dataframe(scores.style.format(precision=4), hide_index=True, key=f"scores-{record.name}", alt="Test scores")
 
 
-def _trials(record: StudyRecord) -> None:
-    st.subheader("Trials", anchor=False)
-    st.dataframe(frames.trials(record), hide_index=True, column_config=COLUMNS, key=f"trials-{record.name}", alt="All trials")
+def _times(openings: int) -> str:
+    return "once" if openings < 2 else f"{openings} times, as the search went on after that"
+
+
+def _failures(record: StudyRecord) -> None:
+    if not record.counts["failed"]:
+        return
+    st.subheader("Failures", anchor=False)
+    st.dataframe(tables.failures(record), hide_index=True, column_config=FAILURES, key=f"failures-{record.name}", alt="Failures by kind")
+
+
+def _notes(record: StudyRecord) -> None:
+    actions.notes(record, None)
+
+
+def _actions(record: StudyRecord) -> None:
+    if access.may_act():
+        actions.of_study(record)
 
 
 if __name__ == "__main__":
-    show()
+    screen.of_study(screen.SCREENS["study"], draw)

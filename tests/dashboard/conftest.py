@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy
 from optuna.samplers import RandomSampler
 
+from search import lease
 from search.bridge import Bridge
 from search.config import SearchConfig
 from search.ledger import Ledger
@@ -83,7 +84,9 @@ class PlayedSearch:
     def state(self, state: str, why: str = "") -> None:
         process = psutil.Process()
         since, born = datetime.now().isoformat(timespec="seconds"), process.create_time()
-        status = {"state": state, "why": why, "since": since, "host": socket.gethostname(), "pid": os.getpid(), "born": born}
+        lease.HELD.add(self.name)
+        place = {"host": socket.gethostname(), "pid": os.getpid(), "born": born, "driver": self.name}
+        status = {"state": state, "why": why, "since": since, **place}
         self.study.set_user_attr("status", status | {"used_seconds": 75.0 * (state != "running")})
 
     def run(self, *values: float, end: str = "finished", why: str = "") -> int:

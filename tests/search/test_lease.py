@@ -64,6 +64,14 @@ def test_a_driver_lives_while_it_holds_the_lease(study, tmp_path):
         assert lease.alive(study.user_attrs)
 
 
+def test_a_driver_that_ended_without_a_word_does_not_live_on_in_its_process(study, tmp_path):
+    """Its last write met a full disk; the program that searched goes on, a notebook say."""
+    with lease.Lease(study, tmp_path, 0.0):
+        assert lease.alive(study.user_attrs)
+    assert study.user_attrs["status"]["state"] == "running"
+    assert not lease.alive(study.user_attrs)
+
+
 def elsewhere(study, heard_seconds_ago):
     """Make a study's record that of a driver on another host."""
     status = {

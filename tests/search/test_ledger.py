@@ -2,6 +2,7 @@ import threading
 import time
 
 import pytest
+from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 import search.ledger
@@ -89,7 +90,24 @@ def test_patience_ends(quick):
     assert "gone for good" in str(error)
 
 
-@pytest.mark.parametrize("error", [away("database or disk is full"), ResourceError("no room"), OSError(28, "No space left on device")])
+def wrapped(error):
+    """As Optuna hands it on."""
+    outer = StorageInternalError("An exception is raised during the commit.")
+    outer.__cause__ = error
+    return outer
+
+
+FULL = (
+    away("database or disk is full"),
+    wrapped(away("database or disk is full")),
+    wrapped(away("disk I/O error")),
+    ResourceError("no room"),
+    OSError(28, "No space left on device"),
+)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("error", FULL)
 def test_a_full_disk_is_waited_for_less(error, quick, monkeypatch):
     monkeypatch.setattr(search.ledger, "PATIENCE_WITH_A_FULL_DISK", 0.1)
     listening = Listening(patience=600)

@@ -1,0 +1,143 @@
+"""One self-contained HTML file of a study: what the screens show, frozen, for a mail or a pull request."""
+
+import html
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from dashboard import charts, drawings, findings, frames, handover, maps, portrait, tables
+from search.brief import duration
+from search.records import StudyRecord
+from trainables.errors import ConfigError, InjertoError, ResourceError
+
+LEADERS = 10
+FORBIDDEN = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+STYLE = """
+body {font: 16px/1.5 system-ui, sans-serif; color: #1b2a23; max-width: 1100px; margin: 2rem auto; padding: 0 1rem}
+h1 {margin-bottom: 0} h2 {margin-top: 2.2rem; border-bottom: 1px solid #d9e2dc} p.quiet {color: #5b6b63}
+dl {display: flex; flex-wrap: wrap; gap: 1rem 2.5rem} dt {color: #5b6b63; font-size: .85rem} dd {margin: 0; font-size: 1.5rem}
+table {border-collapse: collapse; display: block; overflow-x: auto}
+td, th {padding: .25rem .7rem; border-bottom: 1px solid #e5ebe7; text-align: left}
+pre {background: #f2f6f3; padding: 1rem; overflow-x: auto} img {border-radius: 4px}
+figure {display: inline-block; margin: .4rem; width: 132px; vertical-align: top; font-size: .8rem}
+"""
+
+
+def write_report(record: StudyRecord, to: Path, *, force: bool = False) -> None:
+    """Write the report. Raises ``ConfigError`` for a file that is there, unless `force`, ``ResourceError`` where it cannot be written."""
+    if to.exists() and not force:
+        raise ConfigError(f"{to} is there already; name another file with --to, or overwrite it with --force")
+    try:
+        to.write_text(report(record), encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(f"cannot write {to}: {error.strerror}; name another file with --to") from None
+
+
+def report(record: StudyRecord) -> str:
+    """Return the report as HTML that loads nothing. Every text of the record is escaped."""
+    name = html.escape(record.name)
+    body = "\n".join(_parts(record))
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{FORBIDDEN}"><title>{name}</title><style>{STYLE}</style>'
+        f"<script>{get_plotlyjs()}</script></head><body>\n{body}\n</body></html>\n"
+    )
+
+
+def _parts(record: StudyRecord) -> Iterator[str]:
+    yield f"<h1>{html.escape(record.name)}</h1><p class=quiet>{html.escape(_standing(record))}</p>"
+    yield _headline(record)
+    points, default = frames.best_so_far(record), record.default_recipe
+    if len(points):
+        known = default.value if default is not None and default.state == "finished" else None
+        yield _section("Best so far", _drawn(charts.best_so_far(points, record.metric, default=known)))
+    lines = frames.curves(record, frames.drawn(record))
+    if len(lines):
+        yield _section("Learning curves", _drawn(charts.curves(lines, record.metric, frames.rungs(record))))
+    scores = frames.scores(record)
+    if len(scores):
+        yield _section("On the test images", _table(scores))
+    if record.ranking:
+        yield _section("Leaders", _table(_leaders(record)))
+    yield from _best(record)
+    with suppress(InjertoError):
+        found = findings.importance(record, "PED-ANOVA")
+        words = findings.importance_in_words(found, "PED-ANOVA", len(findings.looked_at(record)))
+        yield _section("What matters", _drawn(maps.importance(found)) + f"<p>{html.escape(words)}</p>")
+    if record.counts["failed"]:
+        yield _section("Failures", _table(tables.failures(record)))
+    yield f"<p class=quiet>{html.escape(', '.join(f'{name} {version}' for name, version in record.versions.items()))}</p>"
+
+
+def _standing(record: StudyRecord) -> str:
+    why = f": {record.why}" if record.why else ""
+    return f"{record.state}{why} · {frames.in_a_line(record)} · written {datetime.now():%Y-%m-%d %H:%M}"
+
+
+def _headline(record: StudyRecord) -> str:
+    interval, gain = None, frames.gain(record)
+    with suppress(InjertoError):
+        interval = frames.interval(record)
+    best = "–" if record.best is None or record.best.value is None else f"{record.best.value:.4g}"
+    facts = {
+        f"best validation {record.metric}": best + (f" ({interval[0]:.3g} to {interval[1]:.3g})" if interval else ""),
+        "gain over the default recipe": "–" if gain is None else f"{gain:+.4g}",
+        "trials": ", ".join(f"{count:,} {state}" for state, count in record.counts.items() if count) or "none",
+        "time": duration(record.seconds),
+    }
+    cells = "".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in facts.items())
+    return f"<dl>{cells}</dl>"
+
+
+def _leaders(record: StudyRecord) -> pd.DataFrame:
+    frame = tables.trials(record).set_index("trial", drop=False)
+    columns = list(dict.fromkeys(["trial", "value", "epochs", *tables.searched(record)]))
+    return frame.loc[[trial.number for trial in record.ranking[:LEADERS]], columns]
+
+
+def _best(record: StudyRecord) -> Iterator[str]:
+    best = record.best
+    if best is None:
+        return
+    with suppress(InjertoError):
+        words = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in frames.configuration(best))
+        yield _section(f"The best configuration: trial {best.number}", f"<ul>{words}</ul><pre>{html.escape(handover.recipe(record))}</pre>")
+    with suppress(InjertoError):
+        pictures = portrait.account(best).get("pictures")
+        if pictures:
+            yield _section("What it makes of the validation images", _pictures(pictures))
+
+
+def _pictures(pictures: dict[str, object]) -> str:
+    shown = []
+    if "confusion" in pictures:
+        many = len(pictures["classes"]) > portrait.MOST_CLASSES  # type: ignore[arg-type]
+        shown.append(drawings.confused(portrait.confused(pictures)) if many else drawings.confusion(portrait.confusion(pictures)))
+    if "precision" in pictures:
+        shown.append(drawings.precision(portrait.precision(pictures)))
+    if "scatter" in pictures:
+        shown.append(drawings.scatter(portrait.scatter(pictures), str(pictures["classes"][0])))  # type: ignore[index]
+    worst = "".join(
+        f'<figure><img width=128 alt="" src="data:image/jpeg;base64,{html.escape(image["jpeg"])}"><figcaption>said '
+        f"<b>{html.escape(image['prediction'])}</b>, is <b>{html.escape(image['truth'])}</b></figcaption></figure>"
+        for image in pictures["worst"]  # type: ignore[attr-defined]
+    )
+    return "".join(map(_drawn, shown)) + (f"<h3>Most wrong</h3>{worst}" if worst else "")
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{html.escape(title)}</h2>{content}</section>"
+
+
+def _drawn(figure: go.Figure) -> str:
+    figure.update_layout(template="plotly_white")
+    return str(figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}))
+
+
+def _table(frame: pd.DataFrame) -> str:
+    return str(frame.to_html(index=False, border=0, na_rep="–", float_format=lambda value: f"{value:.4g}"))

@@ -1,0 +1,48 @@
+"""Augmentation: the study's own images at each strength, and what the search found out about it."""
+
+import streamlit as st
+
+from dashboard import findings, maps, reading, screen, zoom
+from search.records import StudyRecord
+from trainables.errors import StorageError
+
+
+def draw(record: StudyRecord) -> None:
+    """Show the images at the chosen strength, and the values that were reached with it."""
+    left, right = st.columns([3, 2])
+    with left, reading.kindly():
+        chosen = _images(record)
+    with right, reading.kindly():
+        _found(record, chosen if isinstance(chosen, float) else 0.5)
+
+
+def _images(record: StudyRecord) -> float:
+    shown = record.augmentation
+    st.subheader("Its images", anchor=False)
+    if not shown:
+        st.caption("The previews come a few seconds after the search has begun; searches of older versions have none.")
+        return 0.5
+    strengths = sorted(map(float, shown["sheets"]))
+    best = record.best.config.get("augmentation_strength", 0.5) if record.best is not None else 0.5
+    start = min(strengths, key=lambda strength: abs(strength - best))
+    strength = float(st.select_slider("Strength", strengths, start, key="strength", bind="query-params"))
+    sheet = reading.artifact(record.root, shown["sheets"][str(strength)])
+    st.image(sheet, width="stretch", alt=f"Images at strength {strength}")
+    ops = ", ".join(shown["ops"])
+    st.caption(f"A row an image: first as evaluation sees it, then as {shown['draws']} training steps would. Operations: {ops}.")
+    with st.expander("Which images these are"):
+        st.markdown("\n".join(f"1. {reading.plain(name)}" for name in shown["images"]))
+    return strength
+
+
+def _found(record: StudyRecord, chosen: float) -> None:
+    st.subheader("What the search found", anchor=False)
+    frame = findings.by_strength(record)
+    if len(frame) < findings.FEWEST:
+        raise StorageError(f"{len(frame)} trials have finished; {findings.FEWEST} are needed to say something of the strength")
+    zoom.chart(maps.strength(frame, record.metric, chosen), f"strength-{record.name}", "Value by augmentation strength")
+    st.caption(reading.plain(findings.best_part(frame.assign(state="finished"), "augmentation_strength", record.mode)))
+
+
+if __name__ == "__main__":
+    screen.of_study(screen.SCREENS["augmentation"], draw)

@@ -1,0 +1,168 @@
+"""Trial: one configuration, how it learnt, why it ended, and what its network gets wrong."""
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import streamlit as st
+
+from dashboard import access, actions, drawings, frames, portrait, reading, screen, tables
+from search.brief import duration
+from search.records import StudyRecord, TrialRecord
+from trainables.errors import StorageError
+
+AHEAD = re.compile(r"behind trial (\d+)")
+PICTURE = 140
+
+
+def draw(record: StudyRecord) -> None:
+    """Show the trial that the address names, the best by default."""
+    trial = _chosen(record)
+    if trial is None:
+        st.info("No trial has begun yet.")
+        return
+    for part in (_ending, _facts, _words, _curves, _pictures, _log):
+        with reading.kindly():
+            part(record, trial)
+    actions.notes(record, trial.number)
+    if access.may_act():
+        actions.of_trial(record, trial)
+
+
+def _chosen(record: StudyRecord) -> TrialRecord | None:
+    if not record.trials:
+        return None
+    known = {trial.number: trial for trial in record.trials}
+    wanted = st.query_params.get("trial")
+    first = record.best.number if record.best is not None else min(known)
+    if wanted is not None and not (wanted.isdigit() and int(wanted) in known):
+        st.warning(reading.plain(f"there is no trial {wanted} in {record.name}; this is trial {first}"))
+    current = int(wanted) if wanted is not None and wanted.isdigit() and int(wanted) in known else first
+    before, choice, after = st.columns([1, 2, 1], vertical_alignment="bottom")
+    number = choice.number_input("Trial", min(known), max(known), current, key=f"trial-{record.name}-{current}")
+    if number != current and number in known:
+        st.query_params["trial"] = str(number)
+        st.rerun(scope="fragment")
+    for place, neighbour, label in ((before, current - 1, "← trial {}"), (after, current + 1, "trial {} →")):
+        if neighbour in known:
+            with place:
+                screen.link("trial", label.format(neighbour), record.name, trial=str(neighbour))
+    return known[current]
+
+
+def _ending(record: StudyRecord, trial: TrialRecord) -> None:
+    st.markdown(f"{screen.trial_badge(trial.state)} {reading.plain(tables.ending(trial))}")
+    ahead = AHEAD.search(trial.stop_reason)
+    if ahead:
+        screen.link("trial", f"the trial that was ahead: trial {ahead[1]} →", record.name, trial=ahead[1])
+    if trial.error:
+        with st.expander(f"The error: {reading.plain(trial.error.get('message', ''))[:200]}", expanded=True):
+            st.code(trial.error.get("traceback", ""), language=None)
+    for retry in trial.attributes.get("retries", ()):
+        st.caption(reading.plain(f"tried again after epoch {retry.get('epoch')}: {retry.get('kind')}: {retry.get('message')}"))
+
+
+def _facts(record: StudyRecord, trial: TrialRecord) -> None:
+    known = {**trial.attributes.get("facts", {}), **trial.attributes}
+    spent, memory, share = known.get("seconds_total"), known.get("peak_memory_bytes"), known.get("trainable_parameters")
+    screen.tiles(
+        (
+            screen.Tile(f"validation {reading.plain(record.metric)}", screen.number(trial.value)),
+            screen.Tile("epochs", f"{trial.epochs_done} of {trial.epochs_planned}"),
+            screen.Tile("time at work", "–" if spent is None else duration(spent)),
+            screen.Tile("peak memory", "–" if not memory else f"{memory / 1e9:.2f} GB"),
+            screen.Tile("parameters trained", "–" if not share else f"{share / 1e6:.3g} M"),
+            screen.Tile("node", str(known.get("node", "–"))),
+        )
+    )
+
+
+def _words(record: StudyRecord, trial: TrialRecord) -> None:
+    left, right = st.columns(2)
+    with left, reading.kindly():
+        st.subheader("In words", anchor=False)
+        if trial.config:
+            st.markdown("\n".join(f"- {reading.plain(sentence)}" for sentence in frames.configuration(trial)))
+    with right:
+        st.subheader("What was searched", anchor=False)
+        used = tables.applies(record, trial)
+        chosen = {name: trial.config.get(name) for name in tables.searched(record) if name in used}
+        default = {} if record.default_recipe is None else record.default_recipe.config
+        beside = {"this trial": chosen, "the default recipe": {name: default.get(name) for name in chosen}}
+        st.dataframe(tables.side_by_side(beside, differing=False), key=f"searched-{record.name}-{trial.number}", alt="Searched values")
+
+
+def _curves(record: StudyRecord, trial: TrialRecord) -> None:
+    st.subheader("Every metric by epoch", anchor=False)
+    rows = portrait.metrics(trial)
+    if rows.empty:
+        st.caption("It has reported no epoch yet.")
+        return
+    st.plotly_chart(drawings.metrics(rows), key=f"metrics-{record.name}-{trial.number}", alt="Every metric by epoch")
+
+
+def _confusion(pictures: dict[str, Any]) -> Any:
+    if len(pictures["classes"]) <= portrait.MOST_CLASSES:
+        st.markdown("**Which class was taken for which**")
+        return drawings.confusion(portrait.confusion(pictures))
+    st.markdown("**The classes that are confused most often**")
+    return drawings.confused(portrait.confused(pictures))
+
+
+def _reliability(pictures: dict[str, Any]) -> Any:
+    frame = portrait.reliability(pictures)
+    st.markdown(f"**How sure it is, and how right**: off by {portrait.calibration_error(frame):.1f} points on average")
+    return drawings.reliability(frame)
+
+
+def _precision(pictures: dict[str, Any]) -> Any:
+    st.markdown("**Average precision of each label**")
+    return drawings.precision(portrait.precision(pictures))
+
+
+def _scatter(pictures: dict[str, Any]) -> Any:
+    st.markdown("**Predicted against true**")
+    return drawings.scatter(portrait.scatter(pictures), str(pictures["classes"][0]))
+
+
+PICTURES: Mapping[str, Callable[[dict[str, Any]], Any]] = {
+    "confusion": _confusion,
+    "precision": _precision,
+    "scatter": _scatter,
+    "reliability": _reliability,
+}
+
+
+def _pictures(record: StudyRecord, trial: TrialRecord) -> None:
+    st.subheader("What its network makes of the validation images", anchor=False)
+    pictures = portrait.account(trial).get("pictures")
+    if not pictures:
+        raise StorageError("there are no pictures of this trial: it has saved no epoch, or was run by an older version of injerto")
+    st.caption(f"After epoch {pictures['epoch']}, on {pictures['images']:,} validation images.")
+    shown = [name for name in PICTURES if name in pictures]
+    for place, name in zip(st.columns(len(shown)), shown, strict=True):
+        with place:
+            figure = PICTURES[name](pictures)
+            st.plotly_chart(figure, key=f"{name}-{record.name}-{trial.number}", alt=name)
+    if not pictures["worst"]:
+        st.caption("It got no validation image wrong.")
+        return
+    st.markdown("**The images that it got most wrong**")
+    with st.container(horizontal=True):
+        for image in pictures["worst"]:
+            with st.container(width=PICTURE, gap="xxsmall"):
+                st.image(base64.b64decode(image["jpeg"]), width="stretch", alt=image["name"])
+                said, truth, name = (reading.plain(image[part]) for part in ("prediction", "truth", "name"))
+                st.markdown(f"said **{said}**  \nis **{truth}**  \n:gray[{name}]")
+
+
+def _log(record: StudyRecord, trial: TrialRecord) -> None:
+    lines = portrait.account(trial).get("log")
+    if lines:
+        with st.expander(f"Its log, {len(lines)} lines"):
+            st.code("\n".join(lines), language=None, height=300)
+
+
+if __name__ == "__main__":
+    screen.of_study(screen.SCREENS["trial"], draw)
