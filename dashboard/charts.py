@@ -8,6 +8,8 @@ import plotly.graph_objects as go
 from dashboard.look import COLORS, LOOKS, NEUTRAL, escaped, figure
 
 LONG_MINUTES = 180
+MOST_MARKS = 1000
+"""Trials that are marked at the most, about; a browser draws no more in the blink of an eye."""
 AXES = {"time": "minutes", "trials": "ended"}
 """What the progress of a search can be drawn against → the column of `frames.best_so_far`."""
 
@@ -16,9 +18,9 @@ def best_so_far(frame: pd.DataFrame, metric: str, *, default: float | None, agai
     """Draw `frames.best_so_far`: each ended trial as a mark, the best until then as a stair, the default recipe as a line."""
     places, title = _places(frame, against)
     drawn = figure(f"validation {metric}", title)
-    for state, rows in frame.groupby("state", sort=True):
+    for state, rows in thinned(frame).groupby("state", sort=True):
         look = LOOKS[str(state)]
-        drawn.add_scattergl(
+        drawn.add_scatter(
             x=places[rows.index],
             y=rows["value"],
             customdata=rows["trial"],
@@ -42,6 +44,15 @@ def best_so_far(frame: pd.DataFrame, metric: str, *, default: float | None, agai
         _level(drawn, [0, places.max()], default)
     drawn.update_xaxes(rangemode="tozero")
     return drawn
+
+
+def thinned(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the trials that are marked: of many the best of their time, the latest, and some of the others, evenly spread."""
+    if len(frame) <= MOST_MARKS:
+        return frame
+    kept = frame["best"].ne(frame["best"].shift()) | (frame.index >= len(frame) - MOST_MARKS // 2)
+    kept |= frame.index % (2 * len(frame) // MOST_MARKS + 1) == 0
+    return frame[kept]
 
 
 def _places(frame: pd.DataFrame, against: str) -> tuple[pd.Series, str]:

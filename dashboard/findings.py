@@ -1,6 +1,7 @@
 """What a search has found out about its space: DataFrames for the charts, and a sentence under each."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 
 import optuna
@@ -41,7 +42,9 @@ def importance(record: StudyRecord, evaluator: str) -> pd.DataFrame:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = in_optuna(record, looked_at(record))
     try:
-        found = optuna.importance.get_param_importances(study, evaluator=EVALUATORS[evaluator]())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there are few trials is said in words
+            found = optuna.importance.get_param_importances(study, evaluator=EVALUATORS[evaluator]())
     except (ValueError, RuntimeError) as error:
         raise StorageError(f"{evaluator} finds nothing to compare: {error}") from None
     rows = [(name, value) for name, value in found.items() if math.isfinite(value)]

@@ -28,6 +28,7 @@ from search.store import (
     load_study,
     names,
     open_storage,
+    resolve_url,
     sqlite_file,
     storage_errors,
     study_root,
@@ -63,7 +64,7 @@ def run(source: str | Path | None = None, *, settings: tuple[str, ...] = (), **o
 
 def launch(config: SearchConfig, watcher: Watcher | None = None, *, trainable: "type[ImageTrial] | None" = None) -> StudyRecord:
     """Prepare a search, run it to its end and return its record. Raises ``InjertoError`` for whatever cannot work."""
-    config, watcher = absolute(config), watcher or Silent()
+    config, watcher = absolute(config).model_copy(update={"storage": resolve_url(config.storage)}), watcher or Silent()
     storage = open_storage(config.storage, create=True)
     known = names(storage)
     if config.name in known:
@@ -126,7 +127,7 @@ def resume(
 
     Raises ``StorageError`` if there is nothing to go on with or it is still running, ``ConfigError`` if the data has changed.
     """
-    watcher = watcher or Silent()
+    watcher, storage = watcher or Silent(), resolve_url(storage)
     opened = open_storage(storage)
     study = load_study(opened, name)
     record = study_record(study)
@@ -215,7 +216,7 @@ def _drive(
         ledger.every(lease.BEAT_SECONDS, partial(_beat, held, ending, ledger))
         ledger.every(LOOK_SECONDS, partial(_look, plan.config, ending, ledger))
         ledger.every(POLL_SECONDS, steering.obey)
-        ledger.every(lease.BEAT_SECONDS, partial(_count_nodes, steering))
+        ledger.every(LOOK_SECONDS, partial(_count_nodes, steering))
         try:
             with watcher, _signals(interrupt):
                 _tune(steering, folder, share, ledger, trainable)

@@ -87,9 +87,9 @@ def _pairs(record: StudyRecord) -> None:
         st.caption("Fewer than two parameters are searched.")
         return
     first, second, kind = st.columns(3)
-    across = first.selectbox("across", names, index=0, key="across", bind="query-params")
+    across = first.selectbox("one parameter", names, index=0, key="across", bind="query-params")
     others = [name for name in names if name != across]
-    up = second.selectbox("up", others, index=0, key="up", bind="query-params")
+    up = second.selectbox("and another", others, index=0, key="up", bind="query-params")
     drawn = kind.segmented_control("as", ["contour", "rank"], default="contour", key="as", required=True, bind="query-params")
     both = sum(1 for trial in findings.looked_at(record) if across in trial.params and up in trial.params)
     if both < findings.FEWEST:

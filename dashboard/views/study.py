@@ -1,6 +1,7 @@
 """Study: how one search is going, what it found, and why its trials ended; live while it runs."""
 
 import shlex
+from contextlib import suppress
 
 import streamlit as st
 
@@ -8,6 +9,7 @@ from dashboard import access, actions, charts, frames, reading, screen, tables, 
 from search.brief import amount, duration, number
 from search.records import StudyRecord
 from search.standing import standing_of
+from trainables.errors import InjertoError
 
 BEST = (
     "The best finished trial; where none has finished, the best of the stopped ones. The interval covers the draw of the validation "
@@ -49,7 +51,7 @@ def _headline(record: StudyRecord) -> None:
 
 
 def _interval(record: StudyRecord) -> str | None:
-    with reading.kindly():
+    with suppress(InjertoError):  # the trial's own screen says what of it is gone
         found = frames.interval(record)
         return None if found is None else f"{found[0]:.3g} to {found[1]:.3g}"
     return None

@@ -65,6 +65,15 @@ def test_trials_without_improvement_end_a_search(ray_session, tmp_path):
     assert max(values) == record.best.value
 
 
+def test_a_storage_that_is_named_from_here_stays_here(ray_session, tmp_path, monkeypatch):
+    """The driver changes its folder, and looks every few seconds whether the file is still there."""
+    monkeypatch.chdir(tmp_path)
+    record = replay_search(tmp_path, trials=1, storage="sqlite:///here.db", name="calm-fig")
+    assert record.state == "finished"
+    assert (tmp_path / "here.db").exists()
+    assert resume("calm-fig", "sqlite:///here.db", trainable=ReplayTrial, add_trials=1).counts["finished"] == 2
+
+
 def test_gpu_hours_need_gpus(ray_session, tmp_path):
     with pytest.raises(ConfigError, match="trials here have none"):
         replay_search(tmp_path, trials=2, gpu_hours=1.0)
