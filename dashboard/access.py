@@ -44,15 +44,16 @@ def require_provider(address: str) -> None:
 
 
 def _auth() -> dict[str, Any]:
+    """Return the section as Streamlit finds it: a later file's goes before an earlier one's."""
+    auth: dict[str, Any] = {}
     for path in SECRETS:
         if path.is_file():
             try:
-                found = tomllib.loads(path.read_text(encoding="utf-8")).get("auth", {})
+                found = tomllib.loads(path.read_text(encoding="utf-8")).get("auth")
             except (OSError, ValueError) as error:
                 raise ConfigError(f"{path} is not readable as TOML: {error}") from None
-            if isinstance(found, dict):
-                return found
-    return {}
+            auth = found if isinstance(found, dict) else auth
+    return auth
 
 
 def require_login() -> None:

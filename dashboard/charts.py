@@ -55,11 +55,12 @@ def thinned(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[kept]
 
 
-def _places(frame: pd.DataFrame, against: str) -> tuple[pd.Series, str]:
+def _places(frame: pd.DataFrame, against: str, longest: float = 0.0) -> tuple[pd.Series, str]:
+    """Return where trials stand on the axis, and its title; `longest` is in minutes, of the longest study that shares it."""
     column = frame[AXES[against]].astype(float)
     if against == "trials":
         return column, "trials that have ended"
-    scale, unit = (60, "hours") if column.max() > LONG_MINUTES else (1, "minutes")
+    scale, unit = (60, "hours") if max(longest, column.max()) > LONG_MINUTES else (1, "minutes")
     return column / scale, f"{unit} since the first trial began"
 
 
@@ -111,8 +112,9 @@ def _with_gaps(rows: pd.DataFrame) -> pd.DataFrame:
 def compared(frames: Mapping[str, pd.DataFrame], metric: str, *, against: str = "trials") -> go.Figure:
     """Draw the best value so far of several studies, name → `frames.best_so_far`."""
     drawn = figure(f"best validation {metric} so far")
+    longest = max((frame["minutes"].max() for frame in frames.values() if len(frame)), default=0.0)
     for (name, frame), color in zip(frames.items(), _cycle(len(frames)), strict=True):
-        places, title = _places(frame, against)
+        places, title = _places(frame, against, longest)
         best = frame.dropna(subset=["best"])
         drawn.add_scatter(
             x=places[best.index],

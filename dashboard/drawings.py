@@ -17,7 +17,7 @@ MOST_NUMBERS = 15
 def metrics(frame: pd.DataFrame) -> go.Figure:
     """Draw `portrait.metrics`: a small panel per metric, by epoch."""
     names = list(frame["metric"].unique())
-    down = math.ceil(len(names) / ACROSS)
+    down = max(1, math.ceil(len(names) / ACROSS))
     titles = [escaped(name.replace("_", " ")) for name in names]
     apart = 0.22 / (down - 1) if down > 1 else 0
     drawn = make_subplots(down, ACROSS, subplot_titles=titles, horizontal_spacing=0.07, vertical_spacing=apart)

@@ -39,8 +39,12 @@ def importance(record: StudyRecord, evaluator: str) -> pd.DataFrame:
 
     Raises ``StorageError`` where there are too few trials, or the values of all are the same.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = in_optuna(record, looked_at(record))
+    trials = looked_at(record)
+    if not record.parameters:
+        raise StorageError("nothing is searched in this study, or an older version of injerto recorded it without its ranges")
+    if len({trial.value for trial in trials}) < 2:
+        raise StorageError("all finished trials have the same value, so nothing is important")
+    study = in_optuna(record, trials)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that there are few trials is said in words
@@ -48,6 +52,8 @@ def importance(record: StudyRecord, evaluator: str) -> pd.DataFrame:
     except (ValueError, RuntimeError) as error:
         raise StorageError(f"{evaluator} finds nothing to compare: {error}") from None
     rows = [(name, value) for name, value in found.items() if math.isfinite(value)]
+    if not rows:
+        raise StorageError(f"{evaluator} finds no parameter that every trial has")
     return pd.DataFrame(rows, columns=["parameter", "importance"]).sort_values("importance", ascending=False, kind="stable")
 
 
@@ -101,5 +107,6 @@ def _span(column: pd.Series) -> str:
 def by_strength(record: StudyRecord) -> pd.DataFrame:
     """Return a row per finished trial: augmentation_strength, value, trial."""
     finished = [trial for trial in record.trials if trial.state == "finished" and trial.value is not None]
-    rows = [(trial.config["augmentation_strength"], trial.value, trial.number) for trial in finished if trial.config]
+    known = [trial for trial in finished if "augmentation_strength" in trial.config]
+    rows = [(trial.config["augmentation_strength"], trial.value, trial.number) for trial in known]
     return pd.DataFrame(rows, columns=["augmentation_strength", "value", "trial"])

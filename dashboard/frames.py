@@ -23,7 +23,7 @@ def drawn(record: StudyRecord) -> list[TrialRecord]:
     reported = [trial for trial in record.trials if trial.intermediate]
     if len(reported) <= MOST_CURVES:
         return reported
-    chosen = {trial.number for trial in record.ranking[: MOST_CURVES // 2]} | {0}
+    chosen = {trial.number for trial in record.ranking[: MOST_CURVES // 2 - 1]} | {0}
     chosen |= {trial.number for trial in reported[-MOST_CURVES // 2 :]} | {trial.number for trial in reported if trial.state == "running"}
     return [trial for trial in reported if trial.number in chosen]
 
@@ -182,7 +182,8 @@ def spans(record: StudyRecord) -> pd.DataFrame:
             (trial.number, trial.state, worker, datetime.fromtimestamp(begun), datetime.fromtimestamp(until), trial.stop_reason)
             for worker, begun, until in told
         ]
-    return pd.DataFrame(rows, columns=["trial", "state", "worker", "began", "ended", "why"])
+    frame = pd.DataFrame(rows, columns=["trial", "state", "worker", "began", "ended", "why"])
+    return frame.astype({"began": "datetime64[us]", "ended": "datetime64[us]"})
 
 
 def busy(frame: pd.DataFrame) -> float | None:

@@ -59,7 +59,7 @@ def _axis(column: pd.Series, name: str, logarithmic: bool) -> dict[str, object]:
 
 def slices(frame: pd.DataFrame, fields: Sequence[str], metric: str, logarithmic: Sequence[str]) -> go.Figure:
     """Draw `findings.values`: a panel per field, a mark per trial that uses it."""
-    down = math.ceil(len(fields) / ACROSS)
+    down = max(1, math.ceil(len(fields) / ACROSS))
     titles = [escaped(name.replace("_", " ")) for name in fields]
     gap = 0.45 / max(1, down)
     drawn = make_subplots(
@@ -73,7 +73,7 @@ def slices(frame: pd.DataFrame, fields: Sequence[str], metric: str, logarithmic:
             drawn.add_scatter(
                 row=row,
                 col=col,
-                x=rows[name].astype(str) if choice else rows[name],
+                x=rows[name].map(escaped) if choice else rows[name],
                 y=rows["value"],
                 customdata=rows["trial"],
                 mode="markers",

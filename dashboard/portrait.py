@@ -1,11 +1,11 @@
 """One trial → DataFrames: the curves of its metrics, and what its network makes of the validation images."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from search.records import TrialRecord
-from trainables.errors import StorageError
 
 FIRST = ("objective", "train_loss", "loss")
 LAST = ("learning_rate", "images_per_second", "seconds_training", "seconds_evaluation")
@@ -16,25 +16,14 @@ MOST_PAIRS = 20
 
 def metrics(trial: TrialRecord) -> pd.DataFrame:
     """Return a row per epoch and metric: epoch, metric, value. Raises ``StorageError`` if the trial's history is gone or broken."""
-    try:
-        history = trial.history
-    except ValueError as error:
-        raise StorageError(f"the history of trial {trial.number} is not readable: {error}") from None
+    history = trial.history
     between = [name for name in history if name not in (*FIRST, *LAST)]
     order = [name for name in (*FIRST, *between, *LAST) if name in history]
     rows = [(epoch, name, value) for name in order for epoch, value in enumerate(history[name], start=1)]
     return pd.DataFrame(rows, columns=["epoch", "metric", "value"])
 
 
-def account(trial: TrialRecord) -> dict[str, Any]:
-    """Return what a trial tells of itself. Raises ``StorageError`` if that is gone or broken."""
-    try:
-        return dict(trial.account)
-    except ValueError as error:
-        raise StorageError(f"what trial {trial.number} tells of itself is not readable: {error}") from None
-
-
-def confusion(pictures: dict[str, Any]) -> pd.DataFrame:
+def confusion(pictures: Mapping[str, Any]) -> pd.DataFrame:
     """Return the images by true class (rows) and predicted class (columns)."""
     classes = [str(name) for name in pictures["classes"]]
     frame = pd.DataFrame(0, range(len(classes)), range(len(classes)))
@@ -43,16 +32,16 @@ def confusion(pictures: dict[str, Any]) -> pd.DataFrame:
     return frame.set_axis(classes).set_axis(classes, axis=1)
 
 
-def confused(pictures: dict[str, Any]) -> pd.DataFrame:
+def confused(pictures: Mapping[str, Any]) -> pd.DataFrame:
     """Return the pairs of classes that are confused most often: taken for, images."""
     classes = pictures["classes"]
     wrong = [(f"{classes[truth]} → {classes[said]}", count) for truth, said, count in pictures["confusion"] if truth != said]
     return pd.DataFrame(wrong[:MOST_PAIRS], columns=["taken for", "images"])
 
 
-def reliability(pictures: dict[str, Any]) -> pd.DataFrame:
+def reliability(pictures: Mapping[str, Any]) -> pd.DataFrame:
     """Return a row per bin of predicted probability: said, right (both in %), images."""
-    frame = pd.DataFrame(pictures["reliability"], columns=["said", "right", "images"])
+    frame = pd.DataFrame(pictures["reliability"], columns=["said", "right", "images"], dtype=float)
     return frame.assign(said=100 * frame["said"], right=100 * frame["right"])
 
 
@@ -61,13 +50,13 @@ def calibration_error(frame: pd.DataFrame) -> float:
     return float(((frame["said"] - frame["right"]).abs() * frame["images"]).sum() / frame["images"].sum())
 
 
-def precision(pictures: dict[str, Any]) -> pd.DataFrame:
+def precision(pictures: Mapping[str, Any]) -> pd.DataFrame:
     """Return a row per label, the worst first: label, average precision, images with it."""
     classes = pictures["classes"]
     rows = [(str(classes[label]), value, count) for label, value, count in pictures["precision"]]
     return pd.DataFrame(rows, columns=["label", "average precision", "images"]).sort_values("average precision", kind="stable")
 
 
-def scatter(pictures: dict[str, Any]) -> pd.DataFrame:
+def scatter(pictures: Mapping[str, Any]) -> pd.DataFrame:
     """Return a row per image: truth, prediction."""
     return pd.DataFrame(pictures["scatter"], columns=["truth", "prediction"])

@@ -5,14 +5,12 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Lock
 
 import optuna
 import sqlalchemy
 import streamlit as st
 from optuna.storages import RDBStorage
-from sqlalchemy.engine import make_url
 
 from search import store
 from search.records import StudyReader, StudyRecord
@@ -48,45 +46,50 @@ class Held:
             return self._record
 
 
-def _still_there(storage: RDBStorage) -> bool:
-    url = make_url(storage.url)
-    return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
+def _file(url: str) -> int:
+    """Return which file a SQLite storage is, 0 for another kind or none: one that was made anew is another."""
+    file = store.sqlite_file(url)
+    return file.stat().st_ino if file is not None and file.exists() else 0
 
 
-@st.cache_resource(show_spinner=False, validate=_still_there)
-def _open(url: str) -> RDBStorage:
+@st.cache_resource(show_spinner=False)
+def _open(url: str, file: int) -> RDBStorage:
     return store.open_storage(url)
 
 
 @st.cache_resource(show_spinner=False, max_entries=MOST_STUDIES_HELD)
-def _held(url: str, name: str) -> Held:
-    return Held(store.load_study(_open(url), name))
+def _held(url: str, file: int, name: str) -> Held:
+    return Held(store.load_study(_open(url, file), name))
+
+
+def _storage() -> tuple[str, int]:
+    url = store.resolve_url(None)
+    return url, _file(url)
 
 
 def names() -> list[str]:
     """Return the names of the studies, oldest first. Raises ``StorageError`` if the storage cannot be read."""
     with _translated():
-        return store.names(_open(store.resolve_url(None)))
+        return store.names(_open(*_storage()))
 
 
 def study(name: str | None = None) -> StudyRecord:
     """Return a study, the latest by default. Raises ``StorageError`` if there is none or it cannot be read."""
-    url = store.resolve_url(None)
     with _translated(), _told() as progress:
-        storage = _open(url)
+        place = _storage()
         if name is None:
-            name = store.load_study(storage, None).study_name
+            name = store.load_study(_open(*place), None).study_name
         try:
-            return _held(url, name).record(progress)
+            return _held(*place, name).record(progress)
         except BaseException:
-            _held.clear(url, name)
+            _held.clear(*place, name)
             raise
 
 
 def optuna_study(name: str) -> optuna.Study:
     """Return a study to append requests and notes to. Raises ``StorageError`` if it cannot be read."""
     with _translated():
-        return store.load_study(_open(store.resolve_url(None)), name)
+        return store.load_study(_open(*_storage()), name)
 
 
 @st.cache_data(show_spinner=False, max_entries=64)

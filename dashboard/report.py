@@ -1,16 +1,18 @@
 """One self-contained HTML file of a study: what the screens show, frozen, for a mail or a pull request."""
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from dashboard import charts, drawings, findings, frames, handover, maps, portrait, tables
+from dashboard import charts, findings, frames, handover, maps, tables
+from dashboard.pictures import drawn
 from search.brief import duration
 from search.records import StudyRecord
 from trainables.errors import ConfigError, InjertoError, ResourceError
@@ -108,26 +110,18 @@ def _best(record: StudyRecord) -> Iterator[str]:
         words = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in frames.configuration(best))
         yield _section(f"The best configuration: trial {best.number}", f"<ul>{words}</ul><pre>{html.escape(handover.recipe(record))}</pre>")
     with suppress(InjertoError):
-        pictures = portrait.account(best).get("pictures")
-        if pictures:
+        if pictures := best.account.get("pictures"):
             yield _section("What it makes of the validation images", _pictures(pictures))
 
 
-def _pictures(pictures: dict[str, object]) -> str:
-    shown = []
-    if "confusion" in pictures:
-        many = len(pictures["classes"]) > portrait.MOST_CLASSES  # type: ignore[arg-type]
-        shown.append(drawings.confused(portrait.confused(pictures)) if many else drawings.confusion(portrait.confusion(pictures)))
-    if "precision" in pictures:
-        shown.append(drawings.precision(portrait.precision(pictures)))
-    if "scatter" in pictures:
-        shown.append(drawings.scatter(portrait.scatter(pictures), str(pictures["classes"][0])))  # type: ignore[index]
+def _pictures(pictures: Mapping[str, Any]) -> str:
+    figures = "".join(f"<h3>{html.escape(title)}</h3>{_drawn(figure)}" for _, title, figure in drawn(pictures))
     worst = "".join(
         f'<figure><img width=128 alt="" src="data:image/jpeg;base64,{html.escape(image["jpeg"])}"><figcaption>said '
         f"<b>{html.escape(image['prediction'])}</b>, is <b>{html.escape(image['truth'])}</b></figcaption></figure>"
-        for image in pictures["worst"]  # type: ignore[attr-defined]
+        for image in pictures["worst"]
     )
-    return "".join(map(_drawn, shown)) + (f"<h3>Most wrong</h3>{worst}" if worst else "")
+    return figures + (f"<h3>Most wrong</h3>{worst}" if worst else "")
 
 
 def _section(title: str, content: str) -> str:

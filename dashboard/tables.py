@@ -9,7 +9,6 @@ from search.records import StudyRecord, TrialRecord
 
 ABOUT = ("trial", "state", "value", "epochs done", "epochs", "minutes")
 REASON = "why it ended"
-LISTED = ("augmentation_ops",)
 
 
 def searched(record: StudyRecord) -> list[str]:

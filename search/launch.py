@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -104,6 +105,7 @@ def _describe(study: optuna.Study, plan: Plan, folder: Path) -> None:
         "dataset": plan.dataset_facts(),
         "space": plan.space.in_words(),
         "parameters": plan.space.as_json(),
+        "identity": uuid.uuid4().hex,
         "metric": plan.metric,
         "folder": str(folder),
         "root": study_root(config.root, str(config.name), folder),

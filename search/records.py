@@ -75,7 +75,10 @@ class TrialRecord:
         found = Root(place).read(artifact)
         if found is None:
             raise StorageError(f"the {what} of trial {self.number} is not at {join(place, artifact)}: it was removed")
-        return json.loads(found)
+        try:
+            return json.loads(found)
+        except ValueError as error:
+            raise StorageError(f"the {what} of trial {self.number} at {join(place, artifact)} is not readable: {error}") from None
 
     @property
     def is_default_recipe(self) -> bool:
@@ -187,6 +190,7 @@ class StudyReader:
         self._trials: dict[int, TrialRecord] = {}
         self._open: set[int] = set()
         self._last = -1
+        self._identity: str | None = None
 
     def read(self, progress: Callable[[int, int], None] | None = None) -> StudyRecord:
         """Return the study as it is now, and say meanwhile how many trials of how many have been read.
@@ -194,6 +198,8 @@ class StudyReader:
         Raises ``StorageError`` for one that is not ours.
         """
         attributes, alive, root = _described(self._study)
+        if attributes.get("identity") != self._identity:  # a study of the same name was made anew, and databases use numbers again
+            self._trials, self._open, self._last, self._identity = {}, set(), -1, attributes.get("identity")
         ids = sorted({*self._open, *self._newer()})
         for first in range(0, len(ids), AT_A_TIME):
             for trial in self._backend._get_trials(self._study._study_id, None, set(ids[first : first + AT_A_TIME]), sys.maxsize):

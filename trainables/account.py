@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from trainables.roots import PERSISTENT, Root
+from trainables.errors import DamagedError
+from trainables.roots import PERSISTENT, Root, join
 
 ACCOUNT = "account.json"
 
@@ -15,6 +16,13 @@ def write_account(folder: str, log: Sequence[str], pictures: dict[str, Any] | No
 
 
 def read_account(folder: str) -> dict[str, Any]:
-    """Return `log` and `pictures`; nothing where the trial has not saved an epoch. Raises as `Root.read` does."""
+    """Return `log` and `pictures`; nothing where the trial has not saved an epoch.
+
+    Raises as `Root.read` does, and ``DamagedError`` for what is none.
+    """
     found = Root(folder).read(ACCOUNT)
-    return json.loads(found) if found else {}
+    try:
+        account: dict[str, Any] = json.loads(found) if found else {}
+    except ValueError as error:
+        raise DamagedError(f"{join(folder, ACCOUNT)} is not readable: {error}") from None
+    return account

@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +118,8 @@ class ImageTrial(tune.Trainable):
         """Return what carries the trial from epoch to epoch, where its state on disk leaves it, and what it has cost so far."""
         trainer, effort = begin(assignment, start_over=True)
         if trainer.epoch:
-            self._journal.recall(read_account(assignment.folder).get("log", []))
+            with suppress(DamagedError):
+                self._journal.recall(read_account(assignment.folder).get("log", []))
         self._journal.say(f"{worker()} on {trainer.device}: from epoch {trainer.epoch + 1} of {assignment.trial.epochs}")
         return trainer, effort
 

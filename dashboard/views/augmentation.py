@@ -6,14 +6,17 @@ from dashboard import findings, maps, reading, screen, zoom
 from search.records import StudyRecord
 from trainables.errors import StorageError
 
+MIDDLE = 0.5
+
 
 def draw(record: StudyRecord) -> None:
     """Show the images at the chosen strength, and the values that were reached with it."""
     left, right = st.columns([3, 2])
+    chosen = MIDDLE
     with left, reading.kindly():
         chosen = _images(record)
     with right, reading.kindly():
-        _found(record, chosen if isinstance(chosen, float) else 0.5)
+        _found(record, chosen)
 
 
 def _images(record: StudyRecord) -> float:
@@ -21,9 +24,9 @@ def _images(record: StudyRecord) -> float:
     st.subheader("Its images", anchor=False)
     if not shown:
         st.caption("The previews come a few seconds after the search has begun; searches of older versions have none.")
-        return 0.5
+        return MIDDLE
     strengths = sorted(map(float, shown["sheets"]))
-    best = record.best.config.get("augmentation_strength", 0.5) if record.best is not None else 0.5
+    best = record.best.config.get("augmentation_strength", MIDDLE) if record.best is not None else MIDDLE
     start = min(strengths, key=lambda strength: abs(strength - best))
     strength = float(st.select_slider("Strength", strengths, start, key="strength", bind="query-params"))
     sheet = reading.artifact(record.root, shown["sheets"][str(strength)])

@@ -16,7 +16,7 @@ def draw(record: StudyRecord) -> None:
     if not others:
         st.info("There is one study only; start another search, and compare it here.")
         return
-    words = f"{record.name} with"
+    words = f"{reading.plain(record.name)} with"
     chosen = st.multiselect(words, others, key="with", bind="query-params", max_selections=MOST - 1, placeholder="choose studies")
     records = [record]
     for name in chosen:

@@ -2,12 +2,11 @@
 
 import base64
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
 
 import streamlit as st
 
 from dashboard import access, actions, drawings, frames, portrait, reading, screen, tables
+from dashboard.pictures import drawn
 from search.brief import duration
 from search.records import StudyRecord, TrialRecord
 from trainables.errors import StorageError
@@ -33,22 +32,24 @@ def draw(record: StudyRecord) -> None:
 def _chosen(record: StudyRecord) -> TrialRecord | None:
     if not record.trials:
         return None
-    known = {trial.number: trial for trial in record.trials}
-    wanted = st.query_params.get("trial")
-    first = record.best.number if record.best is not None else min(known)
-    if wanted is not None and not (wanted.isdigit() and int(wanted) in known):
-        st.warning(reading.plain(f"there is no trial {wanted} in {record.name}; this is trial {first}"))
-    current = int(wanted) if wanted is not None and wanted.isdigit() and int(wanted) in known else first
+    known = {str(trial.number): trial for trial in record.trials}
+    first = record.trials[0] if record.best is None else record.best
+    wanted = st.query_params.get("trial", str(first.number))
+    if wanted not in known:
+        st.warning(reading.plain(f"there is no trial {wanted[:80]} in {record.name}; this is trial {first.number}"))
+    trial = known.get(wanted, first)
     before, choice, after = st.columns([1, 2, 1], vertical_alignment="bottom")
-    number = choice.number_input("Trial", min(known), max(known), current, key=f"trial-{record.name}-{current}")
-    if number != current and number in known:
-        st.query_params["trial"] = str(number)
-        st.rerun(scope="fragment")
-    for place, neighbour, label in ((before, current - 1, "← trial {}"), (after, current + 1, "trial {} →")):
-        if neighbour in known:
+    key = f"trial-{record.name}-{trial.number}"
+    choice.number_input("Trial", record.trials[0].number, record.trials[-1].number, trial.number, key=key, on_change=_turn, args=(key,))
+    for place, neighbour, label in ((before, trial.number - 1, "← trial {}"), (after, trial.number + 1, "trial {} →")):
+        if str(neighbour) in known:
             with place:
                 screen.link("trial", label.format(neighbour), record.name, trial=str(neighbour))
-    return known[current]
+    return trial
+
+
+def _turn(key: str) -> None:
+    st.query_params["trial"] = str(st.session_state[key])
 
 
 def _ending(record: StudyRecord, trial: TrialRecord) -> None:
@@ -102,49 +103,17 @@ def _curves(record: StudyRecord, trial: TrialRecord) -> None:
     st.plotly_chart(drawings.metrics(rows), key=f"metrics-{record.name}-{trial.number}", alt="Every metric by epoch")
 
 
-def _confusion(pictures: dict[str, Any]) -> Any:
-    if len(pictures["classes"]) <= portrait.MOST_CLASSES:
-        st.markdown("**Which class was taken for which**")
-        return drawings.confusion(portrait.confusion(pictures))
-    st.markdown("**The classes that are confused most often**")
-    return drawings.confused(portrait.confused(pictures))
-
-
-def _reliability(pictures: dict[str, Any]) -> Any:
-    frame = portrait.reliability(pictures)
-    st.markdown(f"**How sure it is, and how right**: off by {portrait.calibration_error(frame):.1f} points on average")
-    return drawings.reliability(frame)
-
-
-def _precision(pictures: dict[str, Any]) -> Any:
-    st.markdown("**Average precision of each label**")
-    return drawings.precision(portrait.precision(pictures))
-
-
-def _scatter(pictures: dict[str, Any]) -> Any:
-    st.markdown("**Predicted against true**")
-    return drawings.scatter(portrait.scatter(pictures), str(pictures["classes"][0]))
-
-
-PICTURES: Mapping[str, Callable[[dict[str, Any]], Any]] = {
-    "confusion": _confusion,
-    "precision": _precision,
-    "scatter": _scatter,
-    "reliability": _reliability,
-}
-
-
 def _pictures(record: StudyRecord, trial: TrialRecord) -> None:
     st.subheader("What its network makes of the validation images", anchor=False)
-    pictures = portrait.account(trial).get("pictures")
+    pictures = trial.account.get("pictures")
     if not pictures:
         raise StorageError("there are no pictures of this trial: it has saved no epoch, or was run by an older version of injerto")
     st.caption(f"After epoch {pictures['epoch']}, on {pictures['images']:,} validation images.")
-    shown = [name for name in PICTURES if name in pictures]
-    for place, name in zip(st.columns(len(shown)), shown, strict=True):
+    shown = list(drawn(pictures))
+    for place, (name, title, figure) in zip(st.columns(len(shown)), shown, strict=True):
         with place:
-            figure = PICTURES[name](pictures)
-            st.plotly_chart(figure, key=f"{name}-{record.name}-{trial.number}", alt=name)
+            st.markdown(f"**{title}**")
+            st.plotly_chart(figure, key=f"{name}-{record.name}-{trial.number}", alt=title)
     if not pictures["worst"]:
         st.caption("It got no validation image wrong.")
         return
@@ -158,7 +127,7 @@ def _pictures(record: StudyRecord, trial: TrialRecord) -> None:
 
 
 def _log(record: StudyRecord, trial: TrialRecord) -> None:
-    lines = portrait.account(trial).get("log")
+    lines = trial.account.get("log")
     if lines:
         with st.expander(f"Its log, {len(lines)} lines"):
             st.code("\n".join(lines), language=None, height=300)

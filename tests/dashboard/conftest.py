@@ -4,6 +4,7 @@ import base64
 import os
 import socket
 import time
+import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -99,6 +100,7 @@ class PlayedSearch:
             "metric": "accuracy",
             "folder": str(self.folder),
             "root": self.root,
+            "identity": uuid.uuid4().hex,
             "versions": {"injerto": "0.1.0"},
             "cluster": {"at": time.time(), "nodes": NODES},
         }.items():

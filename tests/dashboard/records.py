@@ -75,7 +75,7 @@ def older(record: StudyRecord) -> StudyRecord:
     """A study as a version would have recorded it that knew neither ranges nor accounts."""
     gone = ("account", "spans", "node", "peak_memory_bytes", "trainable_parameters")
     trials = tuple(dataclasses.replace(trial, attributes=_without(trial.attributes, gone), root="/nowhere") for trial in record.trials)
-    return dataclasses.replace(record, trials=trials, root=str(record.folder), **dict.fromkeys(RECENT, {}))
+    return dataclasses.replace(record, trials=trials, root=str(record.folder), **{name: {} for name in RECENT})
 
 
 def _without(attributes: Any, gone: tuple[str, ...]) -> dict[str, Any]:
