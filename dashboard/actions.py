@@ -26,17 +26,19 @@ def of_study(record: StudyRecord) -> None:
         return
     pause, finish, more = st.columns([1, 1, 2])
     pause.button("Pause the search", on_click=ask, args=(record.name, "pause"), help="It can be resumed.", width="stretch")
-    finish.button(
-        "End the search",
-        on_click=ask,
-        args=(record.name, "finish"),
-        help="Running trials stop at their next epoch, the test images are opened, and the best configuration is handed over.",
-        width="stretch",
-    )
+    with finish.popover("End the search", width="stretch"):
+        st.write("Running trials stop at their next epoch, the test images are opened, and the best configuration is handed over.")
+        st.button("End it now", on_click=ask, args=(record.name, "finish"), type="primary")
     with more.form("add", border=False, clear_on_submit=True):
         trials, time, button = st.columns([2, 2, 1], vertical_alignment="bottom")
         trials.number_input("Trials to add", min_value=0, max_value=10_000, value=0, step=1, key="add-trials")
-        time.text_input("Time to add", placeholder="30m, 2h", key="add-time", disabled=record.config.get("budget", {}).get("time") is None)
+        time.text_input(
+            "Time to add",
+            placeholder="30m, 2h",
+            key="add-time",
+            disabled=record.config.get("budget", {}).get("time") is None,
+            help="Where the search has a limit of time.",
+        )
         button.form_submit_button("Add", on_click=_add, args=(record.name,), width="stretch")
     answers(record.name)
 
@@ -89,7 +91,7 @@ def _add(name: str) -> None:
 def ask(name: str, command: str, **about: Any) -> None:
     """Append a request to the study; its driver answers within a second or two."""
     with reading.kindly():
-        key = lease.send(reading.optuna_study(name), command, **about)
+        key = lease.send(reading.optuna_study(name), command, by="the dashboard", **about)
         st.session_state.setdefault(f"asked-{name}", []).append((key, command))
 
 

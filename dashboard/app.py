@@ -8,7 +8,10 @@ from dashboard import access, reading, screen
 
 HERE = Path(__file__).parent
 ICON = str(HERE / "icon.svg")
-CLOSER = "<style>[data-testid=stMainBlockContainer] {padding: 3.5rem clamp(1rem, 3vw, 3rem) 4rem}</style>"
+CLOSER = (
+    "<style>[data-testid=stMainBlockContainer] {padding: 3.5rem clamp(1rem, 3vw, 3rem) 4rem}"
+    "[data-testid=stStatusWidget] button {display: none}</style>"  # it stops the drawing of a page, and reads as if it stopped the search
+)
 
 
 def main() -> None:

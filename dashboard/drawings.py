@@ -15,7 +15,7 @@ MOST_NUMBERS = 15
 
 
 def metrics(frame: pd.DataFrame) -> go.Figure:
-    """Draw `portrait.metrics`: a small panel per metric, by epoch."""
+    """Draw `portrait.metrics`: a small panel per metric, by epoch, the first one in the colour of the best."""
     names = list(frame["metric"].unique())
     down = max(1, math.ceil(len(names) / ACROSS))
     titles = [escaped(name.replace("_", " ")) for name in names]
@@ -29,9 +29,10 @@ def metrics(frame: pd.DataFrame) -> go.Figure:
             x=rows["epoch"],
             y=rows["value"],
             mode="lines+markers",
-            line={"color": LOOKS["best"].color if name == "objective" else LOOKS["finished"].color, "width": 2},
+            line={"color": LOOKS["best"].color if place == 0 else LOOKS["finished"].color, "width": 2},
             hovertemplate="epoch %{x}: %{y:.4g}<extra>" + escaped(name) + "</extra>",
         )
+    drawn.update_xaxes(title={"text": "epoch"}, row=down)
     drawn.update_layout(height=PANEL * down, showlegend=False, margin={"l": 8, "r": 8, "t": 36, "b": 8})
     return drawn
 

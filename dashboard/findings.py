@@ -19,8 +19,8 @@ EVALUATORS: Mapping[str, Callable[[], BaseImportanceEvaluator]] = {
 }
 """Name → Optuna's evaluator: PED-ANOVA asks what good trials have in common, fANOVA what explains the value over the whole space."""
 MOST_OF_IT = 0.8
-FEWEST, MOST = 5, 500
-"""Finished trials that importance needs at the least, and that are looked at: the best and the latest."""
+FEWEST, TELLING, MOST = 5, 10, 500
+"""Finished trials from which on the space is shown, and importance computed; and how many are looked at: the best and the latest."""
 
 
 def looked_at(record: StudyRecord, most: int = MOST) -> list[TrialRecord]:
@@ -42,6 +42,8 @@ def importance(record: StudyRecord, evaluator: str) -> pd.DataFrame:
     trials = looked_at(record)
     if not record.parameters:
         raise StorageError("nothing is searched in this study, or an older version of injerto recorded it without its ranges")
+    if len(trials) < TELLING:
+        raise StorageError(f"{len(trials)} trials have finished; from {TELLING} on something can be said of what matters")
     if len({trial.value for trial in trials}) < 2:
         raise StorageError("all finished trials have the same value, so nothing is important")
     study = in_optuna(record, trials)
@@ -92,6 +94,8 @@ def best_part(frame: pd.DataFrame, field: str, mode: str) -> str:
         return f"{field}: too few finished trials use it to say where it is best."
     best = used.sort_values("value", ascending=mode == "min").head(max(2, len(used) // 4))
     if pd.api.types.is_numeric_dtype(used[field]) and used[field].nunique() > 2:
+        if _span(best[field]) == _span(used[field]):
+            return f"{field}: the best quarter of {len(used)} finished trials is as spread out as all of them."
         return f"The best quarter of {len(used)} finished trials has {field} {_span(best[field])}; all of them {_span(used[field])}."
     means = used.groupby(used[field].astype(str))["value"].median().sort_values(ascending=mode == "min")
     first = means.index[0]

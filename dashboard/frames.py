@@ -127,6 +127,15 @@ def interval(record: StudyRecord) -> tuple[float, float] | None:
     return (max(low, 0.0), min(high, 1.0)) if record.metric in BOUNDED else (low, high)
 
 
+def ahead(record: StudyRecord) -> str | None:
+    """Say which open trial is ahead, before any has ended."""
+    values = [(trial.value, trial.number) for trial in record.trials if trial.state in ("running", "paused") and trial.value is not None]
+    if not values:
+        return None
+    value, number = max(values) if record.mode == "max" else min(values)
+    return f"trial {number} is at {value:.4g}"
+
+
 def throughput(record: StudyRecord) -> tuple[float, float]:
     """Return trials an hour, and images a second of the trials that run, summed."""
     ended = sum(record.counts[state] for state in ("finished", "stopped", "failed"))
@@ -150,7 +159,8 @@ def in_a_line(record: StudyRecord) -> str:
     dataset = record.dataset
     classes = len(dataset.get("classes") or ()) if dataset.get("task") != "regression" else 0
     images = ", ".join(f"{count:,} {split}" for split, count in dataset.get("images", {}).items())
-    return f"{dataset.get('task', '')}{f', {classes} classes' if classes else ''} · {images} images at {dataset.get('image_size', '?')} px"
+    kind = "labels" if dataset.get("task") == "multilabel" else "classes"
+    return f"{dataset.get('task', '')}{f', {classes} {kind}' if classes else ''} · {images} images at {dataset.get('image_size', '?')} px"
 
 
 def nodes(record: StudyRecord) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from dashboard.look import LOOKS, NEUTRAL, SCALE, escaped, figure
 
 ACROSS, PANEL = 3, 270
-MISSING = "not used"
+MISSING, FEW = "not used", 6
 
 
 def importance(frame: pd.DataFrame) -> go.Figure:
@@ -45,8 +45,8 @@ def _axis(column: pd.Series, name: str, logarithmic: bool) -> dict[str, object]:
         numbers = column.astype(float).map(math.log10) if logarithmic else column.astype(float)
         low, high = float(numbers.min()), float(numbers.max())
         step = (high - low) / 4 or 1.0
-        marks = [low + step * place for place in range(5)] if high > low else [low]
-        texts = [f"{10**mark if logarithmic else mark:.3g}" for mark in marks]
+        marks = sorted(numbers.dropna().unique()) if numbers.nunique() <= FEW else [low + step * place for place in range(5)]
+        texts = [f"{10**mark if logarithmic else mark:.4g}" for mark in marks]
         under = low - step
         if column.isna().any():
             marks, texts = [under, *marks], [MISSING, *texts]
@@ -89,9 +89,9 @@ def slices(frame: pd.DataFrame, fields: Sequence[str], metric: str, logarithmic:
                 },
                 hovertemplate="trial %{customdata}: %{x}, %{y:.4g}<extra>" + state + "</extra>",
             )
-        drawn.update_xaxes(tickangle=25, row=row, col=col)
+        drawn.update_xaxes(tickangle=25, tickvals=_few(frame[name]), row=row, col=col)
         if name in logarithmic:
-            drawn.update_xaxes(type="log", row=row, col=col)
+            drawn.update_xaxes(type="log", dtick=1, exponentformat="power", row=row, col=col)
         if col == 1:
             drawn.update_yaxes(title={"text": escaped(metric)}, row=row, col=col)
     drawn.update_layout(
@@ -100,6 +100,12 @@ def slices(frame: pd.DataFrame, fields: Sequence[str], metric: str, logarithmic:
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "yref": "container"},
     )
     return drawn
+
+
+def _few(column: pd.Series) -> list[float] | None:
+    """Return the values of a column that has a few only, to mark no others."""
+    found = sorted(column.dropna().unique()) if pd.api.types.is_numeric_dtype(column) else []
+    return found if 1 <= len(found) <= FEW else None
 
 
 def epochs(frame: pd.DataFrame, metric: str, *, default: float | None) -> go.Figure:

@@ -15,10 +15,14 @@ MOST_PAIRS = 20
 
 
 def metrics(trial: TrialRecord) -> pd.DataFrame:
-    """Return a row per epoch and metric: epoch, metric, value. Raises ``StorageError`` if the trial's history is gone or broken."""
+    """Return a row per epoch and metric: epoch, metric, value; the objective first, under its metric's name if it is one.
+
+    Raises ``StorageError`` if the trial's history is gone or broken.
+    """
     history = trial.history
     between = [name for name in history if name not in (*FIRST, *LAST)]
-    order = [name for name in (*FIRST, *between, *LAST) if name in history]
+    first = next((name for name in (*between, *FIRST) if history.get(name) == history.get("objective")), "objective")
+    order = [name for name in dict.fromkeys((first, *FIRST, *between, *LAST)) if name in history and (name != "objective" or name == first)]
     rows = [(epoch, name, value) for name in order for epoch, value in enumerate(history[name], start=1)]
     return pd.DataFrame(rows, columns=["epoch", "metric", "value"])
 

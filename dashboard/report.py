@@ -15,6 +15,7 @@ from dashboard import charts, findings, frames, handover, maps, tables
 from dashboard.pictures import drawn
 from search.brief import duration
 from search.records import StudyRecord
+from search.tell import on_test_images
 from trainables.errors import ConfigError, InjertoError, ResourceError
 
 LEADERS = 10
@@ -54,6 +55,10 @@ def report(record: StudyRecord) -> str:
 def _parts(record: StudyRecord) -> Iterator[str]:
     yield f"<h1>{html.escape(record.name)}</h1><p class=quiet>{html.escape(_standing(record))}</p>"
     yield _headline(record)
+    if words := on_test_images(record):
+        yield f"<p><b>{html.escape(words)}</b></p>"
+    if record.notes:
+        yield _section("Notes", "".join(f"<p>{_about(note)}: {html.escape(str(note['text']))}</p>" for note in record.notes))
     points, default = frames.best_so_far(record), record.default_recipe
     if len(points):
         known = default.value if default is not None and default.state == "finished" else None
@@ -79,6 +84,10 @@ def _parts(record: StudyRecord) -> Iterator[str]:
 def _standing(record: StudyRecord) -> str:
     why = f": {record.why}" if record.why else ""
     return f"{record.state}{why} · {frames.in_a_line(record)} · written {datetime.now():%Y-%m-%d %H:%M}"
+
+
+def _about(note: Mapping[str, Any]) -> str:
+    return "the study" if note.get("trial") is None else f"trial {int(note['trial'])}"
 
 
 def _headline(record: StudyRecord) -> str:

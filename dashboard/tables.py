@@ -34,7 +34,7 @@ def trials(record: StudyRecord) -> pd.DataFrame:
         for name, value in zip(ABOUT, row, strict=True):
             columns[name].append(value)
         for name in fields:
-            columns[name].append(trial.config.get(name) if name in used or trial.is_default_recipe else None)
+            columns[name].append(trial.config.get(name) if name in used else None)
         columns[REASON].append(ending(trial))
         columns["node"].append(trial.attributes.get("node"))
     frame = pd.DataFrame(columns)
@@ -48,7 +48,7 @@ def minutes(trial: TrialRecord) -> float | None:
 
 def ending(trial: TrialRecord) -> str:
     """Return why a trial ended, in words."""
-    default = "the default recipe" if trial.is_default_recipe else ""
+    default = "the default recipe" if trial.is_default_recipe else "asked for by hand" if trial.attributes.get("enqueued_by") else ""
     reason = trial.stop_reason or ("all its epochs are done" if trial.state == "finished" else "")
     return "; ".join(part for part in (default, reason) if part)
 

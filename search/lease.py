@@ -115,10 +115,10 @@ def taken(study: optuna.Study) -> StorageError:
     )
 
 
-def send(study: optuna.Study, command: str, **about: Any) -> str:
-    """Ask a study's driver for something (see `steering.COMMANDS`) and return the request's key."""
+def send(study: optuna.Study, command: str, *, by: str = "injerto stop", **about: Any) -> str:
+    """Ask a study's driver for something (see `steering.COMMANDS`) and return the request's key; `by` says where from."""
     key = uuid.uuid4().hex
-    by = f"process {os.getpid()} on {socket.gethostname()}"
+    by = f"{by} (process {os.getpid()} on {socket.gethostname()})"
     study.set_user_attr(f"command:{key}", {**about, "do": command, "by": by, "at": datetime.now().isoformat(timespec="seconds")})
     return key
 
@@ -130,7 +130,10 @@ def request(study: optuna.Study, command: str, **about: Any) -> str:
     """
     if not alive(study.user_attrs):
         state = study.user_attrs.get("status", {}).get("state", "unknown")
-        raise StorageError(f"the study {study.study_name!r} is not running ({'interrupted' if state == 'running' else state})")
+        raise StorageError(
+            f"the study {study.study_name!r} is not running ({'interrupted' if state == 'running' else state}); "
+            f"nothing can be asked of it unless it goes on: injerto resume {study.study_name}"
+        )
     key, asked = send(study, command, **about), time.monotonic()
     while time.monotonic() - asked < ANSWER_SECONDS:
         if (words := answered(study, key)) is not None:

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from search.brief import duration
+from search.brief import duration, number
 from search.forecast import RUNG_SHARE, Forecast
 from search.plan import Plan
 from trainables.cache import cache_root, show_bytes
@@ -45,7 +45,7 @@ def table(found: Forecast) -> Table:
 def rows(found: Forecast) -> dict[str, str]:
     """Return the lines of the table, in a person's units."""
     failed = f"; {found.failed} more failed, as they would in a search" if found.failed else ""
-    slow, fast = (f"{rate:.3g}" for rate in found.trials_per_hour)
+    slow, fast = (number(rate) for rate in found.trials_per_hour)
     few, many = found.trials
     time = found.time
     wanted = f"{found.budget_trials} trials" if few >= found.budget_trials else f"{_span(few, many)} of {found.budget_trials} trials"

@@ -230,7 +230,7 @@ def _record(study: optuna.Study, attributes: Mapping[str, Any], trials: Iterable
     return StudyRecord(
         name=study.study_name,
         state=state if state != "running" or alive else "interrupted",
-        why=status.get("why", ""),
+        why=status.get("why", "") or (attributes.get("ends", "") if alive else ""),
         metric=attributes["metric"],
         mode="max" if study.direction == optuna.study.StudyDirection.MAXIMIZE else "min",
         trials=tuple(trials),

@@ -24,7 +24,7 @@ def standing_of(record: "StudyRecord") -> Standing:
         counts=record.counts | {"queued": to_come(record, budget)},
         gauges=gauges(record, ended, budget),
         best=best_of(record),
-        left=time_of(record, ended, running, budget),
+        left=None if record.why else time_of(record, ended, running, budget),
         running=[_row(trial) for trial in running],
         troubles=troubles[-TROUBLES:],
     )

@@ -1,6 +1,5 @@
 """What a running search is asked from elsewhere, by the command line or the dashboard: one table of commands."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from search.stopping import Ending
 
 ENDING = "the search is ending: the test images are being opened"
+ENDS = "ends"
+"""The study attribute that says why a search that still runs is about to end or to pause."""
 Command = Mapping[str, Any]
 
 
@@ -27,14 +28,18 @@ class Steering:
     def __init__(self, study: optuna.Study, plan: Plan, ending: "Ending", watcher: Watcher) -> None:
         self.study, self.plan, self.ending, self.watcher = study, plan, ending, watcher
         self.config = plan.config
+        self._said: str | None = None
         self.bridge: Bridge | None = None
 
     def obey(self) -> None:
-        """Do and answer what has been asked since the last time."""
+        """Do and answer what has been asked since the last time, and record it where the search ends."""
         for key, command in lease.commands(self.study).items():
             words = self._words(command)
             self.watcher.say(f"{command.get('by')}: {words}")
             lease.answer(self.study, key, words)
+        if (reason := self.ending.reason() or "") != self._said:
+            self.study.set_user_attr(ENDS, reason)
+            self._said = reason
 
     def enlarge(self, trials: int, seconds: float) -> None:
         """Raise the budget, here and in the record."""
@@ -55,18 +60,18 @@ class Steering:
 
 
 def _pause(search: Steering, command: Command) -> str:
-    search.ending.interrupt(f"paused by injerto stop ({command['by']})")
+    search.ending.interrupt(f"paused by {command['by']}")
     return "the search pauses: running trials pause at their next epoch"
 
 
 def _finish(search: Steering, command: Command) -> str:
-    search.ending.finish(f"ended early by injerto stop --finish ({command['by']})")
+    search.ending.finish(f"ended early by {command['by']}")
     return "the search ends: running trials stop at their next epoch, then the test images are opened"
 
 
 def _stop_trial(search: Steering, command: Command) -> str:
     number = int(command["trial"])
-    if search.bridge is None or not search.bridge.stop_trial(number, f"stopped by hand ({command['by']})"):
+    if search.bridge is None or not search.bridge.stop_trial(number, f"stopped by {command['by']}"):
         return f"refused: trial {number} is not running"
     return f"trial {number} stops at its next epoch"
 
@@ -87,7 +92,7 @@ def _enqueue(search: Steering, command: Command) -> str:
     params = search.plan.space.checked(command["params"])
     search.study.enqueue_trial(params, user_attrs={"enqueued_by": str(command["by"])})
     search.enlarge(1, 0.0)
-    return f"one more trial runs next: {json.dumps(params)}"
+    return "the configuration runs as the next trial, one more than the budget"
 
 
 COMMANDS: Mapping[str, Callable[[Steering, Command], str]] = {

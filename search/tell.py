@@ -53,9 +53,29 @@ def summary(record: StudyRecord) -> None:
     out.print(f"epochs: {sum(trial.epochs_done for trial in record.trials)}, time: {timedelta(seconds=round(record.seconds))}")
     if record.best is not None and record.best.value is not None:
         out.print(f"best validation {record.metric}: {record.best.value:.4g} (trial {record.best.number})")
+    if words := on_test_images(record):
+        out.print(escape(words), soft_wrap=True)
     failures(record)
     if record.state == "interrupted":
         out.print(f"go on with it: injerto resume {record.name}", soft_wrap=True)
+
+
+def on_test_images(record: StudyRecord) -> str:
+    """Say how the winner did on the test images beside the default recipe; nothing before they are opened."""
+    winner, default = (record.test.get(role, {}).get("test", {}).get(record.metric) for role in ("winner", "default_recipe"))
+    if winner is None:
+        return ""
+    images = f"On the {record.dataset['images']['test']:,} test images, which no trial has seen,"
+    if record.test["winner"].get("trial") == 0:
+        return f"{images} the default recipe, which no other trial has beaten, has {record.metric} {winner:.4g}."
+    if default is None:
+        return f"{images} the winner has {record.metric} {winner:.4g}."
+    if winner > default if record.mode == "max" else winner < default:
+        return f"{images} the winner has {record.metric} {winner:.4g}, the default recipe {default:.4g}."
+    return (
+        f"{images} the winner is no better than the default recipe ({record.metric} {winner:.4g} against {default:.4g}): "
+        "what it gained on the validation images may be chance."
+    )
 
 
 def failures(record: StudyRecord) -> None:

@@ -52,7 +52,11 @@ def _headlines(records: list[StudyRecord]) -> None:
             "on the test images": screen.number(record.test.get("winner", {}).get("test", {}).get(record.metric)),
             "trials": f"{screen.ended(record.counts):,} of {frames.planned(record):,}",
             "images": frames.in_a_line(record),
-            "data": "the same" if record.dataset.get("fingerprint") == records[0].dataset.get("fingerprint") else "other images or splits",
+            "data": ""
+            if record is records[0]
+            else "the same"
+            if record.dataset.get("fingerprint") == records[0].dataset.get("fingerprint")
+            else "other images or splits",
         }
         for record in records
     }

@@ -1,5 +1,6 @@
 """Space: what matters, and where in the space the good trials are."""
 
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -8,6 +9,7 @@ from optuna.visualization import plot_contour, plot_rank
 
 from dashboard import findings, maps, reading, screen, tables
 from search.records import StudyRecord, in_optuna
+from trainables.errors import InjertoError
 
 MOST_DRAWN = 400
 """Trials through which lines or contours are drawn: the best and the latest."""
@@ -52,7 +54,7 @@ def _matters(record: StudyRecord) -> None:
 
 def _about(evaluator: str) -> str:
     return {
-        "PED-ANOVA": "It asks what the best trials have in common, and takes parameters of one branch only in that branch.",
+        "PED-ANOVA": "It asks what sets the best trials apart; a parameter of sgd, say, is judged among the trials with sgd.",
         "fANOVA": "It asks what explains the value over the whole space, and leaves out parameters that not every trial has.",
     }[evaluator]
 
@@ -82,7 +84,9 @@ def _fields(record: StudyRecord, frame: pd.DataFrame, fields: list[str], logarit
 
 def _pairs(record: StudyRecord) -> None:
     st.subheader("Two parameters together", anchor=False)
-    names = list(_importance(record, record.name, record.counts["finished"], "PED-ANOVA")["parameter"])
+    names = list(record.parameters)
+    with suppress(InjertoError):
+        names = list(_importance(record, record.name, record.counts["finished"], "PED-ANOVA")["parameter"])
     if len(names) < 2:
         st.caption("Fewer than two parameters are searched.")
         return

@@ -51,7 +51,7 @@ def _card(card: dict[Any, Any]) -> None:
             f"best validation {reading.plain(card['metric'])}",
             "–" if pd.isna(card["best"]) else f"{card['best']:.4g}",
             delta=f"{card['gain']:+.4g}" if card["gain"] > 0 else None,
-            delta_description="over the default recipe",
+            delta_description="over the default recipe" if card["gain"] > 0 else None,
             chart_data=card["sparkline"] if len(card["sparkline"]) > 1 else None,
         )
         with trials:

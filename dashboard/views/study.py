@@ -9,6 +9,7 @@ from dashboard import access, actions, charts, frames, reading, screen, tables, 
 from search.brief import amount, duration, number
 from search.records import StudyRecord
 from search.standing import standing_of
+from search.tell import on_test_images
 from trainables.errors import InjertoError
 
 BEST = (
@@ -27,6 +28,8 @@ def draw(record: StudyRecord) -> None:
 
 def _about(record: StudyRecord) -> None:
     st.caption(reading.plain(frames.in_a_line(record)))
+    if words := on_test_images(record):
+        st.markdown(f"**{reading.plain(words)}**")
     if record.state == "interrupted":
         st.caption("Go on with it in a terminal:")
         st.code(f"injerto resume {shlex.quote(record.name)}", language="bash")

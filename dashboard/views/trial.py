@@ -91,7 +91,12 @@ def _words(record: StudyRecord, trial: TrialRecord) -> None:
         chosen = {name: trial.config.get(name) for name in tables.searched(record) if name in used}
         default = {} if record.default_recipe is None else record.default_recipe.config
         beside = {"this trial": chosen, "the default recipe": {name: default.get(name) for name in chosen}}
-        st.dataframe(tables.side_by_side(beside, differing=False), key=f"searched-{record.name}-{trial.number}", alt="Searched values")
+        st.dataframe(
+            tables.side_by_side(beside, differing=False),
+            height="content",
+            key=f"searched-{record.name}-{trial.number}",
+            alt="Searched values",
+        )
 
 
 def _curves(record: StudyRecord, trial: TrialRecord) -> None:

@@ -30,6 +30,7 @@ def draw(record: StudyRecord) -> None:
         page[columns],
         hide_index=True,
         column_config=NUMBERS,
+        placeholder="–",
         on_select="rerun",
         selection_mode="multi-row",
         key=f"trials-{record.name}",

@@ -587,7 +587,7 @@ def test_an_older_record_has_no_timeline(looked_at):
 def test_studies_are_compared_by_their_addresses(looked_at):
     app = opened("compare", "calm-fig", **{"with": "wise-fig"})
     assert list(app.dataframe[0].value.columns) == ["calm-fig", "wise-fig"]
-    assert list(app.dataframe[0].value.loc["data"]) == ["the same", "the same"]
+    assert list(app.dataframe[0].value.loc["data"]) == ["", "the same"]
     assert len(app.get("plotly_chart")) == 1
     assert "They search the same space" in words(app)
 
@@ -629,7 +629,7 @@ def test_weights_that_are_here_can_be_downloaded(played):
 # Actions and notes
 
 
-OFFERED = {"Pause the search", "End the search", "Add", "Add the note", "Stop trial 4", "Run it next"}
+OFFERED = {"Pause the search", "End it now", "Add", "Add the note", "Stop trial 4", "Run it next"}
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -648,7 +648,7 @@ def asked(search):
     return list(search.attributes("command:").values())
 
 
-@pytest.mark.parametrize(("label", "command"), [("Pause the search", "pause"), ("End the search", "finish")])
+@pytest.mark.parametrize(("label", "command"), [("Pause the search", "pause"), ("End it now", "finish")])
 def test_a_button_asks_the_driver(label, command, played, acting):
     app = checked(button(study("calm-fig"), label).click().run())
     (request,) = asked(played)

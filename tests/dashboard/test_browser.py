@@ -200,9 +200,10 @@ def test_a_new_trial_appears_without_a_reload_and_the_button_ends_the_search(pag
     assert ended(page) > before
     assert page.evaluate("window.loadedOnce")
     page.get_by_role("button", name="End the search").click()
+    page.get_by_role("button", name="End it now").click()
     running.wait(timeout=120)
     assert running.returncode == 0
-    page.wait_for_selector("text=ended early by injerto stop")
+    page.wait_for_selector("text=ended early by the dashboard")
     record = read_study("late-fig", storage_of(running))
     assert record.state == "finished"
     assert record.counts["running"] == 0

@@ -19,7 +19,7 @@ def many_metrics(count):
 
 def test_each_metric_has_a_panel_with_its_name(record):
     figure = drawings.metrics(portrait.metrics(record.trials[1]))
-    assert [note.text for note in figure.layout.annotations] == ["objective", "train loss", "loss", "accuracy"]
+    assert [note.text for note in figure.layout.annotations] == ["accuracy", "train loss", "loss"]
     assert list(figure.data[1].y) == [1.5, 1.4, 1.3, 1.2]
     assert list(figure.data[0].x) == [1, 2, 3, 4]
     assert figure.data[0].line.color == LOOKS["best"].color

@@ -52,9 +52,9 @@ def test_a_field_that_no_trial_uses_is_not_used():
 
 
 def test_a_logarithmic_field_is_marked_by_its_values():
-    found = axes(valued(rate=[1e-4, 1e-2, None]), ["rate"], ["rate"])["rate"]
+    found = axes(valued(rate=[1e-4, 1e-2, None, *(10 ** (-4 + step / 5) for step in range(1, 10))]), ["rate"], ["rate"])["rate"]
     assert list(found.values)[:2] == pytest.approx([-4, -2])
-    assert list(found.ticktext) == ["not used", "0.0001", "0.000316", "0.001", "0.00316", "0.01"]
+    assert list(found.ticktext) == ["not used", "0.0001", "0.0003162", "0.001", "0.003162", "0.01"]
 
 
 @settings(deadline=None, max_examples=50)

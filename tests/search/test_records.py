@@ -1,5 +1,6 @@
 import time
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from optuna.samplers import RandomSampler
@@ -67,7 +68,7 @@ def test_a_driver_that_is_gone_is_an_interruption(finished_storage, tmp_path):
     for name, value in source.user_attrs.items():
         study.set_user_attr(name, value)
     study.ask()
-    status = dict(source.user_attrs["status"])
+    status = source.user_attrs["status"] | {"since": datetime.now().astimezone().isoformat(timespec="seconds")}
     study.set_user_attr("status", status | {"state": "running", "pid": 2**22 + 1})
     record = read_study(None, url)
     assert (record.state, record.trials[0].state) == ("interrupted", "paused")

@@ -63,7 +63,7 @@ def test_one_trial_is_stopped_and_the_others_go_on(ray_session, tmp_path):
     assert answers == ["trial 0 stops at its next epoch", "refused: trial 2 is not running"]
     first = record.trials[0]
     assert first.state == "stopped"
-    assert first.stop_reason.startswith("stopped by hand (process ")
+    assert first.stop_reason.startswith("stopped by injerto stop (process ")
     assert 1 <= first.epochs_done < first.epochs_planned
     assert record.counts["finished"] == 2
 
@@ -71,7 +71,7 @@ def test_one_trial_is_stopped_and_the_others_go_on(ray_session, tmp_path):
 def test_a_configuration_that_was_asked_for_runs_next(ray_session, tmp_path):
     params = {"optimizer": "sgd", "learning_rate_sgd": 0.05, "learning_rate": 0.001, "momentum": 0.9}
     record, answers = ask(tmp_path, ("enqueue", {"params": params}))
-    assert answers[0].startswith("one more trial runs next: ")
+    assert answers[0].startswith("the configuration runs as the next trial")
     assert len(record.trials) == 4
     asked = [trial for trial in record.trials if trial.attributes.get("enqueued_by")]
     assert len(asked) == 1
