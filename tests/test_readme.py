@@ -131,6 +131,7 @@ def _run(place, command):
 
 
 def _serves(place, arguments):
+    arguments = arguments if "--port" in arguments else [*arguments, "--port", "8502"]
     with subprocess.Popen(
         [sys.executable, "-m", "search.cli", "dashboard", *arguments],
         cwd=place,
