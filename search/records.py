@@ -246,8 +246,15 @@ def _record(study: optuna.Study, attributes: Mapping[str, Any], trials: Iterable
         space=attributes.get("space", {}),
         augmentation=attributes.get("augmentation", {}),
         cluster=attributes.get("cluster", {}),
-        notes=tuple(sorted((value for key, value in attributes.items() if key.startswith(NOTE)), key=lambda note: str(note["at"]))),
+        notes=_notes(attributes),
     )
+
+
+def _notes(attributes: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return the notes, oldest first; anybody may write to a study, so those of another shape are left out."""
+    found = [value for name, value in attributes.items() if name.startswith(NOTE)]
+    whole = [note for note in found if isinstance(note, Mapping) and {"text", "at"} <= set(note)]
+    return tuple(sorted(whole, key=lambda note: str(note["at"])))
 
 
 def in_optuna(record: StudyRecord, trials: Iterable[TrialRecord]) -> optuna.Study:

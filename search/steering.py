@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from search.stopping import Ending
 
 ENDING = "the search is ending: the test images are being opened"
+LONGEST = 300
+"""Characters of a refusal: what was asked may be endless."""
 ENDS = "ends"
 """The study attribute that says why a search that still runs is about to end or to pause."""
 Command = Mapping[str, Any]
@@ -34,8 +36,8 @@ class Steering:
     def obey(self) -> None:
         """Do and answer what has been asked since the last time, and record it where the search ends."""
         for key, command in lease.commands(self.study).items():
-            words = self._words(command)
-            self.watcher.say(f"{command.get('by')}: {words}")
+            words = self._words(command) if isinstance(command, Mapping) else "refused: this is no command"
+            self.watcher.say(f"{command['by'] if isinstance(command, Mapping) and 'by' in command else 'somebody'}: {words}")
             lease.answer(self.study, key, words)
         if (reason := self.ending.reason() or "") != self._said:
             self.study.set_user_attr(ENDS, reason)
@@ -55,8 +57,8 @@ class Steering:
             return f"unknown command {do!r}{did_you_mean(do, COMMANDS)}"
         try:
             return COMMANDS[do](self, command)
-        except (InjertoError, KeyError, TypeError, ValueError) as error:
-            return f"refused: {error}"
+        except (InjertoError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            return f"refused: {str(error)[:LONGEST]}"
 
 
 def _pause(search: Steering, command: Command) -> str:

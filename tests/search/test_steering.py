@@ -96,6 +96,34 @@ def test_what_may_not_be_asked_is_refused(params, words, ray_session, tmp_path):
     assert len(record.trials) == 3
 
 
+def test_nonsense_is_answered_and_the_search_goes_on(ray_session, tmp_path):
+    """Anybody who can write to the record can write anything there."""
+    odd = {
+        "a": "pause",
+        "b": ["x"],
+        "c": {"do": ["finish"]},
+        "d": {"do": "add", "by": "x", "trials": 1e999},
+        "e": {"do": "enqueue", "by": "x"},
+    }
+    odd |= {"f": {"do": "enqueue", "by": "x", "params": {"learning_rate": "1" * 100_000}}, "g": {"do": "stop trial", "trial": {}}}
+
+    def write():
+        study = load_study(open_storage(f"sqlite:///{tmp_path}/studies.db"), "calm-fig")
+        for key, value in odd.items():
+            study.set_user_attr(f"command:{key}", value)
+        study.set_user_attr("note:x", "not a note")
+
+    watcher = Acting("epoch", write)
+    record = replay_search(tmp_path, Replay(seconds=3), trials=2, name="calm-fig", watcher=watcher, max_concurrent_trials=1)
+    assert record.state == "finished"
+    assert record.counts["finished"] == 2
+    assert record.notes == ()
+    study = load_study(open_storage(f"sqlite:///{tmp_path}/studies.db"), "calm-fig")
+    answers = [lease.answered(study, key) for key in odd]
+    assert all(answer.startswith(("refused: ", "unknown command ")) for answer in answers)
+    assert max(map(len, answers)) < 500
+
+
 def test_parameters_that_do_not_apply_are_left_out_and_missing_ones_are_the_recipes():
     space = make_space()
     assert space.checked({}) == space.default_params()
