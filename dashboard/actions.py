@@ -63,14 +63,23 @@ def _field(trial: TrialRecord, name: str, written: str, words: str) -> None:
     found, value, key = json_to_distribution(written), trial.params.get(name), _key(trial, name)
     if isinstance(found, CategoricalDistribution):
         choices = list(found.choices)
-        st.selectbox(name, choices, index=choices.index(value) if value in choices else 0, key=key)
+        st.selectbox(reading.plain(name), choices, index=choices.index(value) if value in choices else 0, key=key)
         return
     assert isinstance(found, IntDistribution | FloatDistribution)
     kind: type[int] | type[float] = int if isinstance(found, IntDistribution) else float
     low, high = kind(found.low), kind(found.high)
-    shown = kind(value) if value is not None else low
+    shown = min(max(kind(value), low), high) if value is not None else low
     whole = kind is int
-    st.number_input(name, low, high, shown, step=1 if whole else None, format=None if whole else "%.6g", key=key, help=reading.plain(words))
+    st.number_input(
+        reading.plain(name),
+        low,
+        high,
+        shown,
+        step=1 if whole else None,
+        format=None if whole else "%.6g",
+        key=key,
+        help=reading.plain(words),
+    )
 
 
 def _key(trial: TrialRecord, name: str) -> str:
@@ -90,7 +99,7 @@ def _add(name: str) -> None:
 
 def ask(name: str, command: str, **about: Any) -> None:
     """Append a request to the study; its driver answers within a second or two."""
-    with reading.kindly():
+    with reading.kindly(), reading.translated():
         key = lease.send(reading.optuna_study(name), command, by="the dashboard", **about)
         st.session_state.setdefault(f"asked-{name}", []).append((key, command))
 
@@ -100,9 +109,10 @@ def answers(name: str) -> None:
     asked = st.session_state.get(f"asked-{name}", [])
     if not asked:
         return
-    study = reading.optuna_study(name)
-    for key, command in asked[-3:]:
-        said = lease.answered(study, key)
+    with reading.translated():
+        study = reading.optuna_study(name)
+        answered = [(command, lease.answered(study, key)) for key, command in asked[-3:]]
+    for command, said in answered:
         st.info(f"{reading.plain(command)}: {reading.plain(said) if said else 'asked; the driver has not answered yet'}")
 
 
@@ -134,4 +144,5 @@ def write_note(name: str, number: int | None, text: str) -> None:
         "by": f"process {os.getpid()} on {socket.gethostname()}",
         "at": datetime.now().isoformat(sep=" ", timespec="seconds"),
     }
-    reading.optuna_study(name).set_user_attr(f"{NOTE}{uuid.uuid4().hex}", note)
+    with reading.translated():
+        reading.optuna_study(name).set_user_attr(f"{NOTE}{uuid.uuid4().hex}", note)

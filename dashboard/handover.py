@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from search.records import StudyRecord
-from trainables.config import DataConfig, Recipe, TrialConfig, to_yaml, validate
+from trainables.config import Recipe, to_yaml, validate
 from trainables.errors import StorageError
 
 LARGEST = 200_000_000
@@ -15,16 +15,17 @@ def recipe(record: StudyRecord) -> str:
     best = record.best
     if best is None:
         raise StorageError(f"no trial of {record.name!r} has ended with a value yet")
-    found = Recipe(
-        study=record.name,
-        trial_number=best.number,
-        metric=record.metric,
-        value=best.value,
-        threads=int(record.config.get("resources", {}).get("cpus_per_trial") or 1),
-        fingerprint=record.dataset.get("fingerprint"),
-        data=validate(DataConfig, dict(record.config.get("data", {})), f"the record of {record.name}"),
-        trial=validate(TrialConfig, dict(best.config), f"the record of {record.name}"),
-    )
+    values = {
+        "study": record.name,
+        "trial_number": best.number,
+        "metric": record.metric,
+        "value": best.value,
+        "threads": int(record.config.get("resources", {}).get("cpus_per_trial") or 1),
+        "fingerprint": record.dataset.get("fingerprint"),
+        "data": dict(record.config.get("data", {})),
+        "trial": dict(best.config),
+    }
+    found = validate(Recipe, values, f"the record of {record.name}")
     return f"# The best configuration of {record.name}. Train it again with: injerto train best.yaml\n{to_yaml(found)}"
 
 

@@ -55,4 +55,5 @@ def figure(y: str = "", x: str = "", height: int = HEIGHT) -> go.Figure:
 
 def escaped(text: object) -> str:
     """Return a text that Plotly shows as it is; it takes some HTML for markup."""
-    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    whole = str(text).encode("utf-8", "replace").decode()
+    return whole.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -11,6 +11,7 @@ import optuna
 import sqlalchemy
 import streamlit as st
 from optuna.storages import RDBStorage
+from streamlit.errors import StreamlitAPIException
 
 from search import store
 from search.records import StudyReader, StudyRecord
@@ -19,6 +20,9 @@ from trainables.roots import Root
 
 SHARED_SECONDS = 1.0
 MOST_STUDIES_HELD = 8
+LONGEST = 400
+ODD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, StopIteration, StreamlitAPIException)
+"""What a screen meets in a record that nobody of ours has written."""
 SAID_FROM = 1000
 """Trials from which on it is said how far the first reading is."""
 Progress = Callable[[int, int], None]
@@ -69,13 +73,13 @@ def _storage() -> tuple[str, int]:
 
 def names() -> list[str]:
     """Return the names of the studies, oldest first. Raises ``StorageError`` if the storage cannot be read."""
-    with _translated():
+    with translated():
         return store.names(_open(*_storage()))
 
 
 def study(name: str | None = None) -> StudyRecord:
     """Return a study, the latest by default. Raises ``StorageError`` if there is none or it cannot be read."""
-    with _translated(), _told() as progress:
+    with translated(), _told() as progress:
         place = _storage()
         if name is None:
             name = store.load_study(_open(*place), None).study_name
@@ -88,7 +92,7 @@ def study(name: str | None = None) -> StudyRecord:
 
 def optuna_study(name: str) -> optuna.Study:
     """Return a study to append requests and notes to. Raises ``StorageError`` if it cannot be read."""
-    with _translated():
+    with translated():
         return store.load_study(_open(*_storage()), name)
 
 
@@ -116,7 +120,8 @@ def _told() -> Iterator[Progress]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Turn what a database says into a ``StorageError``."""
     try:
         yield
     except KeyError as error:
@@ -128,13 +133,16 @@ def _translated() -> Iterator[None]:
 
 @contextmanager
 def kindly() -> Iterator[None]:
-    """Show what goes wrong for the user's eyes as a message instead of a traceback."""
+    """Show what goes wrong for the user's eyes as a message instead of a traceback, also where a part of a record is of another shape."""
     try:
         yield
     except InjertoError as error:
         st.warning(plain(str(error)))
+    except ODD as error:
+        st.warning(plain(f"a part of the record cannot be shown, as it is broken or of another version of injerto: {error!r}"[:LONGEST]))
 
 
 def plain(text: object) -> str:
     """Return a text that Markdown shows as it is: every ASCII punctuation mark escaped, on one line."""
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(str(text).split()))
+    whole = str(text).encode("utf-8", "replace").decode()
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(whole.split()))

@@ -36,7 +36,7 @@ def write_report(record: StudyRecord, to: Path, *, force: bool = False) -> None:
     if to.exists() and not force:
         raise ConfigError(f"{to} is there already; name another file with --to, or overwrite it with --force")
     try:
-        to.write_text(report(record), encoding="utf-8")
+        to.write_text(report(record), encoding="utf-8", errors="replace")
     except OSError as error:
         raise ResourceError(f"cannot write {to}: {error.strerror}; name another file with --to") from None
 
@@ -87,7 +87,7 @@ def _standing(record: StudyRecord) -> str:
 
 
 def _about(note: Mapping[str, Any]) -> str:
-    return "the study" if note.get("trial") is None else f"trial {int(note['trial'])}"
+    return "the study" if note.get("trial") is None else f"trial {html.escape(str(note['trial']))}"
 
 
 def _headline(record: StudyRecord) -> str:

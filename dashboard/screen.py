@@ -81,7 +81,7 @@ def ended(counts: dict[str, int]) -> int:
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure with its name, what stands beneath it, and what it means."""
+    """A figure with its name, what stands beneath it, and what it means; all but the name are Markdown."""
 
     label: str
     value: str
@@ -94,7 +94,7 @@ def tiles(shown: Iterable[Tile]) -> None:
     with st.container(horizontal=True):
         for tile in shown:
             st.metric(
-                tile.label,
+                reading.plain(tile.label),
                 tile.value,
                 tile.beneath,
                 help=tile.help,

@@ -1,5 +1,6 @@
 """Everything that a search is told, in one frozen object; YAML in and out, unknown keys refused."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ def duration(option: str, value: str | None) -> float:
         found = float(seconds(value) if value is not None else 0.0)
     except ValueError as error:
         raise ConfigError(f"{option} {error} but got {value!r}") from None
-    if value is not None and not found > 0:
+    if value is not None and not 0 < found < math.inf:
         raise ConfigError(f"{option} must be more than 0 but got {value!r}")
     return found
 

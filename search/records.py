@@ -109,6 +109,7 @@ class StudyRecord:
     augmentation: Mapping[str, Any]
     cluster: Mapping[str, Any]
     notes: tuple[Mapping[str, Any], ...]
+    identity: str | None = None
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -241,6 +242,7 @@ def _record(study: optuna.Study, attributes: Mapping[str, Any], trials: Iterable
         openings=tuple(attributes.get("openings", ())),
         folder=Path(attributes["folder"]),
         root=attributes.get("root", attributes["folder"]),
+        identity=attributes.get("identity"),
         seconds=_seconds(attributes, alive),
         parameters=attributes.get("parameters", {}),
         space=attributes.get("space", {}),

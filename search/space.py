@@ -61,7 +61,7 @@ class Parameter:
         try:
             plain = isinstance(dist, CategoricalDistribution) or (isinstance(value, wanted) and not isinstance(value, bool))
             inside = plain and dist._contains(dist.to_internal_repr(value))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             inside = False
         if not inside:
             raise ConfigError(f"{self.name} must be in {self.in_words()} but got {value!r}")

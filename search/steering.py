@@ -7,18 +7,19 @@ import optuna
 
 from search import lease
 from search.config import SearchConfig
+from search.ledger import TRANSIENT
 from search.plan import Plan
 from search.store import resolve_url, shown
 from search.watch import Watcher
-from trainables.errors import ConfigError, InjertoError, did_you_mean
+from trainables.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from search.bridge import Bridge
     from search.stopping import Ending
 
 ENDING = "the search is ending: the test images are being opened"
-LONGEST = 300
-"""Characters of a refusal: what was asked may be endless."""
+MOST_TRIALS, MOST_SECONDS, LONGEST = 100_000, 365 * 86400.0, 300
+"""What may be added at once, and the characters of a refusal: what was asked may be endless."""
 ENDS = "ends"
 """The study attribute that says why a search that still runs is about to end or to pause."""
 Command = Mapping[str, Any]
@@ -31,22 +32,26 @@ class Steering:
         self.study, self.plan, self.ending, self.watcher = study, plan, ending, watcher
         self.config = plan.config
         self._said: str | None = None
+        self._done: dict[str, str] = {}
         self.bridge: Bridge | None = None
 
     def obey(self) -> None:
         """Do and answer what has been asked since the last time, and record it where the search ends."""
         for key, command in lease.commands(self.study).items():
-            words = self._words(command) if isinstance(command, Mapping) else "refused: this is no command"
-            self.watcher.say(f"{command['by'] if isinstance(command, Mapping) and 'by' in command else 'somebody'}: {words}")
-            lease.answer(self.study, key, words)
+            if key not in self._done:  # a database that was away when it was answered must not have it done twice
+                self._done[key] = self._words(command) if isinstance(command, Mapping) else "refused: this is no command"
+                by = command.get("by", "somebody") if isinstance(command, Mapping) else "somebody"
+                self.watcher.say(f"{by}: {self._done[key]}")
+            lease.answer(self.study, key, self._done[key])
         if (reason := self.ending.reason() or "") != self._said:
             self.study.set_user_attr(ENDS, reason)
             self._said = reason
 
     def enlarge(self, trials: int, seconds: float) -> None:
         """Raise the budget, here and in the record."""
-        self.config = enlarged(self.config, trials, seconds, self.ending.elapsed())
-        self.study.set_user_attr("config", recorded(self.config))
+        larger = enlarged(self.config, trials, seconds, self.ending.elapsed())
+        self.study.set_user_attr("config", recorded(larger))
+        self.config = larger
         self.ending.trials, self.ending.seconds = self.config.budget.trials, self.config.budget.time
 
     def _words(self, command: Command) -> str:
@@ -57,7 +62,9 @@ class Steering:
             return f"unknown command {do!r}{did_you_mean(do, COMMANDS)}"
         try:
             return COMMANDS[do](self, command)
-        except (InjertoError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        except TRANSIENT:
+            raise
+        except Exception as error:
             return f"refused: {str(error)[:LONGEST]}"
 
 
@@ -80,8 +87,8 @@ def _stop_trial(search: Steering, command: Command) -> str:
 
 def _add(search: Steering, command: Command) -> str:
     trials, seconds = int(command.get("trials", 0)), float(command.get("seconds", 0))
-    if not (trials >= 0 and 0 <= seconds < float("inf") and trials + seconds > 0):
-        raise ConfigError(f"trials and seconds must be added in positive numbers but got {trials} and {seconds:g}")
+    if not (0 <= trials <= MOST_TRIALS and 0 <= seconds <= MOST_SECONDS and trials + seconds > 0):
+        raise ConfigError(f"trials and seconds must be added in positive numbers, at most {MOST_TRIALS:,} and a year")
     if seconds and search.config.budget.time is None:
         raise ConfigError("the search has no limit of time to add to")
     search.enlarge(trials, seconds)
@@ -92,8 +99,8 @@ def _add(search: Steering, command: Command) -> str:
 
 def _enqueue(search: Steering, command: Command) -> str:
     params = search.plan.space.checked(command["params"])
-    search.study.enqueue_trial(params, user_attrs={"enqueued_by": str(command["by"])})
     search.enlarge(1, 0.0)
+    search.study.enqueue_trial(params, user_attrs={"enqueued_by": str(command["by"])[:LONGEST]})
     return "the configuration runs as the next trial, one more than the budget"
 
 

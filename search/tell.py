@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from search.brief import in_brief
+from search.brief import in_brief, plain
 from search.records import StudyRecord, TrialRecord
 
 LEADERS = 5
@@ -33,7 +33,7 @@ def in_words(config: Mapping[str, Any]) -> list[str]:
     head = hidden if shown.head_layers else "a perceptron"
     momentum = f" with momentum {shown.momentum:g}" if shown.optimizer != "adamw" else ""
     smoothing = f", label smoothing {shown.label_smoothing:g}" if shown.label_smoothing else ""
-    amount = next(word for limit, word in AUGMENTATION if shown.augmentation_strength <= limit)
+    amount = next((word for limit, word in AUGMENTATION if shown.augmentation_strength <= limit), AUGMENTATION[-1][1])
     ops = ": " + ", ".join(shown.augmentation_ops) if shown.augmentation_strength else ""
     return [
         f"Take {shown.backbone} with {shown.weights} weights at {shown.image_size} px; {body}.",
@@ -48,7 +48,7 @@ def summary(record: StudyRecord) -> None:
     """Print a study's state in a few lines."""
     out = console()
     why = f": {record.why}" if record.why else ""
-    out.print(f"[bold]{escape(record.name)}[/] {record.state}{escape(why)}")
+    out.print(f"[bold]{escape(record.name)}[/] {record.state}{escape(plain(why))}")
     out.print("trials: " + ", ".join(f"{count} {state}" for state, count in record.counts.items() if count))
     out.print(f"epochs: {sum(trial.epochs_done for trial in record.trials)}, time: {timedelta(seconds=round(record.seconds))}")
     if record.best is not None and record.best.value is not None:
@@ -86,7 +86,7 @@ def failures(record: StudyRecord) -> None:
             kinds.setdefault(f"{trial.error['kind']}: {trial.error['message']}", []).append(trial)
     for words, trials in kinds.items():
         numbers = ", ".join(str(trial.number) for trial in trials[:8]) + (f" and {len(trials) - 8} more" if len(trials) > 8 else "")
-        console().print(f"[red]failed[/] {escape(words)} (trial {numbers})", soft_wrap=True)
+        console().print(f"[red]failed[/] {escape(plain(words))} (trial {numbers})", soft_wrap=True)
 
 
 def leaderboard(record: StudyRecord) -> None:

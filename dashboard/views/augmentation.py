@@ -31,8 +31,8 @@ def _images(record: StudyRecord) -> float:
     strength = float(st.select_slider("Strength", strengths, start, key="strength", bind="query-params"))
     sheet = reading.artifact(record.root, shown["sheets"][str(strength)])
     st.image(sheet, width="stretch", alt=f"Images at strength {strength}")
-    ops = ", ".join(shown["ops"])
-    st.caption(f"A row an image: first as evaluation sees it, then as {shown['draws']} training steps would. Operations: {ops}.")
+    ops, draws = reading.plain(", ".join(shown["ops"])), int(shown["draws"])
+    st.caption(f"A row an image: first as evaluation sees it, then as {draws} training steps would. Operations: {ops}.")
     with st.expander("Which images these are"):
         st.markdown("\n".join(f"1. {reading.plain(name)}" for name in shown["images"]))
     return strength

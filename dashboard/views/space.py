@@ -16,12 +16,12 @@ MOST_DRAWN = 400
 
 
 @st.cache_data(show_spinner="Computing the importance…", max_entries=16)
-def _importance(_record: StudyRecord, name: str, finished: int, evaluator: str) -> pd.DataFrame:
+def _importance(_record: StudyRecord, whose: tuple[str, str | None], finished: int, evaluator: str) -> pd.DataFrame:
     return findings.importance(_record, evaluator)
 
 
 @st.cache_data(show_spinner="Drawing…", max_entries=32)
-def _pair(_record: StudyRecord, name: str, finished: int, kind: str, params: tuple[str, str]) -> Any:
+def _pair(_record: StudyRecord, whose: tuple[str, str | None], finished: int, kind: str, params: tuple[str, str]) -> Any:
     study = in_optuna(_record, findings.looked_at(_record, MOST_DRAWN))
     drawn = {"contour": plot_contour, "rank": plot_rank}[kind](study, params=list(params), target_name=_record.metric)
     drawn.update_layout(title=None, height=420, margin={"l": 8, "r": 8, "t": 30, "b": 8})
@@ -46,7 +46,7 @@ def draw(record: StudyRecord) -> None:
 def _matters(record: StudyRecord) -> None:
     st.subheader("What matters", anchor=False)
     evaluator = st.segmented_control("by", list(findings.EVALUATORS), default="PED-ANOVA", key="by", required=True, bind="query-params")
-    found = _importance(record, record.name, record.counts["finished"], evaluator or "PED-ANOVA")
+    found = _importance(record, (record.name, record.identity), record.counts["finished"], evaluator or "PED-ANOVA")
     st.plotly_chart(maps.importance(found), key=f"importance-{record.name}", alt="Importance of parameters")
     used = len(findings.looked_at(record))
     st.caption(reading.plain(findings.importance_in_words(found, evaluator or "PED-ANOVA", used)) + " " + _about(evaluator or "PED-ANOVA"))
@@ -86,7 +86,7 @@ def _pairs(record: StudyRecord) -> None:
     st.subheader("Two parameters together", anchor=False)
     names = list(record.parameters)
     with suppress(InjertoError):
-        names = list(_importance(record, record.name, record.counts["finished"], "PED-ANOVA")["parameter"])
+        names = list(_importance(record, (record.name, record.identity), record.counts["finished"], "PED-ANOVA")["parameter"])
     if len(names) < 2:
         st.caption("Fewer than two parameters are searched.")
         return
@@ -99,7 +99,7 @@ def _pairs(record: StudyRecord) -> None:
     if both < findings.FEWEST:
         st.caption(f"{both} finished trials use both; {findings.FEWEST} are needed.")
         return
-    figure = _pair(record, record.name, record.counts["finished"], drawn or "contour", (across, up))
+    figure = _pair(record, (record.name, record.identity), record.counts["finished"], drawn or "contour", (across, up))
     st.plotly_chart(figure, key=f"pair-{record.name}", alt=f"{record.metric} by two parameters")
     st.caption(f"{both} finished trials use both parameters; between them the surface is guessed.")
 

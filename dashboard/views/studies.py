@@ -28,13 +28,13 @@ def _cards() -> None:
             st.code("injerto search builtin:digits", language="bash")
             return
         shown = names if st.session_state.get("all-studies") else names[-AT_FIRST:]
-        records = []
+        cards: list[dict[Any, Any]] = []
         for name in shown:
             try:
-                records.append(reading.study(name))
-            except InjertoError as error:
+                cards = [*cards, *frames.studies([reading.study(name)]).to_dict("records")]
+            except (InjertoError, *reading.ODD) as error:
                 st.caption(f"{reading.plain(name)}: {reading.plain(error)}")
-        for card in frames.studies(records).to_dict("records"):
+        for card in cards[::-1]:
             _card(card)
         if len(shown) < len(names):
             st.button(f"Show all {len(names)} studies", on_click=lambda: st.session_state.update({"all-studies": True}))

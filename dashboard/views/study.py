@@ -40,9 +40,7 @@ def _headline(record: StudyRecord) -> None:
     hourly, images = frames.throughput(record)
     left = standing_of(record).left if record.state == "running" else None
     tiles = (
-        screen.Tile(
-            f"best validation {reading.plain(record.metric)}", screen.number(best.value if best else None), _interval(record), BEST
-        ),
+        screen.Tile(f"best validation {record.metric}", screen.number(best.value if best else None), _interval(record), BEST),
         screen.Tile("gain over the default recipe", screen.number(gain, sign=True), None, "Trial 0 is the default recipe."),
         screen.Tile("trials", f"{screen.ended(record.counts):,} of {frames.planned(record):,}"),
         screen.Tile("time", duration(record.seconds), None if left is None else f"about {duration(left)} left"),

@@ -69,12 +69,12 @@ def _facts(record: StudyRecord, trial: TrialRecord) -> None:
     spent, memory, share = known.get("seconds_total"), known.get("peak_memory_bytes"), known.get("trainable_parameters")
     screen.tiles(
         (
-            screen.Tile(f"validation {reading.plain(record.metric)}", screen.number(trial.value)),
+            screen.Tile(f"validation {record.metric}", screen.number(trial.value)),
             screen.Tile("epochs", f"{trial.epochs_done} of {trial.epochs_planned}"),
             screen.Tile("time at work", "–" if spent is None else duration(spent)),
             screen.Tile("peak memory", "–" if not memory else f"{memory / 1e9:.2f} GB"),
             screen.Tile("parameters trained", "–" if not share else f"{share / 1e6:.3g} M"),
-            screen.Tile("node", str(known.get("node", "–"))),
+            screen.Tile("node", reading.plain(known.get("node", "–"))),
         )
     )
 
@@ -113,7 +113,7 @@ def _pictures(record: StudyRecord, trial: TrialRecord) -> None:
     pictures = trial.account.get("pictures")
     if not pictures:
         raise StorageError("there are no pictures of this trial: it has saved no epoch, or was run by an older version of injerto")
-    st.caption(f"After epoch {pictures['epoch']}, on {pictures['images']:,} validation images.")
+    st.caption(f"After epoch {int(pictures['epoch'])}, on {int(pictures['images']):,} validation images.")
     shown = list(drawn(pictures))
     for place, (name, title, figure) in zip(st.columns(len(shown)), shown, strict=True):
         with place:

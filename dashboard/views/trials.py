@@ -53,7 +53,7 @@ def _filtered(record: StudyRecord, whole: pd.DataFrame) -> pd.DataFrame:
     for name, place in zip(by, st.columns(len(by)) if by else (), strict=True):
         known = whole[name].dropna()
         if known.empty:
-            place.caption(f"{name}: no trial has it")
+            place.caption(reading.plain(f"{name}: no trial has it"))
         elif tables.numeric(whole, name):
             ranges[name] = _range(place, name, known)
         else:

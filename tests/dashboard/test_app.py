@@ -452,7 +452,7 @@ def test_the_best_trial_is_shown_by_default_with_its_pictures(looked_at):
         "time at work": "40 s",
         "peak memory": "0.50 GB",
         "parameters trained": "1.5 M",
-        "node": "node-1",
+        "node": "node\\-1",
     }
     assert len(app.get("plotly_chart")) == 3
     assert len(app.image) == 1
