@@ -177,7 +177,7 @@ def read_study(name: str | None = None, storage: str | None = None) -> StudyReco
 def study_record(study: optuna.Study) -> StudyRecord:
     """Return a study as plain values. Raises ``StorageError`` for one that is not ours."""
     attributes, alive, root = _described(study)
-    return _record(study, attributes, (_trial(trial, root, alive) for trial in study.get_trials(deepcopy=False)))
+    return _record(study, attributes, alive, (_trial(trial, root, alive) for trial in study.get_trials(deepcopy=False)))
 
 
 class StudyReader:
@@ -209,7 +209,7 @@ class StudyReader:
             if progress is not None:
                 progress(min(first + AT_A_TIME, len(ids)), len(ids))
         self._last = max(self._last, *ids, -1)
-        return _record(self._study, attributes, (self._trials[number] for number in sorted(self._trials)))
+        return _record(self._study, attributes, alive, (self._trials[number] for number in sorted(self._trials)))
 
     def _newer(self) -> list[int]:
         newer = sqlalchemy.select(TrialModel.trial_id).where(TrialModel.study_id == self._study._study_id, TrialModel.trial_id > self._last)
@@ -225,8 +225,8 @@ def _described(study: optuna.Study) -> tuple[Mapping[str, Any], bool, str]:
     return attributes, driver_lives(attributes), attributes.get("root", attributes["folder"])
 
 
-def _record(study: optuna.Study, attributes: Mapping[str, Any], trials: Iterable[TrialRecord]) -> StudyRecord:
-    status, alive = attributes.get("status", {}), driver_lives(attributes)
+def _record(study: optuna.Study, attributes: Mapping[str, Any], alive: bool, trials: Iterable[TrialRecord]) -> StudyRecord:
+    status = attributes.get("status", {})
     state = status.get("state", "running")
     return StudyRecord(
         name=study.study_name,

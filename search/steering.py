@@ -57,7 +57,7 @@ class Steering:
     def _words(self, command: Command) -> str:
         if self.ending.over:
             return ENDING
-        do = str(command.get("do"))
+        do = str(command.get("do"))[:LONGEST]
         if do not in COMMANDS:
             return f"unknown command {do!r}{did_you_mean(do, COMMANDS)}"
         try:
