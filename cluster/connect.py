@@ -2,15 +2,20 @@
 
 import logging
 import os
+import re
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from cluster.capacity import Capacity
+from cluster.code import copy_code
+from cluster.token import make_token, present_token, token_file
 from trainables.errors import ResourceError
 
 ANSWER_SECONDS = 5
@@ -31,19 +36,10 @@ ENVIRONMENT = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
 }
 """What Ray and the workers read from the environment; a user's own values stand."""
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """What the cluster can run at once."""
-
-    cpus: float
-    gpus: float
-
-    def slots(self, cpus_per_trial: float, gpus_per_trial: float) -> int:
-        """Return how many trials fit."""
-        by_gpu = self.gpus / gpus_per_trial if gpus_per_trial else float("inf")
-        return int(min(self.cpus / cpus_per_trial, by_gpu) + 1e-9)
+WORKERS_READ = ("NO_ALBUMENTATIONS_UPDATE", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_CHDIR_TO_TRIAL_DIR")
+"""Those of them that workers must have from a driver, where others have started their Ray."""
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set where a Ray job's entry point runs: the job has brought the code already."""
 
 
 def processors() -> int:
@@ -63,6 +59,7 @@ def connect(address: str | None = None) -> Iterator[Capacity]:
     if own and address:
         _join(address)
     elif own:
+        make_token()
         with _apart():
             ray.init(
                 address="local",
@@ -73,11 +70,22 @@ def connect(address: str | None = None) -> Iterator[Capacity]:
                 _node_ip_address=LOOPBACK,
             )
     try:
-        total = ray.cluster_resources()
-        yield Capacity(total.get("CPU", 0.0), total.get("GPU", 0.0))
+        yield capacity()
     finally:
         if own:
             ray.shutdown()
+
+
+def capacity() -> Capacity:
+    """Return the resources of the living nodes of the cluster that this process has joined."""
+    import ray
+
+    return Capacity(tuple(dict(node["Resources"]) for node in ray.nodes() if node["Alive"]))
+
+
+def worker_environment() -> dict[str, str]:
+    """Return what workers must find in their environment."""
+    return {name: os.environ.get(name, ENVIRONMENT[name]) for name in WORKERS_READ}
 
 
 def died() -> list[str]:
@@ -129,12 +137,27 @@ def _quiet() -> Iterator[None]:
 def _join(address: str) -> None:
     import ray
 
+    if address.startswith(("http://", "https://")):
+        raise ResourceError(f"{address} takes jobs, not drivers: use injerto submit, or name the cluster as host:port or auto")
     _refuse_silent(address)
+    present_token()
     try:
-        with _quiet():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ResourceError(f"cannot join the Ray cluster at {address}: {str(error).strip().splitlines()[0]}") from None
+        with _quiet(), tempfile.TemporaryDirectory() as folder:
+            brings = {} if IN_A_JOB in os.environ else {"py_modules": copy_code(Path(folder)), "env_vars": worker_environment()}
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=brings)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise ResourceError(f"cannot join the Ray cluster at {address}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Return what keeps a driver out, and what to do."""
+    text = str(error).strip()
+    if versions := re.findall(r"(Ray|Python): (\S+)", text):
+        theirs, ours = (", ".join(f"{name} {number}" for name, number in versions[half : half + 2]) for half in (0, 2))
+        return f"it runs {theirs}, and here is {ours}; install the same versions here"
+    if "uthenticat" in text or "token" in text.lower():
+        return f"it does not take the token of this machine; copy the cluster's to {token_file()}, readable by you alone"
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _refuse_silent(address: str) -> None:

@@ -52,6 +52,7 @@ class Bridge(Searcher):
         rungs: Rungs,
         retention: Retention,
         root: str,
+        slots: int,
         gpus: float,
         halving: bool,
         watch: Callable[[Event], None],
@@ -61,6 +62,8 @@ class Bridge(Searcher):
         self._ending, self._rungs, self._retention, self._watch = ending, rungs, retention, watch
         self._scribe = Scribe(study, ledger, root=root, gpus=gpus, mode=rungs.mode)
         self._gpus, self._halving = gpus, halving
+        self.slots = slots
+        """Trials at a time; may change while the search runs, as nodes come and go."""
         self._faults = Faults()
         self._running: dict[str, Running] = {}
         self._proposal: Future[Running] | None = None
@@ -94,8 +97,10 @@ class Bridge(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Return the next trial's configuration: an interrupted one first, else Optuna's proposal, until the search ends.
 
-        None while the proposal is not ready (the record may be waiting for its database), or trials may yet be added.
+        None while all slots are taken, the proposal is not ready (the record may be waiting for its database), or trials may yet be added.
         """
+        if len(self._running) >= self.slots and self._ending.reason() is None:
+            return None
         if self._proposal is None:
             if self._ending.reason() is not None:
                 return cast("dict[str, Any]", Searcher.FINISHED)

@@ -17,8 +17,8 @@ from search.brief import duration
 from search.config import SearchConfig
 from search.faults import fault_of
 from search.forecast import Demand, Forecast, Measure, Room, forecast
-from search.launch import Share, assigner, fit
 from search.plan import Plan
+from search.share import Share, assigner, fit
 from search.space import Space
 from search.store import study_root
 from trainables.config import TrialConfig
@@ -77,7 +77,7 @@ def demand(config: SearchConfig, share: Share, start: float) -> Demand:
         rungs=algorithm.scheduler != "none" and budget.trials > max(SMALLEST_RUNG, algorithm.reduction_factor),
         time=budget.time,
         gpu_seconds=None if budget.gpu_hours is None else 3600 * budget.gpu_hours,
-        gpus=share["gpu"],
+        gpus=share.gpus,
         keep=config.keep.best,
         keep_bytes=config.keep.disk,
     )
@@ -99,7 +99,7 @@ def survey(plan: Plan, root: str, share: Share, seconds: float, told: Told) -> S
 
     found, assign = Survey(), assigner(plan, root, share)
     wanted = enumerate(configurations(plan.space, plan.config.seed))
-    worker: Any = ray.remote(num_cpus=share["cpu"], num_gpus=share["gpu"])(Meter)
+    worker: Any = ray.remote(**share.options())(Meter)
     began = time.monotonic()
     meters = [worker.remote() for _ in range(share.slots)]
     running: dict[Any, tuple[Any, int, TrialConfig]] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from trainables.config import DataConfig, Model, TrialConfig, read_yaml, validate
 from trainables.errors import ConfigError, did_you_mean
@@ -82,8 +82,21 @@ class Resources(Model):
 
     address: str | None = Field(None, description="Ray cluster to join, host:port or auto; a Ray of its own on this machine by default")
     cpus_per_trial: int | None = Field(None, ge=1, description="processor threads of a trial; 1, or an even share where there are GPUs")
-    gpus_per_trial: float | None = Field(None, ge=0, le=1, description="share of a GPU; 1 where there are GPUs, else 0")
+    gpus_per_trial: float | None = Field(
+        None, ge=0, le=1024, description="a share of a GPU, or 2 and more for one trial across several; 1 where there are GPUs, else 0"
+    )
+    accelerator_type: str | None = Field(None, description="type of GPU as Ray names it, such as T4, A100 or H100; any by default")
+    custom: dict[str, Annotated[float, Field(gt=0)]] = Field({}, description="amounts of your cluster's own resources that a trial needs")
+    sync_batch_norm: bool = Field(False, description="one trial across several GPUs: batch norm over the whole batch, not each GPU's part")
     max_concurrent_trials: int | None = Field(None, ge=1, description="trials at a time; as many as fit by default")
+    may_grow: bool = Field(False, description="whether the cluster adds nodes on demand: then what no node has yet is waited for")
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _whole(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError(f"must be a share up to 1 or a whole number but got {value:g}")
+        return value
 
 
 class Algorithm(Model):
@@ -139,6 +152,8 @@ SHORTHANDS: dict[str, str] = {
     "max_concurrent_trials": "resources.max_concurrent_trials",
 }
 """Option of the command line and of `run` → its key in the file."""
+PER_TRIAL = {"cpu": "cpus_per_trial", "gpu": "gpus_per_trial", "accelerator_type": "accelerator_type", "custom": "custom"}
+"""Key of `resources_per_trial` → the key of `resources` that it stands for."""
 
 
 def read_config(source: str | Path | None, options: Mapping[str, Any], settings: tuple[str, ...] = ()) -> SearchConfig:
@@ -160,6 +175,7 @@ def read_config(source: str | Path | None, options: Mapping[str, Any], settings:
     for setting in settings:
         _set(values, setting)
     _refuse_best(values, where)
+    _spread(values)
     return validate(SearchConfig, values, where)
 
 
@@ -186,6 +202,19 @@ def _refuse_best(values: Mapping[str, Any], where: str) -> None:
     for name in TrialConfig.model_fields:
         if name in values and name not in SearchConfig.model_fields:
             raise ConfigError(f"unknown key {name!r}; did you mean 'space.{name}'?")
+
+
+def _spread(values: dict[str, Any]) -> None:
+    """Take ``resources_per_trial: {cpu, gpu, accelerator_type, custom}``, as Ray's users write it, for what `resources` says of a trial."""
+    per_trial = values.pop("resources_per_trial", None)
+    if per_trial is None:
+        return
+    if not isinstance(per_trial, dict):
+        raise ConfigError(f"resources_per_trial takes {', '.join(PER_TRIAL)} but got {per_trial!r}")
+    for name, value in per_trial.items():
+        if name not in PER_TRIAL:
+            raise ConfigError(f"unknown key 'resources_per_trial.{name}'{did_you_mean(name, PER_TRIAL)}")
+        _put(values, f"resources.{PER_TRIAL[name]}", value)
 
 
 def _set(values: dict[str, Any], setting: str) -> None:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.storages import RDBStorage
 
-from cluster.connect import Capacity, connect, died, nodes
+from cluster.connect import capacity, connect, died, nodes
 from search import lease
 from search.algorithms import build_sampler
 from search.config import SearchConfig, amended, read_config
 from search.plan import Plan, absolute, make_plan, versions
 from search.records import StudyRecord, study_record
+from search.share import Share, assigner, fit
 from search.steering import ENDING, Steering, enlarged, recorded
 from search.store import (
     create_study,
@@ -34,11 +35,10 @@ from search.store import (
     storage_errors,
     study_root,
     taken,
-    trial_folder,
 )
 from search.terminal import Terminal
 from search.watch import Silent, Watcher
-from trainables.config import TrialConfig, validate
+from trainables.config import validate
 from trainables.errors import ConfigError, ResourceError, StorageError
 from trainables.roots import Root, is_url, probe
 
@@ -78,8 +78,8 @@ def launch(config: SearchConfig, watcher: Watcher | None = None, *, trainable: "
     if config.root:
         probe(study_root(config.root, name, folder), fresh=True)
     plan = make_plan(config.model_copy(update={"name": name}), watcher.preparing)
-    with storage_errors(config.storage), _workplace(folder), connect(config.resources.address) as capacity:
-        share = fit(capacity, config)
+    with storage_errors(config.storage), _workplace(folder), connect(config.resources.address) as found:
+        share = fit(found, config)
         study = _begin(storage, plan, folder)
         with lease.Lease(study, folder, 0.0) as held:
             return _drive(study, plan, folder, share, watcher, held, trainable)
@@ -151,8 +151,8 @@ def resume(
     if plan.dataset.fingerprint != record.dataset["fingerprint"]:
         raise ConfigError(f"the images or labels of {config.data.source!r} have changed since {name!r} began; start a new search")
     study.sampler = build_sampler(config.algorithm.sampler, seed=config.seed, trials=config.budget.trials)
-    with storage_errors(storage), _workplace(record.folder), connect(config.resources.address) as capacity:
-        share = fit(capacity, config)
+    with storage_errors(storage), _workplace(record.folder), connect(config.resources.address) as found:
+        share = fit(found, config)
         with lease.Lease(study, record.folder, record.seconds) as held:
             if config != before.model_copy(update={"storage": storage}):
                 study.set_user_attr("config", recorded(config))
@@ -193,7 +193,7 @@ def _drive(
     study: optuna.Study,
     plan: Plan,
     folder: Path,
-    share: "Share",
+    share: Share,
     watcher: Watcher,
     held: lease.Lease,
     trainable: "type[ImageTrial] | None",
@@ -218,7 +218,7 @@ def _drive(
         ledger.every(lease.BEAT_SECONDS, partial(_beat, held, ending, ledger))
         ledger.every(LOOK_SECONDS, partial(_look, plan.config, ending, ledger))
         ledger.every(POLL_SECONDS, steering.obey)
-        ledger.every(LOOK_SECONDS, partial(_count_nodes, steering))
+        ledger.every(LOOK_SECONDS, partial(_count_nodes, steering, share))
         try:
             with watcher, _signals(interrupt):
                 _tune(steering, folder, share, ledger, trainable)
@@ -267,56 +267,12 @@ def _look(config: SearchConfig, ending: "Ending", ledger: "Ledger") -> None:
         ending.interrupt("the record is gone", StorageError(f"the file of the record, {record}, has been removed"))
 
 
-def _count_nodes(steering: Steering) -> None:
-    """Record which nodes the cluster has and how busy they are, as far as their trials have told."""
+def _count_nodes(steering: Steering, share: Share) -> None:
+    """Use the nodes that have come, and record which there are and how busy, as far as their trials have told."""
     if steering.bridge is not None and not steering.ending.over:
+        steering.bridge.slots = share.fits(capacity())
         seen = [node | steering.bridge.usage.get(node["node"], {}) for node in nodes()]
         steering.study.set_user_attr("cluster", {"at": time.time(), "nodes": seen})
-
-
-class Share(dict[str, float]):
-    """What one trial gets, `cpu` and `gpu`, and how many trials run at once."""
-
-    slots: int = 1
-
-
-def fit(capacity: Capacity, config: SearchConfig) -> Share:
-    """Return each trial's share of the cluster. Raises ``ResourceError`` if not one trial fits."""
-    wanted = config.resources
-    gpus = wanted.gpus_per_trial if wanted.gpus_per_trial is not None else min(1.0, capacity.gpus)
-    even = capacity.cpus // (capacity.gpus / gpus) if gpus and capacity.gpus else 1
-    cpus = wanted.cpus_per_trial or max(1, int(even))
-    slots = capacity.slots(cpus, gpus)
-    if slots < 1:
-        raise ResourceError(
-            f"a trial needs {cpus} processors and {gpus:g} GPUs, but the cluster has {capacity.cpus:g} and {capacity.gpus:g}; "
-            "lower resources.cpus_per_trial or resources.gpus_per_trial"
-        )
-    if config.budget.gpu_hours is not None and not gpus:
-        raise ConfigError("budget.gpu_hours is a budget of GPUs, but trials here have none; set budget.time instead")
-    share = Share(cpu=cpus, gpu=gpus)
-    share.slots = min(slots, wanted.max_concurrent_trials or slots)
-    return share
-
-
-def assigner(plan: Plan, root: str, share: Share) -> Callable[[int, TrialConfig], Any]:
-    """Return what makes a worker's assignment of a trial's number and configuration."""
-    from trainables.trainable import Assignment
-
-    def assign(number: int, trial: TrialConfig) -> Assignment:
-        return Assignment(
-            number=number,
-            trial=plan.assigned(number, trial),
-            data=plan.config.data,
-            task=plan.dataset.task,
-            fingerprint=plan.dataset.fingerprint,
-            metric=plan.metric,
-            folder=trial_folder(root, number),
-            threads=int(share["cpu"]),
-            workers=int(share["cpu"]) - 1 if share["gpu"] else 0,
-        )
-
-    return assign
 
 
 def _tune(steering: Steering, folder: Path, share: Share, ledger: "Ledger", trainable: "type[ImageTrial]") -> None:
@@ -342,7 +298,8 @@ def _tune(steering: Steering, folder: Path, share: Share, ledger: "Ledger", trai
         rungs=rungs,
         retention=Retention(plan.mode, best=keep.best, disk=keep.disk),
         root=root,
-        gpus=share["gpu"],
+        slots=share.slots,
+        gpus=share.gpus,
         halving=algorithm.scheduler == "asha",
         watch=watcher.event,
     )
@@ -350,14 +307,13 @@ def _tune(steering: Steering, folder: Path, share: Share, ledger: "Ledger", trai
     make_previews(study, assign(0, plan.space.recipe), trainable, root=root, ledger=ledger, say=watcher.say)
     watcher.begin(study.study_name, plan, share.slots, ending, ending.ended)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, dict(share)),
+        tune.with_resources(trainable, share.request()),
         tune_config=tune.TuneConfig(
             metric="objective",
             mode=plan.mode,
             search_alg=bridge,
             scheduler=ProgressHalving(rungs, bridge.verdicts) if algorithm.scheduler == "asha" else FIFOScheduler(),
             num_samples=-1,
-            max_concurrent_trials=share.slots,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(

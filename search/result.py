@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from search.records import StudyRecord, TrialRecord, study_record
+from search.share import Share, assigner
 from trainables.config import Recipe, TrialConfig, write_yaml
 from trainables.errors import InjertoError, StorageError
 from trainables.roots import Root, join, size_of
 
 if TYPE_CHECKING:
-    from search.launch import Share
     from search.plan import Plan
     from trainables.trainable import ImageTrial
 
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 WEIGHTS = "best.safetensors"
 
 
-def hand_over(
-    study: optuna.Study, plan: "Plan", folder: Path, share: "Share", trainable: "type[ImageTrial]", do: Callable[..., Any]
-) -> None:
+def hand_over(study: optuna.Study, plan: "Plan", folder: Path, share: Share, trainable: "type[ImageTrial]", do: Callable[..., Any]) -> None:
     """Write `best.yaml` and `best.safetensors`, and the test metrics of the winner and of the default recipe to the study.
 
     Workers read states and write weights under the study's root, which the driver need not have on a disk of its own. The default recipe
@@ -46,7 +44,7 @@ def hand_over(
         trial_number=best.number,
         metric=plan.metric,
         value=best.value,
-        threads=int(share["cpu"]),
+        threads=share.cpus,
         fingerprint=plan.dataset.fingerprint,
         data=plan.config.data,
         trial=TrialConfig.model_validate(best.config),
@@ -62,13 +60,11 @@ def fetch(key: str, source: Root, to: Root) -> None:
     to.write(key, found)
 
 
-def _finish(chosen: dict[str, TrialRecord], plan: "Plan", root: str, share: "Share", trainable: "type[ImageTrial]") -> dict[str, Any]:
+def _finish(chosen: dict[str, TrialRecord], plan: "Plan", root: str, share: Share, trainable: "type[ImageTrial]") -> dict[str, Any]:
     import ray
 
-    from search.launch import assigner
-
     assign = assigner(plan, root, share)
-    task = ray.remote(num_cpus=share["cpu"], num_gpus=share["gpu"])(trainable.finish)
+    task = ray.remote(**share.options())(trainable.finish)
     pending = {}
     for role, trial in chosen.items():
         config = TrialConfig.model_validate(trial.config)

@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from cluster.connect import ENVIRONMENT, Capacity, connect, processors
+from cluster.connect import ENVIRONMENT, connect, processors
 
 OWN = """
 import json, os, ray
@@ -19,18 +17,6 @@ with connect() as capacity:
     inside = ray.is_initialized()
 print(json.dumps([capacity.cpus, capacity.gpus, address, inside, ray.is_initialized(), os.environ["RAY_USAGE_STATS_ENABLED"]]))
 """
-
-
-@given(st.floats(1, 512), st.floats(0, 16), st.integers(1, 64), st.sampled_from([0, 0.25, 0.5, 1]))
-def test_slots_fit(cpus, gpus, each_cpus, each_gpus):
-    slots = Capacity(cpus, gpus).slots(each_cpus, each_gpus)
-    assert slots * each_cpus <= cpus + 1e-6
-    assert slots * each_gpus <= gpus + 1e-6
-    assert (slots + 1) * each_cpus > cpus or (slots + 1) * each_gpus > gpus
-
-
-def test_a_third_of_a_gpu_fits_three_times():
-    assert Capacity(8, 1).slots(1, 1 / 3) == 3
 
 
 def test_processors_are_those_that_this_process_may_use():

@@ -117,6 +117,7 @@ class PlayedSearch:
             rungs=Rungs("max"),
             retention=Retention("max"),
             root=self.root,
+            slots=4,
             gpus=0.0,
             halving=True,
             watch=lambda event: None,

@@ -11,9 +11,9 @@ from search.calibrate import calibrate, configurations, demand, free_disk
 from search.cli import app
 from search.config import SHORTHANDS, read_config
 from search.forecast import Band, Forecast
-from search.launch import Share
 from search.outlook import measuring, rows, show
 from search.plan import absolute, make_plan
+from search.share import Share
 from search.store import names, open_storage
 from tests.search.conftest import IMAGE_SIZE, command, make_space
 from trainables.errors import ConfigError, ResourceError, StorageError
@@ -62,7 +62,7 @@ def test_workers_that_never_begin_are_not_waited_for(planned, ray_session, monke
 
 @pytest.mark.parametrize(("settings", "trials", "rungs"), [((), 12, True), ((), 5, False), (("algorithm.scheduler=none",), 12, False)])
 def test_rungs_count_where_they_can_stop_a_trial(settings, trials, rungs, photos):
-    share = Share(cpu=1, gpu=0.5)
+    share = Share({"CPU": 1.0, "GPU": 0.5})
     asked = demand(read_config(photos, {"trials": trials, "gpu_hours": 2, "time_budget": "1h"}, settings), share, start=3.0)
     assert (asked.rungs, asked.trials, asked.time, asked.gpu_seconds, asked.gpus, asked.start) == (rungs, trials, 3600, 7200, 0.5, 3.0)
 

@@ -104,6 +104,11 @@ def test_what_cannot_be_replayed_is_refused(values, message):
         validate(Replay, values)
 
 
+def unhurried(report):
+    """A report without how busy the machine was when it was made."""
+    return report | {"facts": {name: value for name, value in report["facts"].items() if name != "usage"}}
+
+
 def test_it_reports_its_curve_and_saves_each_epoch_first(tmp_path):
     config = assigned(tmp_path)
     expected = curve(TrialConfig.model_validate(config["assignment"]["trial"]))
@@ -114,7 +119,8 @@ def test_it_reports_its_curve_and_saves_each_epoch_first(tmp_path):
         assert report["history"]["objective"] == report["history"]["accuracy"] == expected[:epoch]
         assert report["objective"] == expected[epoch - 1]
         assert saved(config).epoch == epoch
-    assert trial.step() == report, "a trial whose last report was lost gives it again"
+    again = trial.step()
+    assert unhurried(again) == unhurried(report), "a trial whose last report was lost gives it again"
 
 
 def test_another_worker_goes_on_where_one_ended(tmp_path):

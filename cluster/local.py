@@ -1,0 +1,141 @@
+"""A real Ray of several nodes on this machine's loopback, for trying what a cluster does; token on, and ended to the last process."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from cluster.connect import ENVIRONMENT, processors
+from cluster.token import MODE, make_token
+from trainables.cache import cache_root
+from trainables.errors import ResourceError
+
+START_SECONDS = 120
+END_SECONDS = 10
+MOST_NODES = 32
+SHORT_FOLDER = "/tmp" if Path("/tmp").is_dir() else None
+"""Ray's sockets lie below it, and a socket's path may have 107 characters."""
+
+
+@dataclass(frozen=True)
+class LocalCluster:
+    """A cluster that `up` started."""
+
+    address: str  # host:port for drivers
+    dashboard: str  # http://host:port for jobs
+    folder: str  # of Ray's session; the command lines of its processes name it
+    nodes: int
+
+
+def up(nodes: int, *, cpus: int | None = None, gpus: int = 0) -> LocalCluster:
+    """Start a head and workers, each an address of its own, with so many processors and pretended GPUs.
+
+    Raises ``ResourceError`` where one is up already, or Ray does not start.
+    """
+    if not 1 <= nodes <= MOST_NODES:
+        raise ResourceError(f"--local takes 1 to {MOST_NODES} nodes but got {nodes}")
+    if (running := found()) is not None:
+        raise ResourceError(f"a local cluster of {running.nodes} nodes is up at {running.address}; end it first: injerto cluster down")
+    make_token()
+    folder = tempfile.mkdtemp(prefix="injerto-", dir=SHORT_FOLDER)
+    address, port = f"{_node(0)}:{_free_port()}", _free_port()
+    started = LocalCluster(address, f"http://{_node(0)}:{port}", folder, nodes)
+    _remember(started)
+    each = ["--num-cpus", str(cpus or max(1, processors() // nodes)), "--num-gpus", str(gpus), "--disable-usage-stats"]
+    head = ["--head", "--port", address.rpartition(":")[2], "--temp-dir", folder]
+    try:
+        _start(0, *head, "--dashboard-host", _node(0), "--dashboard-port", str(port), *each)
+        for number in range(1, nodes):
+            _start(number, "--address", address, *each)
+    except ResourceError:
+        down()
+        raise
+    return started
+
+
+def down() -> LocalCluster | None:
+    """End the local cluster and remove what Ray wrote; return what it was, None where there is none."""
+    known = found()
+    if known is None:
+        return None
+    mine = list(_processes(known.folder))
+    for process in mine:
+        _signal(process, "terminate")
+    _, left = psutil.wait_procs(mine, timeout=END_SECONDS)
+    for process in left:
+        _signal(process, "kill")
+    psutil.wait_procs(left, timeout=END_SECONDS)
+    shutil.rmtree(known.folder, ignore_errors=True)
+    _state().unlink(missing_ok=True)
+    return known
+
+
+def found() -> LocalCluster | None:
+    """Return the local cluster that is up, as far as any of its processes lives."""
+    try:
+        known = LocalCluster(**json.loads(_state().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return known
+
+
+def _state() -> Path:
+    return cache_root() / "cluster.json"
+
+
+def _remember(started: LocalCluster) -> None:
+    _state().parent.mkdir(parents=True, exist_ok=True)
+    _state().write_text(json.dumps(asdict(started)), encoding="utf-8")
+
+
+def _node(number: int) -> str:
+    """Return a node's address: Linux answers on all of 127/8, others on one of it."""
+    return f"127.0.0.{11 + number}" if sys.platform == "linux" else "127.0.0.1"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_node(0), 0))
+        return int(probe.getsockname()[1])
+
+
+def _start(number: int, *arguments: str) -> None:
+    """Start a node's processes, which live on when this one ends."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    environment = {**ENVIRONMENT, **os.environ, MODE: "token", "PATH": path}
+    environment.pop("RAY_ADDRESS", None)
+    ports = ["--dashboard-agent-listen-port", str(_free_port())]  # Ray's own choice is the same for every Ray of the machine
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--node-ip-address", _node(number), *ports, *arguments]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=START_SECONDS, start_new_session=True)
+    except subprocess.TimeoutExpired:
+        raise ResourceError(f"node {number} did not start within {START_SECONDS} s; is the machine busy?") from None
+    if done.returncode:
+        said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise ResourceError(f"node {number} did not start: {said[-1] if said else f'exit code {done.returncode}'}")
+
+
+def _processes(folder: str) -> Iterator[psutil.Process]:
+    """Yield the cluster's processes, the ones that their nodes started with them."""
+    for process in psutil.process_iter():
+        try:
+            if any(folder in word for word in process.cmdline()):
+                yield process
+                yield from process.children(recursive=True)
+        except psutil.Error:
+            continue
+
+
+def _signal(process: psutil.Process, what: str) -> None:
+    try:
+        getattr(process, what)()
+    except psutil.Error:
+        return
