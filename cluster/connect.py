@@ -47,6 +47,13 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def joins(address: str | None = None) -> bool:
+    """Say whether `connect` would join a cluster that others have started."""
+    import ray
+
+    return not ray.is_initialized() and bool(address or os.environ.get("RAY_ADDRESS"))
+
+
 @contextmanager
 def connect(address: str | None = None) -> Iterator[Capacity]:
     """Start a Ray on loopback, or join the one at `address` or ``RAY_ADDRESS``, and leave it at the end; use one that this process has."""

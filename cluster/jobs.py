@@ -1,6 +1,7 @@
 """Ray jobs: a command of ours run on a cluster, named by the study it is for, from any machine that has the address and the token."""
 
 import json
+import logging
 import secrets
 import shlex
 import time
@@ -20,6 +21,7 @@ from cluster.connect import worker_environment
 from cluster.token import present_token, read_token, token_file
 from trainables.errors import ResourceError
 
+EXAMPLE = "http://head:8265"
 ANSWER_SECONDS = 10.0
 STOP_SECONDS = 600
 """How long Ray waits for a job that it was told to stop: our driver lets its trials end their epochs."""
@@ -47,6 +49,16 @@ class Job:
         """Whether it has ended, well or not."""
         return self.state in ENDED
 
+    @property
+    def seconds(self) -> float | None:
+        """How long it has run."""
+        return None if self.began is None else (self.ended or time.time()) - self.began
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what ``injerto jobs --json`` promises of a job."""
+        facts = {name: getattr(self, name) for name in ("id", "study", "command", "state", "message", "began", "ended", "seconds")}
+        return facts | {"version": self.metadata.get(VERSION)}
+
 
 class Jobs:
     """The jobs of the cluster whose dashboard is at an address such as ``http://head:8265``.
@@ -64,7 +76,9 @@ class Jobs:
         from ray.job_submission import JobSubmissionClient
 
         with _explained(self.address):
-            return JobSubmissionClient(self.address)
+            client = JobSubmissionClient(self.address)
+            logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every package that it uploads
+            return client
 
     def submit(
         self,
@@ -158,9 +172,11 @@ def _job(details: Any) -> Job:
 def _checked(address: str) -> str:
     parts = urlsplit(address if "://" in address else f"http://{address}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ResourceError(f"{address!r} is no address of a Ray dashboard; give one such as http://head:8265")
+        raise ResourceError(f"{address!r} is no address of a Ray dashboard; give one such as {EXAMPLE}")
     if parts.password or parts.username:
-        raise ResourceError(f"the address of {parts.hostname} holds a password; leave it out: the token in {token_file()} opens the cluster")
+        raise ResourceError(
+            f"the address of {parts.hostname} holds a password; leave it out: the token in {token_file()} opens the cluster"
+        )
     return f"{parts.scheme}://{parts.netloc}"
 
 
@@ -176,9 +192,11 @@ def _refuse_other_ray(address: str) -> None:
     except HTTPError as error:
         if error.code in (401, 403):
             raise ResourceError(_refused(address, token)) from None
-        raise ResourceError(f"what answers at {address} is no Ray dashboard (HTTP {error.code}); give one such as http://head:8265") from None
+        raise ResourceError(
+            f"what answers at {address} is no Ray dashboard (HTTP {error.code}); give one such as http://head:8265"
+        ) from None
     except (ValueError, KeyError, TypeError):
-        raise ResourceError(f"what answers at {address} is no Ray dashboard; give one such as http://head:8265") from None
+        raise ResourceError(f"what answers at {address} is no Ray dashboard; give one such as {EXAMPLE}") from None
     except (URLError, OSError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise ResourceError(f"no Ray cluster answers at {address} ({reason}); look at the address, and whether it is up") from None

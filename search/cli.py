@@ -13,7 +13,9 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 import typer
 
-from trainables.errors import InjertoError
+from search import cli_cluster
+from search.cli_cluster import Follow, dashboard_address, is_dashboard
+from trainables.errors import ConfigError, InjertoError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,6 +32,9 @@ Storage = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Events = Annotated[bool, typer.Option("--json", help="Print JSON, one event a line, and nothing else.")]
+Address = Annotated[
+    str | None, typer.Option(help="Cluster: host:port or auto to join it, http://HEAD:8265 to have it done there.", show_default=False)
+]
 Track = Annotated[
     list[str] | None, typer.Option(help="Record trials there, too: tensorboard, mlflow or wandb; can be repeated.", show_default=False)
 ]
@@ -75,7 +80,9 @@ def search(
     max_concurrent_trials: Annotated[
         int | None, typer.Option(help="Trials at a time; as many as fit by default.", show_default=False)
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join; a Ray of its own by default.", show_default=False)] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join, host:port or auto; a Ray of its own by default.", show_default=False)
+    ] = None,
     storage: Storage = None,
     output: Annotated[Path | None, typer.Option(help="Folder for results.  [default: injerto-output]", show_default=False)] = None,
     root: Annotated[
@@ -143,6 +150,33 @@ def plan(
     _print_json(found.as_json()) if as_json else show(console, made, found)
 
 
+@app.command()
+@_with_settings_of(search)
+def submit(*, address: cli_cluster.Dashboard = None, follow: Follow = False, **given: Any) -> None:
+    """Search on a cluster: hand it the settings and the code, and leave it to it."""
+    from search.remote import submit as send
+
+    there = dashboard_address(address)
+    cli_cluster.submitted(send(_settings(**given), there), there, follow=follow)
+
+
+@app.command()
+@_with_settings_of(search)
+def doctor(**given: Any) -> None:
+    """Look at every node before a search: versions, GPUs, disk, storage, data, weights, clocks; name what fails and the remedy."""
+    if is_dashboard(given["address"]):
+        from search.remote import submit as send
+
+        job = send(_settings(**given | {"address": None}), given["address"], "doctor")
+        cli_cluster.submitted(job, given["address"], follow=True)
+        return
+    from search.provision import look
+    from search.terminal import Terminal
+
+    with Terminal() as terminal:
+        look(_settings(**given), terminal)
+
+
 def _settings(*, source: str, settings: list[str] | None, output: Path | None, **options: Any) -> Any:
     """Return the configuration that a command's options stand for."""
     from search.config import SHORTHANDS, read_config
@@ -167,6 +201,7 @@ def _dry_run(config: Any, watcher: Any) -> None:
 @app.command()
 def resume(
     name: Annotated[str, typer.Argument(help="Study.", show_default=False)],
+    address: Address = None,
     add_trials: Annotated[int, typer.Option(min=0, help="Trials beyond the budget; a finished search goes on, too.")] = 0,
     add_time: Annotated[str | None, typer.Option(help="Wall clock beyond the budget, such as 30m or 2h.", show_default=False)] = None,
     settings: Annotated[
@@ -180,6 +215,14 @@ def resume(
     from search.config import duration
 
     added = duration("--add-time", add_time)
+    if is_dashboard(address):
+        from search.remote import resume as go_on_there
+
+        options = ["--add-trials", str(add_trials), *(["--add-time", add_time] if add_time else [])]
+        options += [word for setting in settings or () for word in ("--set", setting)]
+        cli_cluster.submitted(go_on_there(name, str(address), options, storage=storage), str(address), follow=False)
+        return
+    settings = [*(settings or ()), *([f"resources.address={address}"] if address else [])]
 
     def run(watcher: Any) -> Any:
         from search.launch import resume as go_on
@@ -193,9 +236,19 @@ def resume(
 def stop(
     name: Name = None,
     finish: Annotated[bool, typer.Option("--finish", help="End it: open the test images, hand over the best finished trial.")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Where its record is on a cluster only: http://HEAD:8265.", show_default=False)
+    ] = None,
     storage: Storage = None,
 ) -> None:
     """Pause a search that runs in another terminal or on another machine, or end it."""
+    if address is not None:
+        from search.remote import pause
+
+        if name is None:
+            raise ConfigError("on a cluster name the study to pause; injerto jobs lists them")
+        cli_cluster.say_failed(*pause(name, address, finish=finish, storage=storage))
+        return
     from search.lease import request
     from search.store import load_study, open_storage, storage_errors
 
@@ -281,6 +334,11 @@ def report(
 
     write_report(read_study(name, storage), to, force=force)
     typer.echo(f"{to} ({to.stat().st_size / 1e6:.1f} MB)")
+
+
+app.command()(cli_cluster.jobs)
+app.command()(cli_cluster.logs)
+app.add_typer(cli_cluster.group, name="cluster")
 
 
 def _watch(run: Callable[[Any], Any], track: list[str] | None, as_json: bool) -> None:

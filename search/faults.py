@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainables.leaving import NodeLeaving
+
 POISON = 3
 """How many trials must fail alike, with nothing else to show, before a search is given up."""
 
@@ -16,7 +18,7 @@ TRIES: dict[str, int | None] = {"lost node": None, "lost worker": 3, "out of mem
 A worker may die of its own configuration, a node does not; an exception that came twice at the same place will come a third time.
 """
 
-NODE = ("node has died", "node was terminated", "node is dead", "preempted", "ActorUnavailableError", "NodeDiedError")
+NODE = (NodeLeaving.__name__, "node has died", "node was terminated", "node is dead", "preempted", "ActorUnavailableError", "NodeDiedError")
 MEMORY = ("OutOfMemoryError", "out of memory", "running low on memory")
 LOST = ("RayActorError", "ActorDiedError", "WorkerCrashedError")
 KINDS = (("out of memory", MEMORY), ("lost node", NODE), ("lost worker", LOST))
@@ -51,7 +53,7 @@ def fault_of(error: BaseException) -> Fault:
     """Return what Ray's account of a worker's end means."""
     text = ANSI.sub("", f"{type(error).__name__}: {error}")
     names = {cls.__name__ for cls in type(error).__mro__}
-    raised = "RayTaskError" in names
+    raised = "RayTaskError" in names and NodeLeaving.__name__ not in names
     kind = "other" if raised else next((kind for kind, words in KINDS if any(word in text or word in names for word in words)), "other")
     return Fault(kind, WORDS.get(kind) or summary(text), text)
 

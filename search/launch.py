@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.storages import RDBStorage
 
-from cluster.connect import capacity, connect, died, nodes
+from cluster.connect import capacity, connect, died, joins, nodes
 from search import lease
 from search.algorithms import build_sampler
 from search.config import SearchConfig, amended, read_config
-from search.plan import Plan, absolute, make_plan, versions
+from search.plan import Plan, absolute, make_plan
+from search.provision import provide
 from search.records import StudyRecord, study_record
 from search.share import Share, assigner, fit
 from search.steering import ENDING, Steering, enlarged, recorded
@@ -37,6 +38,7 @@ from search.store import (
     taken,
 )
 from search.terminal import Terminal
+from search.versions import versions
 from search.watch import Silent, Watcher
 from trainables.config import validate
 from trainables.errors import ConfigError, ResourceError, StorageError
@@ -78,8 +80,11 @@ def launch(config: SearchConfig, watcher: Watcher | None = None, *, trainable: "
     if config.root:
         probe(study_root(config.root, name, folder), fresh=True)
     plan = make_plan(config.model_copy(update={"name": name}), watcher.preparing)
+    root, joining = study_root(config.root, name, folder), joins(config.resources.address)
     with storage_errors(config.storage), _workplace(folder), connect(config.resources.address) as found:
         share = fit(found, config)
+        if joining:
+            plan = provide(plan, share, root, watcher)
         study = _begin(storage, plan, folder)
         with lease.Lease(study, folder, 0.0) as held:
             return _drive(study, plan, folder, share, watcher, held, trainable)
@@ -151,8 +156,11 @@ def resume(
     if plan.dataset.fingerprint != record.dataset["fingerprint"]:
         raise ConfigError(f"the images or labels of {config.data.source!r} have changed since {name!r} began; start a new search")
     study.sampler = build_sampler(config.algorithm.sampler, seed=config.seed, trials=config.budget.trials)
+    joining = joins(config.resources.address)
     with storage_errors(storage), _workplace(record.folder), connect(config.resources.address) as found:
         share = fit(found, config)
+        if joining:
+            plan = provide(plan, share, root, watcher)
         with lease.Lease(study, record.folder, record.seconds) as held:
             if config != before.model_copy(update={"storage": storage}):
                 study.set_user_attr("config", recorded(config))

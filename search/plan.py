@@ -1,9 +1,7 @@
 """A search made ready: data prepared, weights checked, space built; everything that can be refused is refused here."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
@@ -30,7 +28,6 @@ BACKBONES = {
 FILE_BACKBONE = "mobilenet_v3_small"
 SETTINGS = ("weights", "image_size", "aspect", "seed")
 """Fields of a trial that a search sets for all its trials."""
-PACKAGES = ("injerto", "ray", "optuna", "torch", "torchvision", "albumentations", "numpy", "pillow", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,7 @@ class Plan:
     dataset: Dataset
     metric: str
     space: Space
+    manifest: str | None = None  # location of the data's manifest, where nodes have been made ready with it
 
     @property
     def mode(self) -> str:
@@ -153,11 +151,6 @@ def check_losses(space: Space, task: str, targets: np.ndarray) -> None:
     """Raise ``ConfigError`` or ``DataError`` for a loss or a scale of the targets that the space reaches and the task does not have."""
     for loss, scale in product(space.reached("loss"), space.reached("target")):
         check_targets(task, loss, scale, targets)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    return {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}}
 
 
 def absolute(config: SearchConfig) -> SearchConfig:

@@ -94,7 +94,7 @@ def _too_much(capacity: Capacity, share: Share, wanted: Resources) -> str:
     )
 
 
-def assigner(plan: "Plan", root: str, share: Share, manifest: str | None = None) -> Callable[[int, TrialConfig], Any]:
+def assigner(plan: "Plan", root: str, share: Share) -> Callable[[int, TrialConfig], Any]:
     """Return what makes a worker's assignment of a trial's number and configuration."""
     from trainables.trainable import Assignment
 
@@ -109,6 +109,9 @@ def assigner(plan: "Plan", root: str, share: Share, manifest: str | None = None)
             folder=trial_folder(root, number),
             threads=share.cpus,
             workers=share.cpus - 1 if share.gpus else 0,
+            manifest=plan.manifest,
+            replicas=share.replicas,
+            sync_batch_norm=plan.config.resources.sync_batch_norm,
         )
 
     return assign

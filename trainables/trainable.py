@@ -16,6 +16,7 @@ from trainables.account import read_account, write_account
 from trainables.config import DataConfig, Model, TrialConfig
 from trainables.errors import DamagedError, DataError, InjertoError, NonFiniteError, ResourceError, StorageError
 from trainables.journal import Journal
+from trainables.leaving import leave_in_time
 from trainables.roots import join, size_of
 from trainables.usage import usage, worker
 
@@ -94,6 +95,7 @@ class ImageTrial(tune.Trainable):
         """
         started = time.perf_counter()
         assignment = Assignment.model_validate(self._assignment["assignment"])
+        leave_in_time()
         try:
             with self._journal.listening():
                 found = self._trainer is None

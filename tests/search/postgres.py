@@ -45,7 +45,8 @@ def missing() -> str | None:
 class Server:
     """A cluster that starts empty and vanishes with `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: str | None = None, address: str = "127.0.0.1") -> None:
+        """Listen on this machine, and at an address for a network from which everybody needs a password."""
         self._folder = Path(tempfile.mkdtemp(prefix="injerto-postgres-"))
         self._as_user = {}
         if os.geteuid() == 0:
@@ -55,11 +56,13 @@ class Server:
         self.port = free_port()
         self._numbers = itertools.count()
         self._run("initdb", "-D", self._data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
-        settings = SETTINGS | {"port": self.port, "unix_socket_directories": self._folder}
+        listens = {"listen_addresses": ", ".join(dict.fromkeys((SETTINGS["listen_addresses"], address)))}
+        settings = SETTINGS | listens | {"port": self.port, "unix_socket_directories": self._folder}
         with (self._data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
         rules = self._data / "pg_hba.conf"
-        rules.write_text(GUARDED + rules.read_text())
+        strangers = "" if network is None else f"host all all {network} scram-sha-256\n"
+        rules.write_text(GUARDED + strangers + rules.read_text())
 
     def database(self, owner: str = USER) -> str:
         """Make an empty database and return its URL."""

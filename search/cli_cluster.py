@@ -1,0 +1,139 @@
+"""The commands about clusters: jobs, their logs, a cluster of this machine's own, and the files that make one elsewhere."""
+
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainables.errors import ResourceError
+
+if TYPE_CHECKING:
+    from cluster.jobs import Job
+
+FAILED = 1
+Dashboard = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        envvar="RAY_API_SERVER_ADDRESS",
+        help="Ray's dashboard on the cluster's head, such as http://head:8265.",
+        show_default=False,
+    ),
+]
+Follow = Annotated[bool, typer.Option("--follow", help="Show how it goes until it has ended.")]
+
+group = typer.Typer(no_args_is_help=True, help="A cluster of this machine's own for trying, and the files that make one elsewhere.")
+
+
+def jobs(
+    address: Dashboard = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List what has been run on a cluster, the latest first."""
+    from cluster.jobs import Jobs
+
+    found = Jobs(dashboard_address(address)).jobs()
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([job.as_json() for job in found], indent=2, ensure_ascii=False))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    from search.brief import duration, plain
+    from search.tell import console
+
+    drawn = Table(box=None, pad_edge=False)
+    for column in ("study", "command", "state", "began", "lasted", "job"):
+        drawn.add_column(column, no_wrap=True)
+    for job in found:
+        began = "" if job.began is None else f"{datetime.fromtimestamp(job.began):%Y-%m-%d %H:%M:%S}"
+        cells = (job.study, job.command, job.state.lower(), began, "" if job.seconds is None else duration(job.seconds), job.id)
+        drawn.add_row(*(Text(plain(cell)) for cell in cells))
+    console().print(drawn if found else "no job of ours on this cluster yet; start one with: injerto submit")
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="Study, or a job's id.", show_default=False)],
+    address: Dashboard = None,
+    follow: Follow = False,
+) -> None:
+    """Print what a search on a cluster has said."""
+    from cluster.jobs import Jobs
+
+    client = Jobs(dashboard_address(address))
+    job = client.find(name)
+    for text in client.follow(job.id) if follow else [client.logs(job.id)]:
+        typer.echo(text, nl=False)
+
+
+def submitted(job: "Job", address: str, *, follow: bool) -> None:
+    """Say where to watch a job; where asked to, show it until it has ended, and exit with its code."""
+    at = f"--address {address}"
+    typer.echo(f"study {job.study} is with the cluster as job {job.id}; this machine may go")
+    typer.echo(f"  watch:  injerto logs {job.study} --follow {at}")
+    typer.echo(f"  list:   injerto jobs {at}")
+    typer.echo(f"  pause:  injerto stop {job.study} {at}")
+    typer.echo(f"  look:   {address.rstrip('/')}/#/jobs/{job.id}")
+    if not follow:
+        return
+    from search.remote import follow as show
+
+    ended = show(job, address, lambda text: typer.echo(text, nl=False))
+    if ended.state != "SUCCEEDED":
+        typer.echo(
+            f"job {ended.id} {ended.state.lower()}: {ended.message.splitlines()[0] if ended.message else 'no reason given'}", err=True
+        )
+        raise typer.Exit(FAILED)
+
+
+def dashboard_address(address: str | None) -> str:
+    """Return the address of a cluster's dashboard: the given one, else that of this machine's own cluster."""
+    if address is not None:
+        return address
+    from cluster.local import found
+
+    if (here := found()) is not None:
+        return here.dashboard
+    raise ResourceError(
+        "which cluster? give --address http://HEAD:8265, set RAY_API_SERVER_ADDRESS, or start one: injerto cluster up --local 2"
+    )
+
+
+def is_dashboard(address: str | None) -> bool:
+    """Say whether an address is a dashboard's, which takes jobs, and not a cluster's own, which drivers join."""
+    return address is not None and address.startswith(("http://", "https://"))
+
+
+@group.command("up")
+def up(
+    local: Annotated[int, typer.Option("--local", help="Nodes on this machine's loopback.", show_default=False)],
+    cpus: Annotated[int | None, typer.Option(min=1, help="Processors of each; an even part by default.", show_default=False)] = None,
+) -> None:
+    """Start a real Ray of several nodes on this machine, for trying what a cluster does."""
+    from cluster.local import up as start
+
+    typer.echo(f"starting {local} nodes ...", err=True)
+    started = start(local, cpus=cpus)
+    typer.echo(f"{started.nodes} nodes are up at {started.address}")
+    typer.echo(f"  submit:  injerto submit --address {started.dashboard}")
+    typer.echo(f"  attach:  injerto search --address {started.address}")
+    typer.echo("  end it:  injerto cluster down")
+
+
+@group.command("down")
+def down() -> None:
+    """End the cluster that `up` has started."""
+    from cluster.local import down as end
+
+    ended = end()
+    typer.echo("no local cluster is up" if ended is None else f"the cluster of {ended.nodes} nodes at {ended.address} is down")
+
+
+def say_failed(well: bool, text: str) -> None:
+    """Print what a command on the cluster has answered, and exit as it did."""
+    typer.echo(text, err=not well)
+    if not well:
+        sys.exit(2)
