@@ -73,12 +73,11 @@ def on_each(
 
     nodes = living() if nodes is None else nodes
     task = ray.remote(num_cpus=0, max_retries=0)(function)
-    if environment:
-        task = task.options(runtime_env={"env_vars": dict(environment)})
+    brings = {"runtime_env": {"env_vars": dict(environment)}} if environment else {}
     waiting: dict[Any, tuple[Node, float]] = {}
     for node in nodes:
         here = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        waiting[task.options(scheduling_strategy=here).remote(*arguments)] = node, time.time()
+        waiting[task.options(scheduling_strategy=here, **brings).remote(*arguments)] = node, time.time()
     answers: dict[str, Answer] = {}
     until = time.monotonic() + seconds
     while waiting and time.monotonic() < until:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import secrets
 import shlex
 import time
@@ -26,6 +27,9 @@ ANSWER_SECONDS = 10.0
 STOP_SECONDS = 600
 """How long Ray waits for a job that it was told to stop: our driver lets its trials end their epochs."""
 POLL_SECONDS = 1.0
+TELL_OF_EVERY_UPLOAD = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
+RAYS_OWN = re.compile(r"(\S+ \S+\tINFO job_manager\.py:.*|Running entrypoint for job .*)\n")
+"""What Ray writes at the head of a job's log."""
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 STUDY, COMMAND, VERSION = "injerto_study", "injerto_command", "injerto_version"
 """What we write of a job beside Ray's own facts. No secret: Ray shows it to whoever may see the cluster."""
@@ -77,7 +81,8 @@ class Jobs:
 
         with _explained(self.address):
             client = JobSubmissionClient(self.address)
-            logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every package that it uploads
+            for name in TELL_OF_EVERY_UPLOAD:
+                logging.getLogger(name).setLevel(logging.WARNING)
             return client
 
     def submit(
@@ -133,7 +138,7 @@ class Jobs:
     def logs(self, id: str) -> str:
         """Return what a job has printed so far."""
         with _explained(self.address):
-            return str(self._client.get_job_logs(id))
+            return RAYS_OWN.sub("", str(self._client.get_job_logs(id)))
 
     def follow(self, id: str) -> Iterator[str]:
         """Yield what a job prints, as it comes, until it has ended."""

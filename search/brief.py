@@ -64,5 +64,10 @@ def amount(used: float, limit: float, unit: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text from outside on one line, without characters that steer a terminal."""
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    """Return text from outside on one line, without characters that steer a terminal, its words one space apart."""
+    return " ".join(printable(text).split())
+
+
+def printable(text: str) -> str:
+    """Return text from outside on one line, without characters that steer a terminal, its columns where they were."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -167,8 +167,7 @@ def doctor(**given: Any) -> None:
     if is_dashboard(given["address"]):
         from search.remote import submit as send
 
-        job = send(_settings(**given | {"address": None}), given["address"], "doctor")
-        cli_cluster.submitted(job, given["address"], follow=True)
+        cli_cluster.followed(send(_settings(**given | {"address": None}), given["address"], "doctor"), given["address"])
         return
     from search.provision import look
     from search.terminal import Terminal

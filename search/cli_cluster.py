@@ -77,15 +77,18 @@ def submitted(job: "Job", address: str, *, follow: bool) -> None:
     typer.echo(f"  list:   injerto jobs {at}")
     typer.echo(f"  pause:  injerto stop {job.study} {at}")
     typer.echo(f"  look:   {address.rstrip('/')}/#/jobs/{job.id}")
-    if not follow:
-        return
-    from search.remote import follow as show
+    if follow:
+        followed(job, address)
 
-    ended = show(job, address, lambda text: typer.echo(text, nl=False))
+
+def followed(job: "Job", address: str) -> None:
+    """Show a job until it has ended, and exit with its code."""
+    from search.remote import follow
+
+    ended = follow(job, address, lambda text: typer.echo(text, nl=False))
     if ended.state != "SUCCEEDED":
-        typer.echo(
-            f"job {ended.id} {ended.state.lower()}: {ended.message.splitlines()[0] if ended.message else 'no reason given'}", err=True
-        )
+        why = ended.message.splitlines()[0] if ended.message else "no reason given"
+        typer.echo(f"job {ended.id} {ended.state.lower()}: {why}", err=True)
         raise typer.Exit(FAILED)
 
 

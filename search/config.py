@@ -87,6 +87,9 @@ class Resources(Model):
     )
     accelerator_type: str | None = Field(None, description="type of GPU as Ray names it, such as T4, A100 or H100; any by default")
     custom: dict[str, Annotated[float, Field(gt=0)]] = Field({}, description="amounts of your cluster's own resources that a trial needs")
+    ship_up_to: Annotated[float, BeforeValidator(size), Field(ge=0)] = Field(
+        200e6, description="data whose decoded images are at most this large reach a cluster's nodes decoded; others each node reads"
+    )
     sync_batch_norm: bool = Field(False, description="one trial across several GPUs: batch norm over the whole batch, not each GPU's part")
     max_concurrent_trials: int | None = Field(None, ge=1, description="trials at a time; as many as fit by default")
     may_grow: bool = Field(False, description="whether the cluster adds nodes on demand: then what no node has yet is waited for")

@@ -113,9 +113,11 @@ def _storage(wanted: Wanted, gpus: float) -> str:
 def _data(wanted: Wanted, gpus: float) -> str:
     if wanted.manifest is None:
         return "-"
-    from trainables.manifest import sample_check
+    from trainables.manifest import read_manifest, sample_check
 
-    return sample_check(wanted.manifest)
+    manifest = read_manifest(wanted.manifest)
+    sample_check(manifest)
+    return "reads alike" if manifest.pack is None else "comes along"
 
 
 def _weights(wanted: Wanted, gpus: float) -> str:

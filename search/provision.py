@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from search.plan import Plan
 
 MANIFEST, PACK = "data.json.gz", "data.npy"
-PACKED_BYTES = 200_000_000
-"""Sets whose decoded images are at most this large travel decoded; the nodes of larger ones read the source themselves."""
 FILL_SECONDS = 24 * 3600.0
 
 
@@ -46,7 +44,7 @@ def provide(plan: "Plan", share: Share, root: str, watcher: Watcher) -> "Plan":
 def _provide(plan: "Plan", share: Share, root: str, place: str, watcher: Watcher) -> None:
     from trainables.manifest import write_manifest
 
-    write_manifest(plan.dataset, place, pack_bytes=PACKED_BYTES)
+    write_manifest(plan.dataset, place, pack_bytes=int(plan.config.resources.ship_up_to))
     preflight(plan, share, root, place, watcher.say, partial(_told, watcher, "looking at nodes"))
     answers = on_each(
         fill,

@@ -95,8 +95,7 @@ def _appears(jobs: Jobs, job: Job, url: str) -> bool:
 def _ask(jobs: Jobs, job: Job, arguments: list[str]) -> tuple[bool, str]:
     """Run a short command where the record is, and return whether it went well and what it printed."""
     asked = jobs.wait(jobs.submit(job.study, arguments).id)
-    printed = [line for line in jobs.logs(asked.id).splitlines() if line and not line.startswith("Running entrypoint")]
-    return asked.state == "SUCCEEDED", "\n".join(printed)
+    return asked.state == "SUCCEEDED", jobs.logs(asked.id).strip()
 
 
 def _storage_option(job: Job, storage: str | None) -> list[str]:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from search.brief import duration, in_brief, plain
+from search.brief import duration, in_brief, plain, printable
 from search.estimate import Estimate
 from search.events import ENDED
 from search.lines import Lines
@@ -119,7 +119,7 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """Write a line."""
-        self._lines.put(Text(plain(text)))
+        self._lines.put(Text(printable(text)))
 
     def pausing(self, reason: str) -> None:
         """Say what happens next."""

@@ -1,0 +1,206 @@
+"""A cluster of separate machines, its record and its bucket on a fourth: searches handed to it from there, and what may befall them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from search.records import read_study
+from search.store import names, open_storage
+from tests.cluster import machines as network
+from tests.search import postgres
+from tests.search.conftest import folders
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(network.missing() is not None, reason=str(network.missing())),
+    pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing())),
+]
+CANARIES = {"token": "c0ffee" * 10 + "beef", "password": "canary-of-the-database", "secret": "canary-of-the-bucket"}
+ROOT = Path(__file__).parents[2]
+WAIT_SECONDS = 240
+
+
+class Site:
+    """The machines, what they share, and this one's own command line."""
+
+    def __init__(self, folder):
+        from moto.server import ThreadedMotoServer
+        from pyarrow.fs import FileSystem
+
+        self.folder, self.photos = folder, folders(folder / "photos")
+        token, passwords = folder / "token", folder / "pgpass"
+        token.write_text(CANARIES["token"])
+        passwords.write_text(f"*:*:*:{postgres.USER}:{CANARIES['password']}\n")
+        for file in (token, passwords):
+            file.chmod(0o600)
+        self.secrets = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "PGPASSFILE": str(passwords),
+            "AWS_ACCESS_KEY_ID": "somebody",
+            "AWS_SECRET_ACCESS_KEY": CANARIES["secret"],
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        self.machines = network.Machines(folder / "machines", self.secrets)
+        self.server = postgres.Server(f"{network.NETWORK}.0/24", network.OUTSIDE)
+        self.server.start()
+        self.server.do(f"ALTER USER {postgres.USER} PASSWORD '{CANARIES['password']}'")
+        self.storage = re.sub(r"127\.0\.0\.1", network.OUTSIDE, self.server.database())
+        self.bucket_server = ThreadedMotoServer(ip_address=network.OUTSIDE, port=0, verbose=False)
+        self.bucket_server.start()
+        host, port = self.bucket_server.get_host_and_port()
+        place = f"endpoint_override=http://{host}:{port}&region=us-east-1"
+        filesystem, path = FileSystem.from_uri(f"s3://studies?{place}&allow_bucket_creation=true")
+        filesystem.create_dir(path)
+        self.root = f"s3://studies/injerto?{place}"
+        (folder / "machines").mkdir()
+        self.machines.add("head", "--num-cpus", "0")
+        self.machines.add("alpha", "--num-cpus", "1")
+        self.machines.add("beta", "--num-cpus", "1", hidden=self.photos)
+
+    def close(self):
+        self.machines.close()
+        self.server.close()
+        self.bucket_server.stop()
+
+    def run(self, *arguments, code=0, **environment):
+        """Run a command of ours here, which is none of the machines."""
+        own = {**os.environ, **self.secrets, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment}
+        done = subprocess.run(
+            [sys.executable, "-m", "search.cli", *map(str, arguments)],
+            env=own,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_SECONDS,
+            cwd=self.folder,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def there(self, *arguments, **options):
+        return self.run(*arguments, "--address", self.machines.dashboard, **options)
+
+    def submit(self, name, *arguments, epochs=8, trials=4, concurrent=2, **options):
+        places = ("--storage", self.storage, "--root", self.root, "--output", self.folder / "output")
+        size = ("--trials", trials, "--max-concurrent-trials", concurrent, "--image-size", 32, "--set", f"space.epochs={epochs}")
+        return self.there("submit", self.photos, "--name", name, *places, *size, "--set", "algorithm.scheduler=none", *arguments, **options)
+
+    def jobs(self):
+        return {job["study"]: job for job in reversed(json.loads(self.there("jobs", "--json"))) if job["command"] in ("search", "resume")}
+
+    def record(self, name):
+        return read_study(name, self.storage)
+
+    def until(self, name, holds, seconds=WAIT_SECONDS):
+        """Wait until something holds of a study's record, and return the record."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if name in names(open_storage(self.storage, create=True)) and holds(record := self.record(name)):
+                return record
+            time.sleep(0.5)
+        pytest.fail(f"{name} did not come so far in {seconds} s:\n{self.there('logs', name)}")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    before = dict(os.environ)
+    site = Site(tmp_path_factory.mktemp("site"))
+    os.environ.update(site.secrets)
+    yield site
+    os.environ.clear()
+    os.environ.update(before)
+    site.close()
+
+
+def whole(record):
+    """Whether every trial has ended well with all of its epochs, each once."""
+    return all(
+        trial.state == "finished" and trial.epochs_done == trial.epochs_planned == len(trial.history["objective"])
+        for trial in record.trials
+    )
+
+
+def test_a_lost_machine_costs_nothing_and_a_new_one_is_used(site):
+    said = site.submit("lossy", "--trials", 5)
+    began = time.monotonic()
+    assert re.search(r"study lossy is with the cluster as job injerto-lossy-search-\w{6}", said)
+    seen = site.until("lossy", lambda record: {trial.node for trial in record.trials} >= {"alpha", "beta"})
+    first = time.monotonic() - began
+    leaked = [name for name, secret in CANARIES.items() if secret in all_command_lines()]
+    assert [trial.state for trial in seen.trials if trial.node].count("running") == 2
+    site.machines.kill("beta")
+    site.machines.add("gamma", "--num-cpus", "1", hidden=site.photos)
+    record = site.until("lossy", lambda record: record.state == "finished")
+    assert record.counts["finished"] == 5
+    assert whole(record)
+    assert "gamma" in {trial.node for trial in record.trials}
+    assert any(retry["kind"] == "lost node" for trial in record.trials for retry in trial.attributes.get("retries", []))
+    assert (site.folder / "output" / "lossy" / "best.safetensors").stat().st_size > 10_000
+    print(f"both nodes had reported an epoch {first:.1f} s after the job was submitted")
+    assert leaked == [], "on a command line"
+
+
+def all_command_lines():
+    return "\n".join(path.read_bytes().replace(b"\0", b" ").decode(errors="replace") for path in lines() if path.exists())
+
+
+def lines():
+    return [folder / "cmdline" for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+
+
+def test_no_secret_is_anywhere(site):
+    request = urllib.request.Request(f"{site.machines.dashboard}/api/jobs/", headers={"Authorization": f"Bearer {CANARIES['token']}"})
+    page = urllib.request.urlopen(request).read().decode()
+    assert "lossy" in page
+    with psycopg.connect(site.storage.replace("+psycopg", "")) as connection:
+        tables = [row[0] for row in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()]
+        record = "\n".join(str(connection.execute(f"SELECT * FROM {table}").fetchall()) for table in tables)
+    assert "lossy" in record
+    logs = "\n".join(
+        file.read_text(errors="replace") for file in (site.folder / "machines" / "head").rglob("session_*/logs/**/*") if file.is_file()
+    )
+    output = "\n".join(file.read_text(errors="replace") for file in (site.folder / "output").rglob("*.yaml"))
+    places = {"job page": page, "record": record, "Ray's logs": logs, "output": output, "log": site.there("logs", "lossy")}
+    assert {(place, name) for place, text in places.items() for name, secret in CANARIES.items() if secret in text} == set()
+
+
+def test_two_searches_side_by_side_and_one_is_stopped(site):
+    site.submit("steady", epochs=12, trials=3, concurrent=1)
+    site.submit("brief", epochs=12, trials=3, concurrent=1)
+    site.until("steady", lambda record: any(trial.epochs_done for trial in record.trials))
+    site.until("brief", lambda record: any(trial.epochs_done for trial in record.trials))
+    assert {name: job["state"] for name, job in site.jobs().items() if name != "lossy"} == {"steady": "RUNNING", "brief": "RUNNING"}
+    assert "the search pauses" in site.there("stop", "brief")
+    paused = site.until("brief", lambda record: record.state == "interrupted")
+    assert paused.counts["running"] == 0
+    assert "go on with it: injerto resume brief" in site.there("logs", "brief")
+    assert "steady" in site.there("resume", "steady", code=2), "one that runs is not gone on with"
+    said = site.there("resume", "brief", "--add-trials", 1)
+    assert "study brief is with the cluster" in said
+    resumed, untouched = (site.until(name, lambda record: record.state == "finished") for name in ("brief", "steady"))
+    assert (resumed.counts["finished"], untouched.counts["finished"]) == (4, 3)
+    assert whole(resumed)
+    assert whole(untouched)
+
+
+def test_what_cannot_work_is_named_before_any_trial(site):
+    blind = site.there("doctor", site.photos, "--root", site.root, "--set", "resources.ship_up_to=0", code=1)
+    assert re.search(r"1 of 3 nodes cannot run trials:\n\s+gamma: data: .*no such file", blind), blind
+    assert "✗" in blind
+    huge = site.submit("huge", "--set", "resources.cpus_per_trial=64", "--follow", code=1)
+    assert "no node has 64 processors" in huge
+    assert "huge" not in names(open_storage(site.storage))
+    assert "does not take the token" in site.there("jobs", code=2, RAY_AUTH_TOKEN="0" * 64)
+    secret = site.storage.replace(postgres.USER, f"{postgres.USER}:{CANARIES['password']}")
+    refused = site.there("submit", "--storage", secret, code=2)
+    assert "was given with a password" in refused
+    assert CANARIES["password"] not in refused
+    assert "no job and no study 'nobody'" in site.there("logs", "nobody", code=2)
