@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class Machines:
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder, self.environment = folder, environment
         self.numbers: dict[str, int] = {}
+        self.session = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # of sockets, whose paths must be short
         self._clear()
         ip("link", "add", BRIDGE, "type", "bridge")
         ip("addr", "add", f"{OUTSIDE}/24", "dev", BRIDGE)
@@ -60,15 +62,16 @@ class Machines:
     def add(self, name, *arguments, hidden=None, **environment):
         """Start a machine and its Ray; on it the folder `hidden` is empty."""
         number = self.numbers[name] = max(self.numbers.values(), default=10) + 1
-        ip("netns", "add", name)
-        ip("link", "add", f"v{number}", "type", "veth", "peer", "name", "eth0", "netns", name)
+        ip("netns", "add", space(name))
+        subprocess.run(["ip", "link", "del", f"v{number}"], capture_output=True)  # a namespace's end takes its links with it, but later
+        ip("link", "add", f"v{number}", "type", "veth", "peer", "name", "eth0", "netns", space(name))
         ip("link", "set", f"v{number}", "master", BRIDGE, "up")
         for inside in (
             ["addr", "add", f"{self.address(name)}/24", "dev", "eth0"],
             ["link", "set", "eth0", "up"],
             ["link", "set", "lo", "up"],
         ):
-            ip("-n", name, *inside)
+            ip("-n", space(name), *inside)
         joins = (
             ["--head", "--port", str(HEAD_PORT), "--dashboard-host", self.address(name), "--dashboard-port", str(DASHBOARD_PORT)]
             if name == "head"
@@ -77,7 +80,7 @@ class Machines:
         place = self.folder / name
         place.mkdir(exist_ok=True)
         if name == "head":
-            joins += ["--temp-dir", str(place)]
+            joins += ["--temp-dir", self.session]
         ports = ["--dashboard-agent-listen-port", str(AGENT_PORT)]
         command = [
             sys.executable,
@@ -94,7 +97,20 @@ class Machines:
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
         own = {"INJERTO_CACHE": str(place / "cache"), "HOME": str(place), "PATH": path} | environment
         subprocess.run(
-            ["ip", "netns", "exec", name, "unshare", "--uts", "--mount", "sh", "-c", f'hostname {name}; {hide}exec "$@"', "sh", *command],
+            [
+                "ip",
+                "netns",
+                "exec",
+                space(name),
+                "unshare",
+                "--uts",
+                "--mount",
+                "sh",
+                "-c",
+                f'hostname {name}; {hide}exec "$@"',
+                "sh",
+                *command,
+            ],
             env={**os.environ, **self.environment, **own},
             check=True,
             capture_output=True,
@@ -102,16 +118,10 @@ class Machines:
             cwd=place,
         )
 
-    def pids(self, name):
-        found = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True)
-        return [int(pid) for pid in found.stdout.split()]
-
     def kill(self, name):
         """Take a machine away as a loss of power does."""
         ip("link", "set", f"v{self.numbers[name]}", "down")
-        for pid in self.pids(name):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_all(space(name))
 
     def cut(self, name):
         """Take a machine's network away."""
@@ -122,19 +132,28 @@ class Machines:
         ip("link", "set", f"v{self.numbers[name]}", "up")
 
     def close(self):
-        for name in self.numbers:
-            for pid in self.pids(name):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        time.sleep(0.5)
         self._clear()
+        shutil.rmtree(self.session, ignore_errors=True)
 
     def _clear(self):
         """Remove what these machines, or those of a run that was cut short, have left."""
-        known = subprocess.run(["ip", "link", "show", "master", BRIDGE], capture_output=True, text=True).stdout
-        for line in known.splitlines():
-            if ": v" in line:
-                subprocess.run(["ip", "link", "del", line.split(": ")[1].split("@")[0]], capture_output=True)
-        for name in self.numbers:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+        spaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split()
+        for name in spaces:
+            if name.startswith(space("")):
+                kill_all(name)
+                ip("netns", "del", name)
         subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True)
+
+
+def space(name):
+    """The name of a machine's network namespace."""
+    return f"injerto-{name}"
+
+
+def kill_all(name):
+    """End every process in a namespace, and wait until they are gone."""
+    while pids := subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split():
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.1)

@@ -1,6 +1,7 @@
 """A cluster of separate machines, its record and its bucket on a fourth: searches handed to it from there, and what may befall them."""
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -12,8 +13,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from search.records import read_study
-from search.store import names, open_storage
+from search.records import study_record
+from search.store import load_study, names, open_storage
 from tests.cluster import machines as network
 from tests.search import postgres
 from tests.search.conftest import folders
@@ -54,6 +55,7 @@ class Site:
         self.server.start()
         self.server.do(f"ALTER USER {postgres.USER} PASSWORD '{CANARIES['password']}'")
         self.storage = re.sub(r"127\.0\.0\.1", network.OUTSIDE, self.server.database())
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self.bucket_server = ThreadedMotoServer(ip_address=network.OUTSIDE, port=0, verbose=False)
         self.bucket_server.start()
         host, port = self.bucket_server.get_host_and_port()
@@ -97,13 +99,13 @@ class Site:
         return {job["study"]: job for job in reversed(json.loads(self.there("jobs", "--json"))) if job["command"] in ("search", "resume")}
 
     def record(self, name):
-        return read_study(name, self.storage)
+        return study_record(load_study(self.opened, name))
 
     def until(self, name, holds, seconds=WAIT_SECONDS):
         """Wait until something holds of a study's record, and return the record."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if name in names(open_storage(self.storage, create=True)) and holds(record := self.record(name)):
+            if name in names(self.opened) and holds(record := self.record(name)):
                 return record
             time.sleep(0.5)
         pytest.fail(f"{name} did not come so far in {seconds} s:\n{self.there('logs', name)}")
@@ -114,6 +116,7 @@ def site(tmp_path_factory):
     before = dict(os.environ)
     site = Site(tmp_path_factory.mktemp("site"))
     os.environ.update(site.secrets)
+    site.opened = open_storage(site.storage, create=True)
     yield site
     os.environ.clear()
     os.environ.update(before)
@@ -170,7 +173,7 @@ def test_no_secret_is_anywhere(site):
         record = "\n".join(str(connection.execute(f"SELECT * FROM {table}").fetchall()) for table in tables)
     assert "lossy" in record
     logs = "\n".join(
-        file.read_text(errors="replace") for file in (site.folder / "machines" / "head").rglob("session_*/logs/**/*") if file.is_file()
+        file.read_text(errors="replace") for file in Path(site.machines.session).rglob("session_*/logs/**/*") if file.is_file()
     )
     output = "\n".join(file.read_text(errors="replace") for file in (site.folder / "output").rglob("*.yaml"))
     places = {"job page": page, "record": record, "Ray's logs": logs, "output": output, "log": site.there("logs", "lossy")}
@@ -202,7 +205,7 @@ def test_what_cannot_work_is_named_before_any_trial(site):
     assert "✗" in blind
     huge = site.submit("huge", "--set", "resources.cpus_per_trial=64", "--follow", code=1)
     assert "no node has 64 processors" in huge
-    assert "huge" not in names(open_storage(site.storage))
+    assert "huge" not in names(site.opened)
     assert "does not take the token" in site.there("jobs", code=2, RAY_AUTH_TOKEN="0" * 64)
     secret = site.storage.replace(postgres.USER, f"{postgres.USER}:{CANARIES['password']}")
     refused = site.there("submit", "--storage", secret, code=2)
