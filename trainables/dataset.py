@@ -31,6 +31,7 @@ class Origin:
     location: str  # a folder, a bucket's URL or a built-in set
     paths: tuple[str, ...]  # of each image in it
     contents: Contents
+    digests: tuple[str, ...]  # of the decoded pixels, as in `PixelMap`
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def prepare(
         "median_side": found.median_side,
         "notes": notes,
     }
-    origin = Origin(location, paths, Contents(found.hashes, found.lengths, found.bits, pixels.problems))
+    origin = Origin(location, paths, Contents(found.hashes, found.lengths, found.bits, pixels.problems), pixels.digests)
     return settle(fingerprint, facts, pixels, size, aspect, origin)
 
 

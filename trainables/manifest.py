@@ -52,7 +52,6 @@ class Pack:
     key: str
     length: int  # bytes
     hash: str
-    digests: tuple[str, ...]  # as in `PixelMap`
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def write_manifest(dataset: Dataset, place: str, *, pack_bytes: int = 0) -> Mani
         raise DataError(f"the data set {dataset.fingerprint} was opened from a cache, which does not know its files; prepare it first")
     (around, key), contents = split(place), dataset.origin.contents
     images, root = cache_root() / "pixels" / dataset.pixels_key / IMAGES, Root(around, PERSISTENT)
-    pack = _pack(dataset, images, f"{key.partition('.')[0]}.npy") if dataset.images.nbytes <= pack_bytes else None
+    pack = _pack(images, f"{key.partition('.')[0]}.npy") if dataset.images.nbytes <= pack_bytes else None
     facts = {
         "task": dataset.task,
         "classes": dataset.classes,
@@ -176,7 +175,7 @@ def _decoded(origin: Origin, image_size: int, aspect: Aspect, budget_bytes: int 
             image_size=image_size,
             aspect=aspect,
             read=read,
-            settled=True,
+            digests=origin.digests,
             budget_bytes=budget_bytes,
             workers=workers,
             progress=progress,
@@ -209,9 +208,9 @@ def _around(manifest: Manifest) -> Root:
     return Root(split(manifest.place)[0], PERSISTENT)
 
 
-def _pack(dataset: Dataset, images: Path, key: str) -> Pack:
+def _pack(images: Path, key: str) -> Pack:
     with images.open("rb") as file:
-        return Pack(key, images.stat().st_size, hash_file(file), open_pixels(dataset.pixels_key).digests)
+        return Pack(key, images.stat().st_size, hash_file(file))
 
 
 def _unpack(manifest: Manifest, pack: Pack, folder: Path) -> None:
@@ -221,7 +220,7 @@ def _unpack(manifest: Manifest, pack: Pack, folder: Path) -> None:
     with path.open("rb") as file:
         if (found := hash_file(file)) != pack.hash:
             raise DataError(f"{pack.key} in {root} holds other images (hash {found[:12]}) than were written ({pack.hash[:12]}); {RESUME}")
-    write_facts(folder, pack.digests, manifest.origin.contents.problems)
+    write_facts(folder, manifest.origin.digests, manifest.origin.contents.problems)
 
 
 def _refuse_other_versions(manifest: Manifest) -> None:
@@ -243,6 +242,7 @@ def _document(manifest: Manifest) -> bytes:
         "paths": manifest.origin.paths,
         "lengths": contents.lengths.tolist(),
         "hashes": contents.hashes,
+        "digests": manifest.origin.digests,
         "problems": {str(index): reason for index, reason in contents.problems.items()},
         "pack": manifest.pack and asdict(manifest.pack),
     }
@@ -252,16 +252,17 @@ def _document(manifest: Manifest) -> bytes:
 def _parsed(place: str, document: dict[str, Any]) -> Manifest:
     if document["format"] != FORMAT:
         raise ValueError(f"format {document['format']}, not {FORMAT}")
-    facts, pack, paths = document["facts"], document["pack"], tuple(document["paths"])
+    facts, pack = document["facts"], document["pack"]
+    paths, digests = tuple(document["paths"]), tuple(document["digests"])
     problems = {int(index): reason for index, reason in document["problems"].items()}
     contents = Contents(tuple(document["hashes"]), np.array(document["lengths"], np.int64), facts["bits"], problems)
-    if not len(paths) == len(contents.hashes) == len(contents.lengths) == len(facts["names"]) == len(facts["targets"]):
+    if len({len(column) for column in (paths, digests, contents.hashes, contents.lengths, facts["names"], facts["targets"])}) > 1:
         raise ValueError("lists of different lengths")
     if contents.key != facts["survey_key"]:
         raise ValueError("other hashes than were written")
     return Manifest(
         place,
         **{name: document[name] for name in PLAIN},
-        origin=Origin(document["location"], paths, contents),
-        pack=pack and Pack(**pack | {"digests": tuple(pack["digests"])}),
+        origin=Origin(document["location"], paths, contents, digests),
+        pack=pack and Pack(**pack),
     )

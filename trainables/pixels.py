@@ -116,7 +116,7 @@ def map_pixels(
     image_size: int,
     aspect: Aspect,
     read: Read = Path.read_bytes,
-    settled: bool = False,
+    digests: Sequence[str] | None = None,
     budget_bytes: int | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -124,14 +124,14 @@ def map_pixels(
     """Return the pixel map of the files, made if this node's cache does not hold it yet.
 
     Two processes that ask at once make it once. Raises ``ResourceError`` before any work if it does not fit the disk or the budget, and
-    ``DataError`` for a file that no longer holds what it did. `settled`: no other problems are to be than those of the contents.
+    ``DataError`` for a file that no longer holds what it did, or whose pixels have not the `digests` that they had elsewhere.
     """
     side = stored_side(image_size)
     key = pixels_key(contents.key, contents.bits, image_size, aspect)
     work = partial(_prepare, places, contents, read, side=side, aspect=aspect)
 
     def fill(folder: Path) -> None:
-        digests: list[str] = []
+        found: list[str] = []
         problems = dict(contents.problems)
         with (folder / IMAGES).open("wb") as file:
             shape = (len(places), side, side, 3)
@@ -139,13 +139,13 @@ def map_pixels(
             # Written row by row, never through the map: on a full disk a map kills the process (SIGBUS), a write raises.
             rows = in_parallel(work, range(len(places)), progress, "decoding", workers)
             for index, (pixels, digest, reason) in enumerate(rows):
+                if digests is not None and digest != digests[index]:
+                    raise _decoded_otherwise(places[index], reason)
                 file.write(pixels.data)
-                digests.append(digest)
-                if reason and settled:
-                    raise DataError(f"{places[index]} cannot be decoded on this node ({reason}), though it could where the search began")
+                found.append(digest)
                 if reason:
                     problems[index] = reason
-        write_facts(folder, digests, problems)
+        write_facts(folder, found, problems)
 
     return keep_pixels(key, len(places), side, fill, budget_bytes)
 
@@ -208,6 +208,15 @@ def _prepare(places: Sequence[object], contents: Contents, read: Read, index: in
         except Unreadable as error:
             reason = str(error)
     return np.zeros((side, side, 3), np.uint8), "", reason
+
+
+def _decoded_otherwise(place: object, reason: str) -> DataError:
+    if reason:
+        return DataError(f"{place} cannot be decoded on this node ({reason}), though it could be where the data set was prepared")
+    return DataError(
+        f"{place} decodes to other pixels than where the data set was prepared, though Pillow and OpenCV have the same versions; "
+        "install them from the same packages on every node: they bring the libraries that decode"
+    )
 
 
 def read_same(place: object, read: Read, length: int, expected: str) -> bytes:

@@ -59,7 +59,7 @@ def test_a_bucket_of_images_is_left_as_it_is():
     assert (config.data.source, config.data.image_folder) == (url, "images")
     with pytest.raises(StorageError, match="'http://host/photos' cannot be a data source; name a folder, or a bucket"):
         absolute(read_config("http://host/photos", {}))
-    with pytest.raises(StorageError, match="the data source s3://.* holds a password or a key"):
+    with pytest.raises(StorageError, match=r"the data source s3://.* holds a password or a key"):
         absolute(read_config("s3://user:password@bucket/photos", {}))
 
 
