@@ -160,6 +160,8 @@ def absolute(config: SearchConfig) -> SearchConfig:
         "source": data.source if data.source.startswith("builtin:") else str(_resolved(data.source)),
         "image_folder": data.image_folder and str(_resolved(data.image_folder)),
     }
+    if is_url(data.source):  # as it is, and its image_folder lies inside
+        update = {"source": check_url(data.source, "data source")}
     return config.model_copy(
         update={
             "data": data.model_copy(update=update),

@@ -87,7 +87,7 @@ def parse_bytes(text: str) -> int:
         return _not_bytes(text)
 
 
-def require_space(needed: int, folder: Path, budget_bytes: int | None, what: str) -> None:
+def require_space(needed: int, folder: Path, budget_bytes: int | None, what: str, or_else: str = "choose a smaller image_size") -> None:
     """Raise ``ResourceError`` unless ``needed`` bytes fit the budget for ``folder`` and the free disk.
 
     The budget, ``INJERTO_CACHE_BUDGET`` by default, is for everything in the folder; without one only the free disk counts.
@@ -104,7 +104,7 @@ def require_space(needed: int, folder: Path, budget_bytes: int | None, what: str
         raise ResourceError(
             f"{what} need {show_bytes(needed)} but {reason} leaves {show_bytes(max(0, left))} in {folder}; "
             "delete what that folder holds (it is made again when needed), raise INJERTO_CACHE_BUDGET, "
-            "set INJERTO_CACHE to a folder on a larger disk, or choose a smaller image_size"
+            f"set INJERTO_CACHE to a folder on a larger disk, or {or_else}"
         )
 
 

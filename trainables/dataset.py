@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,24 @@ from trainables.config import Aspect, TaskName
 from trainables.decode import LFS_POINTER
 from trainables.duplicates import split_together
 from trainables.errors import DataError
-from trainables.pixels import PixelMap, Progress, Survey, image_size_rule, map_pixels, open_pixels, pixels_key, survey
+from trainables.parallel import Progress
+from trainables.pixels import Contents, PixelMap, Survey, image_size_rule, map_pixels, open_pixels, pixels_key, survey
 from trainables.samples import Samples, listed
 from trainables.sources import read_source
 from trainables.splits import PARTS
 
 FEWEST = 8
 DTYPES: dict[str, type[np.generic]] = {"regression": np.float64, "binary": np.int64, "multiclass": np.int64, "multilabel": np.float32}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the image files are, and what they hold: enough to make the same pixels on another machine."""
+
+    location: str  # a folder, a bucket's URL or a built-in set
+    paths: tuple[str, ...]  # of each image in it
+    contents: Contents
+    digests: tuple[str, ...]  # of the decoded pixels, as in `PixelMap`
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,7 @@ class Dataset:
     bits: int  # that 16-bit images use: decode(path, bits) reads new ones alike
     median_side: int  # of the shorter sides of the original images, pixels
     notes: tuple[str, ...]  # sentences to say aloud
+    origin: Origin | None = None  # known where the data set was prepared, not where it was opened only
 
 
 def prepare(
@@ -64,7 +77,7 @@ def prepare(
 ) -> Dataset:
     """Return a source as a data set, its images decoded into this node's cache unless they are there already.
 
-    Raises ``DataError`` if it cannot be used, ``ResourceError`` if it does not fit the disk.
+    Raises ``DataError`` if it cannot be used, ``ResourceError`` if it does not fit the disk, ``StorageError`` where a bucket refuses.
     """
     samples = read_source(
         source,
@@ -78,7 +91,9 @@ def prepare(
         split_column=split_column,
         group_column=group_column,
         classes=classes,
+        progress=progress,
     )
+    location, paths = samples.located()
     found = survey(samples.paths, progress=progress)
     _refuse_unreadable(samples, found.problems, strict=strict)
     size = image_size or image_size_rule(found, weights)
@@ -93,7 +108,7 @@ def prepare(
     rows = {part: readable[parts == part] for part in PARTS}
     _check_parts(samples, rows, notes)
     fingerprint = _fingerprint(samples, found, rows)
-    manifest = {
+    facts = {
         "task": samples.task,
         "classes": samples.classes,
         "names": samples.names,
@@ -104,34 +119,47 @@ def prepare(
         "median_side": found.median_side,
         "notes": notes,
     }
-    write_json(cache_root() / "datasets" / fingerprint / "manifest.json", manifest)
-    return _dataset(fingerprint, manifest, pixels, size, aspect)
+    origin = Origin(location, paths, Contents(found.hashes, found.lengths, found.bits, pixels.problems), pixels.digests)
+    return settle(fingerprint, facts, pixels, size, aspect, origin)
+
+
+def settle(fingerprint: str, facts: dict[str, Any], pixels: PixelMap, image_size: int, aspect: Aspect, origin: Origin) -> Dataset:
+    """Return a data set whose pixels are in this node's cache, and let `open_dataset` find it there."""
+    write_json(_facts_file(fingerprint), facts)
+    return _dataset(fingerprint, facts, pixels, image_size, aspect, origin)
 
 
 def open_dataset(fingerprint: str, image_size: int, aspect: Aspect) -> Dataset:
     """Return a prepared data set from this node's cache alone; raises ``DataError`` if it is not there."""
-    manifest = read_json(cache_root() / "datasets" / fingerprint / "manifest.json")
-    if manifest is None:
+    facts = read_json(_facts_file(fingerprint))
+    if facts is None:
         raise DataError(f"the data set {fingerprint} is not in {cache_root()}; prepare it on this machine first")
-    pixels = open_pixels(pixels_key(manifest["survey_key"], manifest["bits"], image_size, aspect))
-    return _dataset(fingerprint, manifest, pixels, image_size, aspect)
+    pixels = open_pixels(pixels_key(facts["survey_key"], facts["bits"], image_size, aspect))
+    return _dataset(fingerprint, facts, pixels, image_size, aspect)
 
 
-def _dataset(fingerprint: str, manifest: dict[str, Any], pixels: PixelMap, image_size: int, aspect: Aspect) -> Dataset:
+def _facts_file(fingerprint: str) -> Path:
+    return cache_root() / "datasets" / fingerprint / "manifest.json"
+
+
+def _dataset(
+    fingerprint: str, facts: dict[str, Any], pixels: PixelMap, image_size: int, aspect: Aspect, origin: Origin | None = None
+) -> Dataset:
     return Dataset(
         fingerprint=fingerprint,
-        task=manifest["task"],
-        classes=tuple(manifest["classes"]),
+        task=facts["task"],
+        classes=tuple(facts["classes"]),
         images=pixels.images,
-        rows={part: np.array(indices, np.int64) for part, indices in manifest["rows"].items()},
-        targets=np.array(manifest["targets"], DTYPES[manifest["task"]]),
-        names=tuple(manifest["names"]),
+        rows={part: np.array(indices, np.int64) for part, indices in facts["rows"].items()},
+        targets=np.array(facts["targets"], DTYPES[facts["task"]]),
+        names=tuple(facts["names"]),
         image_size=image_size,
         aspect=aspect,
         pixels_key=pixels.key,
-        bits=manifest["bits"],
-        median_side=manifest["median_side"],
-        notes=tuple(manifest["notes"]),
+        bits=facts["bits"],
+        median_side=facts["median_side"],
+        notes=tuple(facts["notes"]),
+        origin=origin,
     )
 
 
@@ -141,9 +169,9 @@ def _refuse_unreadable(samples: Samples, problems: dict[int, str], *, strict: bo
     count, total = len(problems), len(samples.names)
     pointers = sum(reason == LFS_POINTER for reason in problems.values())
     if count == total and pointers == total:
-        raise DataError(f"all {total:,} files in {samples.root} are Git LFS pointers, not images; run `git lfs pull` in that repository")
+        raise DataError(f"all {total:,} files in {samples.place} are Git LFS pointers, not images; run `git lfs pull` in that repository")
     if count == total:
-        raise DataError(f"no image in {samples.root} can be read: {_reasons(samples, problems)}")
+        raise DataError(f"no image in {samples.place} can be read: {_reasons(samples, problems)}")
     if strict:
         raise DataError(f"{_reasons(samples, problems)}; mend or remove them, or leave out --strict to go on without them")
 

@@ -1,10 +1,11 @@
-"""One image file becomes RGB uint8 pixels, or one short reason why not."""
+"""One image, in a file or in memory, becomes RGB uint8 pixels, or one short reason why not."""
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from trainables.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
+File = Path | bytes  # where an image file is, or what it holds
 
 # Raster formats with a signature of their own; PIL's others include EPS, which would start Ghostscript on a stranger's file.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
@@ -61,24 +63,24 @@ class Header(NamedTuple):
     deep: bool
 
 
-def header(path: Path) -> Header:
+def header(file: File) -> Header:
     """Return the upright width and height in pixels and the depth of an image file; raises ``Unreadable``."""
-    with _opened(path) as image:
+    with _opened(file) as image:
         deep, (width, height) = _is_deep(image), image.size
         if _orientation(image) in SIDEWAYS:
             width, height = height, width
         return Header(width, height, deep)
 
 
-def decode(path: Path, scale16: int = 16) -> Pixels:
+def decode(file: File, scale16: int = 16) -> Pixels:
     """Return the upright ``(H, W, 3) uint8`` RGB pixels of an image file, alpha on white; raises ``Unreadable``.
 
     ``scale16`` is the number of bits that the 16-bit images of the data set really use: they become ``value >> (scale16 - 8)``.
     Photographs far larger than any ``image_size`` come at a half, a quarter or an eighth of their size.
     """
-    with _opened(path) as image:
+    with _opened(file) as image:
         if _is_deep(image):
-            pixels = _to_8_bits(_deep_pixels(image, path), scale16)
+            pixels = _to_8_bits(_deep_pixels(image, file), scale16)
         else:
             image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
             with _large if image.width * image.height > LARGE else nullcontext():
@@ -87,20 +89,19 @@ def decode(path: Path, scale16: int = 16) -> Pixels:
         return np.ascontiguousarray(turn(pixels) if turn else pixels)
 
 
-def peak(path: Path) -> int:
+def peak(file: File) -> int:
     """Return the largest colour value of a deep image, 0 to 65535; raises ``Unreadable``."""
-    with _opened(path) as image:
-        return int(_deep_pixels(image, path)[..., :3].max())
+    with _opened(file) as image:
+        return int(_deep_pixels(image, file)[..., :3].max())
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(file: File) -> Iterator[Image.Image]:
     try:
-        with path.open("rb") as file:
-            start = file.read(64)
-            _refuse_by_beginning(start)
-            file.seek(0)
-            with Image.open(file, formats=FORMATS) as image:
+        with _stream(file) as stream:
+            _refuse_by_beginning(stream.read(64))
+            stream.seek(0)
+            with Image.open(stream, formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise Unreadable("over 100 megapixels")
                 if min(image.size) < LEAST_SIDE:
@@ -110,6 +111,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # decoders raise a dozen kinds on damaged files, from struct.error to SyntaxError
         raise Unreadable(_reason(error)) from None
+
+
+def _stream(file: File) -> BinaryIO:
+    return BytesIO(file) if isinstance(file, bytes) else file.open("rb")
 
 
 def _refuse_by_beginning(start: bytes) -> None:
@@ -156,7 +161,7 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or (isinstance(image, ImageFile.ImageFile) and any(";16" in str(tile[3]) for tile in image.tile))
 
 
-def _deep_pixels(image: Image.Image, path: Path) -> npt.NDArray[Any]:
+def _deep_pixels(image: Image.Image, file: File) -> npt.NDArray[Any]:
     """Return ``(H, W, 1 | 3 | 4) uint16`` RGB or RGBA; PIL keeps 16 bits for grey only, so that OpenCV reads the others."""
     with _large:
         if image.mode.startswith("I"):
@@ -164,7 +169,8 @@ def _deep_pixels(image: Image.Image, path: Path) -> npt.NDArray[Any]:
             if values.min() < 0 or values.max() > 0xFFFF:
                 raise Unreadable("32-bit pixels")
             return values.astype(np.uint16)[..., None]
-        values = np.asarray(cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED))
+        with _stream(file) as stream:
+            values = np.asarray(cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED))
         if values.dtype != np.uint16:
             raise Unreadable("damaged (16-bit image)")
         if values.ndim == 2:

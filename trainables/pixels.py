@@ -1,14 +1,12 @@
 """Every image decoded and resized once a node, in one memory map that all trials share."""
 
-import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from hashlib import blake2b, file_digest
+from io import BufferedReader
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,28 +18,37 @@ from trainables.cache import cache_root, locked, publishing, read_json, require_
 from trainables.config import Aspect
 from trainables.decode import Pixels, Unreadable, decode, header, peak
 from trainables.errors import DataError
+from trainables.parallel import Progress, in_parallel
 
-Progress = Callable[[int, int, str], None]  # done, total, what
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+Read = Callable[[Any], bytes]  # what a place holds
 
 # Part of every cached name: the same file may give other pixels under another version. Raise the first when this code does.
 VERSION = f"2 {PIL.__version__} {cv2.__version__}"
 MARGIN = 8 / 7  # stored side over image_size: ImageNet's 256 for 224, so that crops have somewhere to move
+IMAGES = "images.npy"
 GREY = 128  # of padding: close to 0 once normalised, where black or white edges would be the strongest signal in the picture
-BATCH = 256
-TOLD = 16  # images between two calls of progress
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What is known of the files before any pixel is kept."""
+class Contents:
+    """What the files hold, byte for byte, and all else that decides their pixels."""
 
-    key: str  # of all contents, in order
     hashes: tuple[str, ...]  # of each file's bytes, '' where it cannot be read
-    sizes: npt.NDArray[np.int64]  # (N, 2) upright width and height in pixels, 0 where unreadable
+    lengths: npt.NDArray[np.int64]  # (N,) bytes, 0 where it cannot be read
     bits: int  # that the 16-bit images of the data set really use; 8 where there are none
     problems: dict[int, str]  # index -> reason
+
+    @cached_property
+    def key(self) -> str:
+        """The name of all that the files hold, in order."""
+        return _key(*self.hashes)
+
+
+@dataclass(frozen=True)
+class Survey(Contents):
+    """What is known of the files before any pixel is kept."""
+
+    sizes: npt.NDArray[np.int64]  # (N, 2) upright width and height in pixels, 0 where unreadable
 
     @property
     def median_side(self) -> int:
@@ -62,22 +69,23 @@ class PixelMap:
 
 def survey(paths: Sequence[Path], *, progress: Progress | None = None) -> Survey:
     """Hash every file and read its header; headers are remembered by content."""
-    hashes = tuple(_in_parallel(_hash, paths, progress, "reading"))
-    key = _key(*hashes)
-    entry = cache_root() / "surveys" / f"{_key(VERSION, key)}.json"
+    hashed = list(in_parallel(_hash, paths, progress, "reading"))
+    hashes, lengths = tuple(name for name, _ in hashed), np.array([length for _, length in hashed], np.int64)
+    entry = cache_root() / "surveys" / f"{_key(VERSION, _key(*hashes))}.json"
     known = read_json(entry)
     if known is None:
-        found = list(_in_parallel(_inspect, paths, progress, "measuring"))
+        found = list(in_parallel(_inspect, paths, progress, "measuring"))
         peaks = [top for _, top, _ in found]
+        reasons = [reason or ("" if name else "cannot be read") for (_, _, reason), name in zip(found, hashes, strict=True)]
         known = {
             "sizes": [size for size, _, _ in found],
             "bits": max(8, max(peaks, default=0).bit_length()),
-            "problems": {str(index): reason for index, (_, _, reason) in enumerate(found) if reason},
+            "problems": {str(index): reason for index, reason in enumerate(reasons) if reason},
         }
         if all(hashes):  # a file that could not be opened may open tomorrow
             write_json(entry, known)
-    sizes = np.array(known["sizes"], np.int64).reshape(-1, 2)
-    return Survey(key, hashes, sizes, known["bits"], {int(index): reason for index, reason in known["problems"].items()})
+    problems = {int(index): reason for index, reason in known["problems"].items()}
+    return Survey(hashes, lengths, known["bits"], problems, np.array(known["sizes"], np.int64).reshape(-1, 2))
 
 
 def image_size_rule(survey: Survey, weights: str) -> int:
@@ -102,44 +110,63 @@ def pixels_key(survey_key: str, bits: int, image_size: int, aspect: str) -> str:
 
 
 def map_pixels(
-    paths: Sequence[Path],
-    survey: Survey,
+    places: Sequence[object],
+    contents: Contents,
     *,
     image_size: int,
     aspect: Aspect,
+    read: Read = Path.read_bytes,
+    digests: Sequence[str] | None = None,
     budget_bytes: int | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> PixelMap:
     """Return the pixel map of the files, made if this node's cache does not hold it yet.
 
-    Two processes that ask at once make it once. Raises ``ResourceError`` before any work if it does not fit the disk or the budget.
+    Two processes that ask at once make it once. Raises ``ResourceError`` before any work if it does not fit the disk or the budget, and
+    ``DataError`` for a file that no longer holds what it did, or whose pixels have not the `digests` that they had elsewhere.
     """
     side = stored_side(image_size)
-    key = pixels_key(survey.key, survey.bits, image_size, aspect)
-    if known := _find(key):
-        return known
+    key = pixels_key(contents.key, contents.bits, image_size, aspect)
+    work = partial(_prepare, places, contents, read, side=side, aspect=aspect)
+
+    def fill(folder: Path) -> None:
+        found: list[str] = []
+        problems = dict(contents.problems)
+        with (folder / IMAGES).open("wb") as file:
+            shape = (len(places), side, side, 3)
+            np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            # Written row by row, never through the map: on a full disk a map kills the process (SIGBUS), a write raises.
+            rows = in_parallel(work, range(len(places)), progress, "decoding", workers)
+            for index, (pixels, digest, reason) in enumerate(rows):
+                if digests is not None and digest != digests[index]:
+                    raise _decoded_otherwise(places[index], reason)
+                file.write(pixels.data)
+                found.append(digest)
+                if reason:
+                    problems[index] = reason
+        write_facts(folder, found, problems)
+
+    return keep_pixels(key, len(places), side, fill, budget_bytes)
+
+
+def keep_pixels(key: str, count: int, side: int, fill: Callable[[Path], None], budget_bytes: int | None = None) -> PixelMap:
+    """Return a pixel map from this node's cache, filled once if it is not there: `fill` writes it into a folder that it is given."""
     folder = cache_root() / "pixels"
+    if (known := _find(key)) is not None:
+        return known
     with locked(folder / key):
-        if known := _find(key):
+        if (known := _find(key)) is not None:
             return known
-        require_space(len(paths) * side * side * 3, folder, budget_bytes, f"{len(paths):,} images of {side} × {side} pixels")
-        work = partial(_prepare, side=side, aspect=aspect, bits=survey.bits)
-        pending = [None if index in survey.problems else path for index, path in enumerate(paths)]
-        digests: list[str] = []
-        problems = dict(survey.problems)
+        require_space(count * side * side * 3, folder, budget_bytes, f"{count:,} images of {side} × {side} pixels")
         with publishing(folder / key) as partial_folder:
-            with (partial_folder / "images.npy").open("wb") as file:
-                shape = (len(paths), side, side, 3)
-                np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-                # Written row by row, never through the map: on a full disk a map kills the process (SIGBUS), a write raises.
-                for index, (pixels, digest, reason) in enumerate(_in_parallel(work, pending, progress, "decoding", workers)):
-                    file.write(pixels.data)
-                    digests.append(digest)
-                    if reason:
-                        problems[index] = reason
-            write_json(partial_folder / "map.json", {"digests": digests, "problems": {str(i): reason for i, reason in problems.items()}})
+            fill(partial_folder)
     return open_pixels(key)
+
+
+def write_facts(folder: Path, digests: Sequence[str], problems: dict[int, str]) -> None:
+    """Write what stands beside the pixels of a map."""
+    write_json(folder / "map.json", {"digests": list(digests), "problems": {str(index): reason for index, reason in problems.items()}})
 
 
 def open_pixels(key: str) -> PixelMap:
@@ -170,24 +197,54 @@ def square(image: Pixels, side: int, aspect: Aspect) -> Pixels:
     return np.asarray(SQUARES[aspect](Image.fromarray(image), (side, side)))
 
 
-def _prepare(path: Path | None, *, side: int, aspect: Aspect, bits: int) -> tuple[Pixels, str, str]:
-    try:
-        if path is not None:
-            image = decode(path, bits)
+def _prepare(places: Sequence[object], contents: Contents, read: Read, index: int, *, side: int, aspect: Aspect) -> tuple[Pixels, str, str]:
+    reason = ""
+    if index not in contents.problems:
+        data = read_same(places[index], read, int(contents.lengths[index]), contents.hashes[index])
+        try:
+            image = decode(data, contents.bits)
             digest = blake2b(image.data, digest_size=16, salt=image.shape[1].to_bytes(16, "big")).hexdigest()
             return square(image, side, aspect), digest, ""
-        reason = ""  # the survey has told why
-    except Unreadable as error:
-        reason = str(error)
+        except Unreadable as error:
+            reason = str(error)
     return np.zeros((side, side, 3), np.uint8), "", reason
 
 
-def _hash(path: Path) -> str:
+def _decoded_otherwise(place: object, reason: str) -> DataError:
+    if reason:
+        return DataError(f"{place} cannot be decoded on this node ({reason}), though it could be where the data set was prepared")
+    return DataError(
+        f"{place} decodes to other pixels than where the data set was prepared, though Pillow and OpenCV have the same versions; "
+        "install them from the same packages on every node: they bring the libraries that decode"
+    )
+
+
+def read_same(place: object, read: Read, length: int, expected: str) -> bytes:
+    """Return the bytes of a file that are as many as they were and have the same hash; raises ``DataError`` if they do not."""
+    then, what_to_do = "when the data set was prepared", "put the file back as it was, or start a new search"
+    try:
+        data = read(place)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise DataError(f"{place} cannot be read ({why}) but held {length:,} bytes {then}; {what_to_do}") from None
+    if len(data) != length:
+        raise DataError(f"{place} holds {len(data):,} bytes but held {length:,} {then}; {what_to_do}")
+    if (found := blake2b(data, digest_size=16).hexdigest()) != expected:
+        raise DataError(f"{place} holds other bytes (hash {found[:12]}) than {then} ({expected[:12]}); {what_to_do}")
+    return data
+
+
+def hash_file(file: BufferedReader) -> str:
+    """Return the hash of an open file's bytes, read to its end."""
+    return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
+
+
+def _hash(path: Path) -> tuple[str, int]:
     try:
         with path.open("rb") as file:
-            return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
+            return hash_file(file), file.tell()
     except OSError:
-        return ""
+        return "", 0
 
 
 def _inspect(path: Path) -> tuple[tuple[int, int], int, str]:
@@ -202,7 +259,7 @@ def _find(key: str) -> PixelMap | None:
     folder = cache_root() / "pixels" / key
     known = read_json(folder / "map.json")
     try:
-        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        images = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None
     if known is None or len(known["digests"]) != len(images):
@@ -212,26 +269,3 @@ def _find(key: str) -> PixelMap | None:
 
 def _key(*parts: str) -> str:
     return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
-
-
-def processors() -> int:
-    """Return the number of processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _in_parallel(
-    work: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None, what: str, workers: int | None = None
-) -> Iterator[Result]:
-    """Yield ``work(item)`` in order. Threads suffice: reading, hashing, decoding and resizing all release the interpreter's lock."""
-    cv2.setNumThreads(1)
-    executor = ThreadPoolExecutor(workers or processors())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL's remarks on odd metadata, one a file
-            for start in range(0, len(items), BATCH):  # so that results waiting to be written stay few
-                for done, result in enumerate(executor.map(work, items[start : start + BATCH]), start + 1):
-                    yield result
-                    if progress and (done % TOLD == 0 or done == len(items)):
-                        progress(done, len(items), what)
-    finally:
-        executor.shutdown(cancel_futures=True)

@@ -7,6 +7,7 @@ Azure's (``abfs``) buckets are taken as well. Credentials come from the environm
 import errno
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from functools import cached_property, lru_cache
 from io import BytesIO
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from trainables.errors import InjertoError, ResourceError, StorageError
@@ -24,13 +25,14 @@ Result = TypeVar("Result")
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 PERSISTENT = (1.0, 4.0, 15.0)
 """Pauses in seconds before another try, for those who would rather wait than fail; the S3 client's own three quick tries come first."""
+PIECE = 1 << 26  # bytes asked for at once: an image comes in one request, what fills a memory in several
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _SECRET = re.compile(r"(?<=//)[^?#\s]*:[^?#\s]*@|(?<==)(?<=(?:key|ret|ken|ord|sig)=)[^&#\s]+", re.IGNORECASE)
 _FULL_BUCKET = re.compile("StorageFull|QuotaExceeded|InsufficientStorage|HTTP status 507")
 _TRANSIENT = re.compile("NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT")
 _REFUSALS = {
-    "NO_SUCH_BUCKET": ("there is no such bucket", "make it first, or name another root"),
+    "NO_SUCH_BUCKET": ("there is no such bucket", "make it first, or name another"),
     "ACCESS_DENIED|INVALID_ACCESS_KEY|INVALID_CLIENT_TOKEN|SIGNATURE|AUTHENTICATION|EXPIRED": (
         "the credentials are refused",
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to ones that may list, read and write there",
@@ -50,13 +52,13 @@ def shown(text: str | Path) -> str:
     return _SECRET.sub("***", str(text))
 
 
-def check_url(location: str) -> str:
+def check_url(location: str, what: str = "root") -> str:
     """Return a URL that can be a root. Raises ``StorageError`` for one of another kind, or one that holds a password or a key."""
     if not re.match(rf"({'|'.join(SCHEMES)})://[^/?#]", location):
-        raise StorageError(f"{shown(location)!r} cannot be a root; name a folder, or a bucket such as s3://bucket/prefix")
+        raise StorageError(f"{shown(location)!r} cannot be a {what}; name a folder, or a bucket such as s3://bucket/prefix")
     if shown(location) != location:
         raise StorageError(
-            f"the root {shown(location)} holds a password or a key, which would be recorded with the study; leave it out and set "
+            f"the {what} {shown(location)} holds a password or a key, which would be recorded with the study; leave it out and set "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment"
         )
     return location
@@ -77,6 +79,14 @@ def split(location: str | Path) -> tuple[str, str]:
     path, mark, query = str(location).partition("?")
     around, _, key = path.rpartition("/")
     return around + mark + query, key
+
+
+class File(NamedTuple):
+    """Something at a key: how many bytes, and when it was written, in nanoseconds since the epoch."""
+
+    key: str
+    size: int
+    written: int
 
 
 class Root:
@@ -100,6 +110,16 @@ class Root:
         """Return the first parts of the keys here."""
         with _explained("list", self.location):
             return sorted(self._place.names())
+
+    def files(self) -> list[File]:
+        """Return all that is here at any depth, in no order; of a bucket also what cannot be a key, see `is_key`."""
+        with _explained("list", self.location):
+            return self._place.files()
+
+    def fetch(self, key: str, path: Path) -> bool:
+        """Copy what is at a key to a file on this machine, piece by piece; say whether there was anything."""
+        with self._explained("read", key) as checked:
+            return self._place.fetch(checked, path)
 
     def size(self, key: str) -> int | None:
         """Return how many bytes a key holds, None where there is nothing."""
@@ -183,6 +203,17 @@ class _Folder:
             return os.listdir(self.path)
         return []
 
+    def files(self) -> list[File]:
+        with _absent_is_none():
+            return [_file(self.path, entry) for entry in _walk(self.path)]
+        return []
+
+    def fetch(self, key: str, path: Path) -> bool:
+        with _absent_is_none():
+            shutil.copyfile(self.path / key, path)
+            return True
+        return False
+
     def size(self, key: str) -> int | None:
         with _absent_is_none():
             found = (self.path / key).stat()
@@ -235,6 +266,27 @@ class _Bucket:
         found = self._persistently(lambda: filesystem.get_file_info(FileSelector(path, allow_not_found=True)))
         return [info.base_name for info in found]
 
+    def files(self) -> list[File]:
+        from pyarrow.fs import FileSelector
+
+        filesystem, path = self._opened
+        with _absent_is_none():
+            found = self._persistently(lambda: filesystem.get_file_info(FileSelector(path, recursive=True)))
+            return [File(info.path[len(path) + 1 :], info.size, info.mtime_ns or 0) for info in found if info.is_file]
+        return []
+
+    def fetch(self, key: str, path: Path) -> bool:
+        filesystem, place = self._opened
+
+        def copy() -> bool:
+            with filesystem.open_input_file(f"{place}/{key}") as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target, PIECE)
+            return True
+
+        with _absent_is_none():
+            return self._persistently(copy)
+        return False
+
     def size(self, key: str) -> int | None:
         filesystem, path = self._opened
         info = self._persistently(lambda: filesystem.get_file_info(f"{path}/{key}"))
@@ -258,7 +310,7 @@ class _Bucket:
         yield buffer
 
         def write() -> None:
-            with filesystem.open_output_stream(f"{path}/{key}") as stream:
+            with filesystem.open_output_stream(f"{path}/{key}", compression=None) as stream:  # else a key that ends in .gz is zipped
                 stream.write(buffer.getbuffer())
 
         self._persistently(write)
@@ -287,13 +339,32 @@ def _filesystem(url: str) -> tuple[Any, str]:
     try:
         return FileSystem.from_uri(url)  # type: ignore[no-any-return]
     except (ValueError, NotImplementedError) as error:
-        raise StorageError(f"{shown(url)} cannot be a root: {shown(str(error))}") from None
+        raise StorageError(f"{shown(url)} cannot be used: {shown(str(error))}") from None
+
+
+def is_key(text: str) -> bool:
+    """Say whether a text can be a key: names joined by '/', none of which leads elsewhere."""
+    return not any(part in ("", ".", "..") for part in text.split("/")) and "\\" not in text and "\0" not in text
 
 
 def _checked(key: str) -> str:
-    if any(part in ("", ".", "..") for part in key.split("/")) or "\\" in key or "\0" in key:
+    if not is_key(key):
         raise StorageError(f"{key!r} cannot be a key: it must be names joined by '/', without '.' or '..' among them")
     return key
+
+
+def _walk(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(entry.path)
+            else:
+                yield entry
+
+
+def _file(folder: Path, entry: os.DirEntry[str]) -> File:
+    found = entry.stat()
+    return File(entry.path[len(str(folder)) + 1 :], found.st_size, found.st_mtime_ns)
 
 
 def _partial(path: Path) -> Path:

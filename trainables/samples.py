@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from trainables.config import TaskName
 from trainables.errors import DataError, did_you_mean
+from trainables.roots import shown
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "training_set"), "train"),
@@ -19,6 +20,13 @@ SPLIT_NAMES = {
 }
 IMAGES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".avif", ".ppm", ".pgm"}
 SHOWN = 8  # names in a message; then a count
+
+
+class Home(NamedTuple):
+    """The folder that a source's files lie in: on this machine, and as every machine finds it."""
+
+    folder: Path
+    location: str  # the folder again, a bucket's URL, or builtin:digits
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,23 @@ class Samples:
     splits: npt.NDArray[np.str_] | None  # (N,) train, validation, test or ''
     groups: npt.NDArray[np.str_] | None  # (N,)
     notes: tuple[str, ...]  # sentences to say aloud
+    home: Home | None = None  # where not root itself
+
+    @property
+    def place(self) -> str:
+        """What to call the source in a message."""
+        return str(self.root) if self.home is None else shown(self.home.location)
+
+    def located(self) -> tuple[str, tuple[str, ...]]:
+        """Return where every machine finds the files: one location, and each file's path in it; an absolute one outside of a folder.
+
+        Raises ``DataError`` for files outside of a bucket, which no other machine would find.
+        """
+        folder, location = self.home or Home(self.root, str(self.root))
+        paths = tuple(str(path).removeprefix(f"{folder}/") for path in self.paths)
+        if self.home is not None and (outside := [path for path in paths if path.startswith("/")]):
+            raise DataError(f"{len(outside):,} images of {self.place} lie outside of it: {listed(outside)}; put them inside")
+        return location, paths
 
 
 def listed(names: Iterable[object], count: int | None = None) -> str:

@@ -1,12 +1,16 @@
-"""What the user names (an image folder, a CSV, the built-in sample) becomes ``Samples``."""
+"""What the user names (an image folder, a CSV, a bucket of either, the built-in sample) becomes ``Samples``."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trainables.config import TaskName
 from trainables.errors import DataError
 from trainables.folders import builtin, files_in, folders_in, is_litter, read_folder
-from trainables.samples import Samples, listed
+from trainables.mirrors import mirrored
+from trainables.parallel import Progress
+from trainables.roots import is_url
+from trainables.samples import Home, Samples, listed
 from trainables.tables import read_table
 
 BUILTIN = "builtin:"
@@ -28,35 +32,45 @@ def read_source(
     split_column: str = "split",
     group_column: str = "group",
     classes: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> Samples:
-    """Return the samples of an image folder, a CSV, a folder that holds one CSV, or ``builtin:digits``.
+    """Return the samples of an image folder, a CSV, a folder that holds one CSV, a bucket's URL of any of them, or ``builtin:digits``.
 
-    Raises ``DataError`` for whatever cannot be read in one way only; the message names the option that decides it.
+    Raises ``DataError`` for whatever cannot be read in one way only; the message names the option that decides it. A bucket is copied
+    to this machine first, and raises what `mirrored` does.
     """
+    mirror = mirrored(source, progress) if is_url(source) else None
+    if mirror is not None:
+        source, image_folder = str(mirror.path), mirror.inside(image_folder)
     try:
-        if source.startswith(BUILTIN):
-            return read_folder(builtin(source.removeprefix(BUILTIN)), task, classes)
-        path = Path(source).expanduser()
+        folder = builtin(source.removeprefix(BUILTIN)) if source.startswith(BUILTIN) else None
+        path = folder or Path(source).expanduser()
         if not path.exists():
-            raise DataError(f"no file or folder {source!r}; give an image folder, a CSV file, or {BUILTIN}digits")
+            raise DataError(f"no file or folder {source!r}; give an image folder, a CSV file, a bucket's URL of either, or {BUILTIN}digits")
         table = path if path.is_file() else _table_in(path)
         if table is None:
-            return read_folder(path.resolve(), task, classes)
-        return read_table(
-            table.resolve(),
-            task=task,
-            image_column=image_column,
-            label_columns=tuple(label_columns),
-            header=header,
-            extension=extension,
-            strip_prefix=strip_prefix,
-            image_folder=image_folder,
-            split_column=split_column,
-            group_column=group_column,
-            classes=tuple(classes),
-        )
+            samples = read_folder(path.resolve(), task, classes)
+        else:
+            samples = read_table(
+                table.resolve(),
+                task=task,
+                image_column=image_column,
+                label_columns=tuple(label_columns),
+                header=header,
+                extension=extension,
+                strip_prefix=strip_prefix,
+                image_folder=image_folder,
+                split_column=split_column,
+                group_column=group_column,
+                classes=tuple(classes),
+            )
     except OSError as error:
         raise DataError(f"cannot read {source!r}: {error.strerror}") from None
+    except DataError as error:
+        raise error if mirror is None else DataError(mirror.in_words(str(error))) from None
+    if mirror is not None:
+        return replace(samples, home=Home(mirror.folder, mirror.url))
+    return samples if folder is None else replace(samples, home=Home(folder, source))
 
 
 def _table_in(folder: Path) -> Path | None:

@@ -38,6 +38,7 @@ class Assignment(Model):
     threads: int = 1
     workers: int = 0
     reported: int = 0
+    manifest: str | None = None
 
 
 FAILURES: tuple[tuple[type[BaseException], str], ...] = (
@@ -174,17 +175,21 @@ def checkpoint_location(assignment: Assignment) -> str:
 
 
 def open_data(assignment: Assignment) -> "Dataset":
-    """Open the data set from this node's cache, or make it there.
+    """Open the data set from this node's cache, or make it there: from the search's manifest where there is one, else from its source.
 
     Raises ``DataError`` if the images are no longer those that the search began with.
     """
     from trainables.dataset import open_dataset, prepare
+    from trainables.manifest import prepare_from
 
     size, aspect = assignment.trial.image_size, assignment.trial.aspect
     try:
         return open_dataset(assignment.fingerprint, size, aspect)
     except DataError:
-        dataset = prepare(**assignment.data.model_dump(), image_size=size, aspect=aspect)
+        if assignment.manifest is not None:
+            dataset = prepare_from(assignment.manifest, size, aspect)
+        else:
+            dataset = prepare(**assignment.data.model_dump(), image_size=size, aspect=aspect)
     if dataset.fingerprint != assignment.fingerprint:
         raise DataError(
             f"the images of {assignment.data.source!r} have changed since the search began "

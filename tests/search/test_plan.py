@@ -6,7 +6,7 @@ import pytest
 from search.config import SearchConfig, read_config
 from search.plan import absolute, choose_backbones, default_ops, make_plan
 from tests.search.conftest import paint, regression_table, table
-from trainables.errors import ConfigError, DataError, WeightsError
+from trainables.errors import ConfigError, DataError, StorageError, WeightsError
 
 
 def plan(source, *settings, **options):
@@ -51,6 +51,16 @@ def test_paths_are_resolved_and_words_are_not(tmp_path, monkeypatch):
     plain = absolute(SearchConfig())
     assert (plain.data.source, plain.weights, plain.data.image_folder) == ("builtin:digits", "builtin", None)
     assert absolute(read_config("~/photos", {})).data.source == str(Path.home() / "photos")
+
+
+def test_a_bucket_of_images_is_left_as_it_is():
+    url = "s3://bucket/photos?endpoint_override=http://127.0.0.1:9000&region=us-east-1"
+    config = absolute(read_config(url, {}, ("data.image_folder=images",)))
+    assert (config.data.source, config.data.image_folder) == (url, "images")
+    with pytest.raises(StorageError, match="'http://host/photos' cannot be a data source; name a folder, or a bucket"):
+        absolute(read_config("http://host/photos", {}))
+    with pytest.raises(StorageError, match=r"the data source s3://.* holds a password or a key"):
+        absolute(read_config("s3://user:password@bucket/photos", {}))
 
 
 def test_losses_and_scales_are_checked_on_the_targets(tmp_path):

@@ -142,7 +142,7 @@ def test_a_root_that_cannot_be_used_is_refused_before_anything_else(root, words,
 
 
 def test_a_bucket_that_is_not_there_is_refused_before_any_trial(bucket, ray_session, tmp_path):
-    with pytest.raises(StorageError, match="there is no such bucket; make it first, or name another root"):
+    with pytest.raises(StorageError, match="there is no such bucket; make it first, or name another"):
         replay_search(tmp_path, trials=1, settings=(f"root={bucket.replace('bucket-', 'absent-', 1)}",))
     with pytest.raises(StorageError, match="holds no study"):
         read_study(None, f"sqlite:///{tmp_path}/studies.db")

@@ -47,6 +47,17 @@ def test_a_folder_becomes_a_data_set(photos):
             assert np.array_equal(dataset.images[index], pixels.square(np.asarray(image), 73, "crop"))
 
 
+def test_it_knows_its_files_where_it_was_prepared(photos):
+    (photos / "a" / "empty.png").write_bytes(b"")
+    dataset = prepare(source=str(photos))
+    origin = dataset.origin
+    assert (origin.location, origin.paths) == (str(photos), dataset.names)
+    assert [(photos / path).stat().st_size for path in origin.paths] == origin.contents.lengths.tolist()
+    assert origin.contents.problems == {dataset.names.index("a/empty.png"): "empty file"}
+    assert len(set(origin.contents.hashes)) == 41
+    assert open_dataset(dataset.fingerprint, 64, "crop").origin is None
+
+
 def test_it_opens_again_from_the_cache_alone(photos):
     dataset = prepare(source=str(photos), image_size=32, aspect="pad")
     for file in photos.rglob("*.png"):

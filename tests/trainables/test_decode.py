@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from trainables.decode import DRAFT_SIDE, LFS_POINTER, Unreadable, decode, header, peak
@@ -108,6 +110,37 @@ def test_deep_color_tiff_stands_upright(tmp_path, orientation):
     assert np.array_equal(decode(tmp_path / "a.tif"), expected)
 
 
+def result(work, file):
+    try:
+        found = work(file)
+    except Unreadable as error:
+        return str(error)
+    return (found.shape, found.tobytes()) if isinstance(found, np.ndarray) else found
+
+
+IN_MEMORY = {
+    **{f"a.{suffix}": PHOTO for suffix in ("png", "bmp", "tif", "ppm", "webp", "jp2", "jpg", "gif")},
+    "deep.png": np.arange(600, dtype=np.uint16).reshape(20, 30) * 100,
+    "color.tif": np.arange(1800, dtype=np.uint16).reshape(20, 30, 3) * 30,
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", IN_MEMORY)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_a_file_and_its_bytes_say_the_same_whole_or_spoiled(tmp_path_factory, name, data):
+    path = tmp_path_factory.mktemp("spoiled") / name
+    (cv2.imwrite(str(path), IN_MEMORY[name]) if IN_MEMORY[name].dtype == np.uint16 else saved(path.parent, name, IN_MEMORY[name]))
+    content = bytearray(path.read_bytes())
+    for place, value in data.draw(st.dictionaries(st.integers(0, len(content) - 1), st.integers(0, 255), max_size=3)).items():
+        content[place] = value
+    content = bytes(content[: data.draw(st.integers(len(content) // 2, len(content)) | st.just(len(content)))])
+    path.write_bytes(content)
+    for work in (header, decode, peak) if IN_MEMORY[name].dtype == np.uint16 else (header, decode):
+        assert result(work, path) == result(work, content)
+
+
 def test_large_photographs_decode_reduced_but_never_below_the_largest_size(tmp_path):
     path = saved(tmp_path, "large.jpg", cv2.resize(PHOTO, (5000, 2500)))
     assert decode(path).shape == (1250, 2500, 3)
@@ -146,6 +179,14 @@ def test_what_is_no_image_says_why(tmp_path, name):
     for read in (header, decode):
         with pytest.raises(Unreadable, match=reason):
             read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", sorted(set(BAD) - {"bomb.png", "edge.png"}))
+def test_bytes_that_are_no_image_say_why(name):
+    content, reason = BAD[name]
+    for read in (header, decode):
+        with pytest.raises(Unreadable, match=reason):
+            read(content)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "tif", "bmp"])

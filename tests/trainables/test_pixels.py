@@ -72,7 +72,7 @@ def test_bits_come_from_the_whole_set_so_that_images_stay_comparable(cache, tmp_
 )
 def test_image_size_rule(side, weights, expected):
     sizes = np.array([[side, 5000], [side, side], [0, 0]])
-    assert image_size_rule(Survey("", ("", "", ""), sizes, 8, {2: "bad"}), weights) == expected
+    assert image_size_rule(Survey(("", "", ""), np.zeros(3, np.int64), 8, {2: "bad"}, sizes), weights) == expected
 
 
 def test_the_map_holds_every_image(cache, paths):

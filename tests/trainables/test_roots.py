@@ -43,6 +43,14 @@ def test_what_is_written_is_read(root):
         assert root.exists("trials/00001/last.pt")
 
 
+@pytest.mark.parametrize("ending", ["gz", "bz2", "lz4", "zst"])
+def test_a_key_s_ending_changes_nothing(root, tmp_path, ending):
+    root.write(f"a.{ending}", b"plain")
+    assert (root.read(f"a.{ending}"), root.size(f"a.{ending}")) == (b"plain", 5)
+    assert root.fetch(f"a.{ending}", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"plain"
+
+
 def test_there_may_be_nothing(root):
     root.write("a/b", b"1")
     for key in ("x", "a", "a/x", "a/b/c"):
@@ -67,6 +75,27 @@ def test_names_are_the_first_parts_of_keys(root):
     for key in ("b/x", "a", "b/y/z", "c"):
         root.write(key, b"1")
     assert root.names() == ["a", "b", "c"]
+
+
+def test_all_that_is_there_is_listed_with_size_and_time(root):
+    assert root.files() == []
+    began = time.time()
+    for key, size in (("b/x y+ü%.png", 3), ("a", 0), ("b/y/z", 5)):
+        root.write(key, bytes(size))
+    files = sorted(root.files())
+    assert [(file.key, file.size) for file in files] == [("a", 0), ("b/x y+ü%.png", 3), ("b/y/z", 5)]
+    assert all(began - 5 < file.written / 1e9 < time.time() + 5 for file in files)
+    assert [file.key for file in root.child("b").files()] in (["x y+ü%.png", "y/z"], ["y/z", "x y+ü%.png"])
+
+
+def test_a_file_is_fetched_piece_by_piece(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainables.roots.PIECE", 1000)
+    data = bytes(range(256)) * 10
+    root.write("a/b", data)
+    assert root.fetch("a/b", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == data
+    assert not root.fetch("a/c", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_child_is_the_same_place(root):
@@ -194,7 +223,7 @@ def test_other_urls_cannot_be_roots(url):
 
 def test_a_bucket_that_is_not_there(bucket):
     absent = bucket.replace("bucket-", "absent-", 1)
-    with pytest.raises(StorageError, match=r"cannot write s3://absent-.*there is no such bucket; make it first, or name another root"):
+    with pytest.raises(StorageError, match=r"cannot write s3://absent-.*there is no such bucket; make it first, or name another"):
         probe(join(absent, "a"))
     with pytest.raises(StorageError, match="there is no such bucket"):
         save_state(join(absent, "last.pt"), {})
@@ -210,7 +239,7 @@ def test_credentials_that_are_refused(bucket):
 
 
 def test_a_query_that_nobody_knows(bucket):
-    with pytest.raises(StorageError, match=r"cannot be a root: Unexpected query parameter.*'nonsense'"):
+    with pytest.raises(StorageError, match=r"cannot be used: Unexpected query parameter.*'nonsense'"):
         probe(f"{bucket}&nonsense=1")
 
 
