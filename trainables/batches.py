@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.augment import Augmenter, Image, sample_seed
+from trainables.world import ALONE, World
 
 Rows = NDArray[np.int64]
 Batch = tuple[Tensor, Tensor]
@@ -40,10 +41,22 @@ class Batches:
         self._std = (torch.tensor(std) * 255).view(1, 3, 1, 1).to(device)
 
     def training(
-        self, rows: Rows, batch_size: int, *, strength: float, ops: Sequence[str], seed: int, epoch: int, passes: int = 1
+        self,
+        rows: Rows,
+        batch_size: int,
+        *,
+        strength: float,
+        ops: Sequence[str],
+        seed: int,
+        epoch: int,
+        passes: int = 1,
+        world: World = ALONE,
     ) -> Iterator[Batch]:
-        """Yield `passes` shuffled passes over the rows, full batches only, freshly augmented. `epoch` is 1-based."""
-        local = threading.local()
+        """Yield `passes` shuffled passes over the rows, full batches only, freshly augmented. `epoch` is 1-based.
+
+        Each process of a `world` yields its own part of every batch: put together in the order of ranks, they are the whole one.
+        """
+        local, mine = threading.local(), batch_size // world.size
 
         def prepare(chosen: Rows, view: int) -> Batch:
             if not hasattr(local, "augmenter"):
@@ -55,7 +68,8 @@ class Batches:
             for number in range((epoch - 1) * passes, epoch * passes):
                 order = np.random.default_rng((seed, number)).permutation(rows)
                 for start in range(0, len(order) - batch_size + 1, batch_size):
-                    yield order[start : start + batch_size], number
+                    own = start + world.rank * mine
+                    yield order[own : own + mine], number
 
         if not self._workers:
             for chosen, view in plan():

@@ -11,6 +11,7 @@ from trainables.batches import Batch
 from trainables.errors import NonFiniteError
 from trainables.model import Network
 from trainables.tasks import Loss
+from trainables.world import ALONE, World
 
 Autocast = Callable[[], AbstractContextManager[None]]
 
@@ -27,11 +28,13 @@ def train_epoch(
     clip_norm: float,
     accumulation: int,
     autocast: Autocast,
+    world: World = ALONE,
 ) -> tuple[float, int]:
     """Train on batches and return (mean training loss, images seen).
 
     `rate` maps a step to the factor on each group's peak rate; the body stays frozen before `thaw_step`.
-    Raises ``NonFiniteError`` if the loss of any step was not a finite number.
+    Each process of a `world` has its own part of every batch; gradients and loss are those of the whole one.
+    Raises ``NonFiniteError`` if the loss of any step was not a finite number, in all processes alike.
     """
     total, images_seen, steps = torch.zeros(()), 0, 0
     network.train()
@@ -46,11 +49,13 @@ def train_epoch(
                 value = loss(network(part).float(), wanted) / accumulation
             value.backward()
             total = total.to(value.device) + value.detach()
+        world.average(p.grad for p in network.parameters() if p.grad is not None)
         if clip_norm:
             torch.nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        images_seen, steps = images_seen + len(images), steps + 1
+        images_seen, steps = images_seen + len(images) * world.size, steps + 1
+    world.average([total])
     mean = float(total) / steps
     if not math.isfinite(mean):
         raise NonFiniteError(f"the training loss became {mean}; a lower learning rate or gradient clipping helps")

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainables.body import Body
 from trainables.errors import ConfigError
+from trainables.world import ALONE, World
 
 SMALLEST_BATCH_FOR_STATISTICS = 16
 MATRICES = (2, 4)
@@ -89,11 +90,12 @@ class Network(nn.Module):
         return sum(t.numel() for t in self.trained_state().values() if isinstance(t, nn.Parameter))
 
     @torch.no_grad()
-    def recompute_statistics(self, batches: Iterable[Tensor]) -> None:
+    def recompute_statistics(self, batches: Iterable[Tensor], world: World = ALONE) -> None:
         """Replace the running statistics of unfrozen batch norm by plain averages over batches of images.
 
         A running average lags the weights; the average over unaugmented training images is what evaluation means
         (Wu & Johnson 2021, "Rethinking Batch in BatchNorm", section 3). Does nothing while the body is frozen.
+        Each process of a `world` has batches of its own, and all come to the average over all of them.
         """
         norms = list(self._norms())
         if not (norms and self.thawed and self.batch_norm_trains):
@@ -105,6 +107,8 @@ class Network(nn.Module):
             for images in batches:
                 self.body(images)
             self.eval()
+        if world.size > 1:
+            _pool(norms, world)
 
     def _unfrozen(self) -> Iterator[Any]:
         yield from self.body.stages[len(self.body.stages) - self.unfrozen_stages :]
@@ -130,3 +134,15 @@ def _cumulative(norms: list[_BatchNorm]) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+def _pool(norms: list[_BatchNorm], world: World) -> None:
+    """Make averages over this process's batches, of which there may be none, averages over all processes' batches."""
+    found: list[tuple[Any, Any, Any]] = [(norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in norms]
+    for mean, variance, count in found:
+        mean *= count
+        variance *= count
+    world.sum(tensor for three in found for tensor in three)
+    for mean, variance, count in found:
+        mean /= count
+        variance /= count

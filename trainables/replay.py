@@ -135,6 +135,7 @@ class Player:
                 "trainable_parameters": 0,
                 "weights": "replayed",
                 "device": "cpu",
+                "replicas": self.assignment.replicas,
                 "node": platform.node(),
                 "checkpoint": join(self.folder.location, STATE),
                 "checkpoint_bytes": self.folder.size(STATE),

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
 from ray import tune
 
 from trainables.account import read_account, write_account
@@ -22,11 +23,17 @@ from trainables.usage import usage, worker
 
 if TYPE_CHECKING:
     from trainables.dataset import Dataset
+    from trainables.replicas import Replicas
     from trainables.trainer import Trainer
+    from trainables.world import World
 
 
 class Assignment(Model):
-    """All that a worker needs to run one trial, small enough to travel with it. `reported` epochs are in the record already."""
+    """All that a worker needs to run one trial, small enough to travel with it. `reported` epochs are in the record already.
+
+    With `replicas` above 1 as many processes train it, each in a bundle of the trial's placement group, on its part of every batch;
+    batch norm then sees that part, or with `sync_batch_norm` all of them.
+    """
 
     number: int
     trial: TrialConfig
@@ -39,6 +46,8 @@ class Assignment(Model):
     workers: int = 0
     reported: int = 0
     manifest: str | None = None
+    replicas: int = Field(1, ge=1)
+    sync_batch_norm: bool = False
 
 
 FAILURES: tuple[tuple[type[BaseException], str], ...] = (
@@ -77,6 +86,8 @@ class Effort:
 class ImageTrial(tune.Trainable):
     """Fine-tunes one network; `config` holds an `Assignment`. Each epoch is on disk before it is reported."""
 
+    _replicas: "Replicas | None" = None
+
     def setup(self, config: dict[str, Any]) -> None:
         """Keep the assignment; everything that can fail waits for the first step, where Ray retries."""
         self._assignment = config
@@ -84,8 +95,8 @@ class ImageTrial(tune.Trainable):
         self._journal = Journal()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial's assignment; the process, its imports and its data maps stay."""
-        self.cleanup()
+        """Take the next trial's assignment; the process, its imports and its data maps stay, and so do its replicas."""
+        self._rest()
         self.setup(new_config)
         return True
 
@@ -105,25 +116,28 @@ class ImageTrial(tune.Trainable):
                 trainer = self._trainer
                 unheard = found and trainer.epoch > assignment.reported
                 if trainer.epoch < assignment.trial.epochs and not unheard:
-                    trainer.run_epoch()
+                    self._run_epoch(trainer)
                     self._effort.add(time.perf_counter() - started)
                     self.keep_state(trainer, assignment, self._effort)
             return self.report_epoch(trainer, assignment, self._effort)
         except Exception as error:
             kind = failure_kind(error)
             if kind is None:
+                if self._replicas is not None:
+                    self.cleanup()  # some have done more of the epoch than others
                 raise
-            self.cleanup()
+            self._rest()
             about = {"kind": kind, "message": str(error), "traceback": traceback.format_exc()}
             return {"done": True, "failure": about, "objective": float("nan"), "progress": 0}
 
     def begin_trial(self, assignment: Assignment) -> "tuple[Any, Effort]":
         """Return what carries the trial from epoch to epoch, where its state on disk leaves it, and what it has cost so far."""
-        trainer, effort = begin(assignment, start_over=True)
+        trainer, effort = self._begin(assignment)
         if trainer.epoch:
             with suppress(DamagedError):
                 self._journal.recall(read_account(assignment.folder).get("log", []))
-        self._journal.say(f"{worker()} on {trainer.device}: from epoch {trainer.epoch + 1} of {assignment.trial.epochs}")
+        workers = ", ".join([worker(), *(self._replicas.names if self._replicas else ())])
+        self._journal.say(f"{workers} on {trainer.device}: from epoch {trainer.epoch + 1} of {assignment.trial.epochs}")
         return trainer, effort
 
     def keep_state(self, trainer: Any, assignment: Assignment, effort: "Effort") -> None:
@@ -135,7 +149,10 @@ class ImageTrial(tune.Trainable):
 
     def report_epoch(self, trainer: Any, assignment: Assignment, effort: "Effort") -> dict[str, Any]:
         """Return one epoch's result for Ray."""
-        return report(trainer, assignment, effort)
+        result = report(trainer, assignment, effort)
+        if self._replicas is not None:
+            result["facts"]["peak_memory_bytes"] = max(result["facts"]["peak_memory_bytes"], self._replicas.peak_memory)
+        return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Return nothing to keep: the state is already at its own place, which every node finds by the trial's number."""
@@ -143,7 +160,7 @@ class ImageTrial(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Drop what is in memory; the next step begins from the state on disk."""
-        self._trainer = None
+        self._rest()
 
     @staticmethod
     def finish(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
@@ -161,12 +178,35 @@ class ImageTrial(tune.Trainable):
         return sheets(open_data(job), job.trial.augmentation_ops)
 
     def cleanup(self) -> None:
-        """Free the network."""
+        """Free the network and end the replicas."""
+        if self._replicas is not None:
+            self._replicas.close()
+            self._replicas = None
+        self._rest()
+
+    def _rest(self) -> None:
+        """Free the network; the processes stay for the next trial."""
+        if self._replicas is not None and not self._replicas.rest():
+            self._replicas = None
         self._trainer = None
-        gc.collect()
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
+
+    def _begin(self, assignment: Assignment) -> "tuple[Trainer, Effort]":
+        if self._replicas is not None and self._replicas.size != assignment.replicas:
+            self._replicas.close()
+            self._replicas = None
+        if assignment.replicas == 1:
+            return begin(assignment, start_over=True)
+        from trainables.replicas import Replicas
+
+        self._replicas = self._replicas or Replicas(assignment.replicas)
+        return self._replicas.begin(assignment)
+
+    def _run_epoch(self, trainer: Any) -> None:
+        if self._replicas is None:
+            trainer.run_epoch()
+        else:
+            self._replicas.run_epoch(trainer)
 
 
 def checkpoint_location(assignment: Assignment) -> str:
@@ -198,17 +238,27 @@ def open_data(assignment: Assignment) -> "Dataset":
     return dataset
 
 
-def begin(assignment: Assignment, *, start_over: bool = False) -> "tuple[Trainer, Effort]":
+def begin(assignment: Assignment, *, start_over: bool = False, world: "World | None" = None) -> "tuple[Trainer, Effort]":
     """Build the trainer, from its saved state where there is one; return it and what the trial has cost already.
+
+    It is one process's trainer in a `world` of several that will meet, by default the only one, whatever the assignment's replicas.
 
     Raises ``DamagedError`` for a state that is none, unless the trial may start over.
     """
     from trainables.checkpoint import load_state
     from trainables.trainer import Trainer, set_threads
+    from trainables.world import ALONE
 
     set_threads(assignment.threads)
     reset_peak_memory()
-    trainer = Trainer(open_data(assignment), assignment.trial, metric=assignment.metric, workers=assignment.workers)
+    trainer = Trainer(
+        open_data(assignment),
+        assignment.trial,
+        metric=assignment.metric,
+        workers=assignment.workers,
+        world=world or ALONE,
+        sync_batch_norm=assignment.sync_batch_norm,
+    )
     try:
         state = load_state(checkpoint_location(assignment))
     except DamagedError:
@@ -247,6 +297,7 @@ def report(trainer: "Trainer", assignment: Assignment, effort: Effort) -> dict[s
             "trainable_parameters": trainer.network.trainable_parameters(),
             "weights": trainer.provenance,
             "device": str(trainer.device),
+            "replicas": assignment.replicas,
             "node": platform.node(),
             "checkpoint": checkpoint_location(assignment),
             "checkpoint_bytes": size_of(checkpoint_location(assignment)),
@@ -257,6 +308,14 @@ def report(trainer: "Trainer", assignment: Assignment, effort: Effort) -> dict[s
 def progress(epoch: int, epochs: int) -> int:
     """Return the share of a trial's own epochs that is done, in per mille."""
     return round(1000 * epoch / epochs)
+
+
+def free_memory() -> None:
+    """Give back what a network has left, on the GPU as well."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def reset_peak_memory() -> None:

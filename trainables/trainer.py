@@ -23,12 +23,14 @@ from trainables.errors import ConfigError, NonFiniteError
 from trainables.heads import build_head
 from trainables.loop import Autocast, predict, train_epoch
 from trainables.model import SMALLEST_BATCH_FOR_STATISTICS, Network
+from trainables.norms import synchronise
 from trainables.objectives import check_targets, objective
 from trainables.optim import OPTIMIZERS, learning_rate_factor
 from trainables.pictures import interval, pictures, predictions
 from trainables.recipe import passes_per_epoch
 from trainables.tasks import TASKS, TargetScale, build_loss, fit_target_scale, is_better, score
 from trainables.weights import load_weights
+from trainables.world import ALONE, World
 
 EVALUATION_BATCH = 128
 IMAGES_FOR_STATISTICS = 1024
@@ -48,17 +50,28 @@ class Trainer:
     """A data set and a configuration, made into a network that trains one reported epoch at a time.
 
     Everything random is drawn from (seed, epoch, row), so a trainer that goes on from a state gives the very numbers of one that was
-    never interrupted. Raises ``ConfigError``, ``DataError`` or ``WeightsError`` where the configuration does not fit the data.
+    never interrupted. In a `world` of several processes each has such a trainer, which trains on its part of every batch; a body's
+    batch norm sees that part alone, or with `sync_batch_norm` all of them.
+    Raises ``ConfigError``, ``DataError`` or ``WeightsError`` where the configuration does not fit the data.
     """
 
     def __init__(
-        self, dataset: Dataset, trial: TrialConfig, *, metric: str | None = None, device: torch.device | None = None, workers: int = 0
+        self,
+        dataset: Dataset,
+        trial: TrialConfig,
+        *,
+        metric: str | None = None,
+        device: torch.device | None = None,
+        workers: int = 0,
+        world: World = ALONE,
+        sync_batch_norm: bool = False,
     ) -> None:
-        self.dataset, self.trial, self.device = dataset, trial, device or default_device()
+        self.dataset, self.trial, self.device, self.world = dataset, trial, device or default_device(), world
         row, task = backbone(trial.backbone), TASKS[dataset.task]
         rows, targets = dataset.rows["train"], dataset.targets[dataset.rows["train"]]
         if trial.batch_size > max(2, len(rows) // 4):
             raise ConfigError(f"batch_size must be at most a quarter of the {len(rows)} training images but got {trial.batch_size}")
+        _check_parts(trial, world)
         check_image_size(trial.backbone, trial.image_size)
         check_targets(dataset.task, trial.loss, trial.target, dataset.targets[np.concatenate(list(dataset.rows.values()))])
         self.metric = objective(dataset.task, targets, metric)
@@ -70,6 +83,8 @@ class Trainer:
         torch.manual_seed(trial.seed)
         body = build_body(trial.backbone)
         self.provenance = load_weights(body, trial.backbone, trial.weights)
+        if sync_batch_norm and world.size > 1:
+            synchronise(body)
         head = build_head(
             body.width,
             task.outputs(len(dataset.classes)),
@@ -79,11 +94,12 @@ class Trainer:
             dropout=trial.dropout,
             initializer=trial.initializer,
         )
+        seen_by_batch_norm = trial.batch_size // (trial.accumulation * (1 if sync_batch_norm else world.size))
         self.network = Network(
             body,
             head,
             unfrozen_stages=trial.unfrozen_stages,
-            batch_norm_trains=trial.weights == "none" or trial.batch_size // trial.accumulation >= SMALLEST_BATCH_FOR_STATISTICS,
+            batch_norm_trains=trial.weights == "none" or seen_by_batch_norm >= SMALLEST_BATCH_FOR_STATISTICS,
         ).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         groups = self.network.parameter_groups(trial.learning_rate, trial.stage_lr_decay, trial.weight_decay)
         self.optimizer = OPTIMIZERS[trial.optimizer](groups, trial.momentum)
@@ -107,7 +123,8 @@ class Trainer:
         """
         trial, steps = self.trial, self.steps_per_epoch * self.trial.epochs
         started = time.perf_counter()
-        torch.manual_seed(_epoch_seed(trial.seed, self.epoch + 1))
+        torch.manual_seed(_epoch_seed(trial.seed, self.epoch + 1, self.world.rank))
+        self.world.broadcast(self.network.trained_state().values())  # unlike processors round unlike
         batches = self.batches.training(
             self.dataset.rows["train"],
             trial.batch_size,
@@ -116,6 +133,7 @@ class Trainer:
             seed=trial.seed,
             epoch=self.epoch + 1,
             passes=self.passes,
+            world=self.world,
         )
         rate = partial(self._rate, steps=steps)
         train_loss, images = train_epoch(
@@ -129,6 +147,7 @@ class Trainer:
             clip_norm=trial.clip_norm,
             accumulation=trial.accumulation,
             autocast=self._autocast,
+            world=self.world,
         )
         trained = time.perf_counter()
         self.recompute_statistics()
@@ -165,11 +184,14 @@ class Trainer:
         rows = self.dataset.rows["train"]
         chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), IMAGES_FOR_STATISTICS)).astype(np.int64)]
         alike = math.ceil(len(chosen) / math.ceil(len(chosen) / EVALUATION_BATCH))  # a small last batch would weigh as much as a full one
-        self.network.recompute_statistics(images for images, _ in self.batches.evaluation(chosen, alike))
+        batches = [chosen[start : start + alike] for start in range(0, len(chosen), alike)][self.world.rank :: self.world.size]
+        self.network.recompute_statistics((images for batch in batches for images, _ in self.batches.evaluation(batch, alike)), self.world)
 
     def predict(self, split: str) -> tuple[Tensor, Tensor]:
         """Return logits `(N, outputs)` and targets of a split."""
-        return predict(self.network, self.batches.evaluation(self.dataset.rows[split], EVALUATION_BATCH), self._autocast)
+        rows = self.dataset.rows[split]
+        logits, targets = predict(self.network, self.batches.evaluation(self.world.share(rows), EVALUATION_BATCH), self._autocast)
+        return self.world.gather(logits, len(rows)), self.world.gather(targets, len(rows))
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Return every metric of the task on a split."""
@@ -214,6 +236,10 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.history, self._best = state["epoch"], state["history"], state["best"]
         self.network.thaw(self.epoch * self.steps_per_epoch > math.ceil(self.trial.freeze_steps * self.steps_per_epoch * self.trial.epochs))
+
+    def align(self) -> None:
+        """Take the network of rank 0, in a world of several processes that have met; all do it at the same time."""
+        self.world.broadcast(self.network.state_dict().values())
 
     def export(self, location: str | Path) -> None:
         """Write the whole network as safetensors: the body under torchvision's own names, the head under ``head.``.
@@ -266,5 +292,16 @@ class Trainer:
         return nullcontext
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> 1)
+def _check_parts(trial: TrialConfig, world: World) -> None:
+    parts = trial.accumulation * world.size
+    if world.size > 1 and trial.batch_size % parts:
+        fitting = max(parts, trial.batch_size - trial.batch_size % parts)
+        raise ConfigError(
+            f"batch_size must be a multiple of accumulation × replicas ({trial.accumulation} × {world.size}) but got {trial.batch_size}; "
+            f"take {fitting}, say, or another number of GPUs for a trial"
+        )
+
+
+def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
+    """Return the seed of an epoch's dropout: each replica has its own, the first one that of a trial without replicas."""
+    return int(np.random.SeedSequence((seed, epoch, rank) if rank else (seed, epoch)).generate_state(1, np.uint64)[0] >> 1)
