@@ -35,8 +35,8 @@ class LocalCluster:
     nodes: int
 
 
-def up(nodes: int, *, cpus: int | None = None, gpus: int = 0) -> LocalCluster:
-    """Start a head and workers, each an address of its own, with so many processors and pretended GPUs.
+def up(nodes: int, *, cpus: int | None = None) -> LocalCluster:
+    """Start a head and workers, each an address of its own, with so many processors each.
 
     Raises ``ResourceError`` where one is up already, or Ray does not start.
     """
@@ -49,12 +49,12 @@ def up(nodes: int, *, cpus: int | None = None, gpus: int = 0) -> LocalCluster:
     address, port = f"{_node(0)}:{_free_port()}", _free_port()
     started = LocalCluster(address, f"http://{_node(0)}:{port}", folder, nodes)
     _remember(started)
-    each = ["--num-cpus", str(cpus or max(1, processors() // nodes)), "--num-gpus", str(gpus), "--disable-usage-stats"]
-    head = ["--head", "--port", address.rpartition(":")[2], "--temp-dir", folder]
+    each = ["--num-cpus", str(cpus or max(1, processors() // nodes)), "--num-gpus", "0", "--disable-usage-stats"]
+    head = ["--head", "--port", address.rpartition(":")[2], "--dashboard-host", _node(0), "--dashboard-port", str(port)]
     try:
-        _start(0, *head, "--dashboard-host", _node(0), "--dashboard-port", str(port), *each)
-        for number in range(1, nodes):
-            _start(number, "--address", address, *each)
+        for number in range(nodes):
+            joins = ["--address", address] if number else head
+            _start(number, folder, *joins, *each)
     except ResourceError:
         down()
         raise
@@ -107,13 +107,17 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(number: int, *arguments: str) -> None:
-    """Start a node's processes, which live on when this one ends."""
+def _start(number: int, folder: str, *arguments: str) -> None:
+    """Start a node's processes, which live on when this one ends.
+
+    Each has a folder of its own: a node unpacks a job's files anew, under the feet of others that share its folder.
+    """
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     environment = {**ENVIRONMENT, **os.environ, MODE: "token", "PATH": path}
     environment.pop("RAY_ADDRESS", None)
-    ports = ["--dashboard-agent-listen-port", str(_free_port())]  # Ray's own choice is the same for every Ray of the machine
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--node-ip-address", _node(number), *ports, *arguments]
+    port = str(_free_port())  # Ray's own choice is the same for every Ray of the machine
+    own = ["--node-ip-address", _node(number), "--temp-dir", f"{folder}/{number}", "--dashboard-agent-listen-port", port]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *own, *arguments]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=START_SECONDS, start_new_session=True)
     except subprocess.TimeoutExpired:

@@ -79,9 +79,7 @@ class Machines:
         )
         place = self.folder / name
         place.mkdir(exist_ok=True)
-        if name == "head":
-            joins += ["--temp-dir", self.session]
-        ports = ["--dashboard-agent-listen-port", str(AGENT_PORT)]
+        own = ["--temp-dir", f"{self.session}/{number}", "--dashboard-agent-listen-port", str(AGENT_PORT)]
         command = [
             sys.executable,
             "-m",
@@ -90,12 +88,12 @@ class Machines:
             "--node-ip-address",
             self.address(name),
             *joins,
-            *ports,
+            *own,
             *arguments,
         ]
         hide = f"mount -t tmpfs none {hidden}; " if hidden else ""
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-        own = {"INJERTO_CACHE": str(place / "cache"), "HOME": str(place), "PATH": path} | environment
+        variables = {"INJERTO_CACHE": str(place / "cache"), "HOME": str(place), "PATH": path} | environment
         subprocess.run(
             [
                 "ip",
@@ -111,7 +109,7 @@ class Machines:
                 "sh",
                 *command,
             ],
-            env={**os.environ, **self.environment, **own},
+            env={**os.environ, **self.environment, **variables},
             check=True,
             capture_output=True,
             timeout=START_SECONDS,
