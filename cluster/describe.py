@@ -152,6 +152,13 @@ class Onprem(Model):
         description="Ray's token where `ray up` runs, copied to every machine; `ray get-auth-token --generate` makes it",
     )
 
+    @model_validator(mode="after")
+    def _apart(self) -> "Onprem":
+        named = [address for address in (self.head_ip, *self.worker_ips) if address]
+        if twice := sorted({address for address in named if named.count(address) > 1}):
+            raise ValueError(f"each machine must be named once, the head as head_ip alone, but got {', '.join(twice)} more often")
+        return self
+
 
 class ClusterConfig(Model):
     """A cluster, and the search that runs on it."""
@@ -205,7 +212,7 @@ class ClusterConfig(Model):
 def need(kind: str, value: Any, key: str, hint: str) -> Any:
     """Return a value that one kind of cluster cannot do without. Raises ``ConfigError`` where it is not given."""
     if value is None or value == ():
-        raise ConfigError(f"{key} is not set, and {kind} needs it: {hint}")
+        raise ConfigError(f"{key} is not set, and {kind} cannot do without: {hint}")
     return value
 
 
