@@ -167,8 +167,13 @@ class ClusterConfig(Model):
     image: Image | None = Field(None, description="container image with this package (cluster/Dockerfile); Kubernetes alone needs one")
     environment: Path | None = Field(None, description="virtual environment with this package, same path on every machine; Slurm and ssh")
     workers: int = Field(1, ge=1, le=10000, description="machines that run trials")
-    min_workers: int | None = Field(None, ge=0, le=10000, description="fewest of them, with autoscaling (Kubernetes); `workers` by default")
-    max_workers: int | None = Field(None, ge=1, le=10000, description="most of them, with autoscaling (Kubernetes); `workers` by default")
+    min_workers: int | None = Field(
+        None,
+        ge=0,
+        le=10000,
+        description="fewest that stay of idle ones (Kubernetes); `workers` by default; a search plans with those that it finds",
+    )
+    max_workers: int | None = Field(None, ge=1, le=10000, description="most that autoscaling may add (Kubernetes); `workers` by default")
     gpu: Gpu = Gpu()
     cpus: int = Field(4, ge=1, le=1024, description="processors of a worker; machines reached by ssh use all that they have")
     memory: int = Field(16, ge=2, le=16384, description="memory of a worker, GiB; machines reached by ssh use all that they have")

@@ -20,15 +20,19 @@ SHELL_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123
 
 CLUSTER_HEADER = """\
 A Ray cluster for KubeRay 1.5.1 or newer. It stands until it is deleted, so that the next search finds its nodes warm and
-their images decoded; with min_workers: 0 an idle one costs its head alone. The head runs the search and no trials.
+their images decoded. The head runs the search and no trials. Ray's token is in a secret: KubeRay makes one, of the cluster's
+name, unless kubernetes.token_secret names another.
   kubectl apply -f raycluster.yaml
   kubectl delete -f raycluster.yaml
+"""
+SCALING_HEADER = """\
+Workers that are idle for {idle} s end, down to {least}. A search plans with the workers that are there when it begins.
 """
 SEARCH_HEADER = """\
 Searches on the cluster of raycluster.yaml, which it selects and leaves standing: whoever owns the cluster decides when it ends.
 Results are under injerto-output in the shared storage. If the head is lost, rayjob-resume.yaml goes on.
   kubectl apply -f rayjob-search.yaml
-  kubectl logs -f -l job-name={name}-search
+  kubectl logs -n {namespace} -f -l job-name={name}-search
 """
 RESUME_HEADER = """\
 Goes on with the search of rayjob-search.yaml from its last epochs, after the head was lost or the search was paused.
@@ -38,12 +42,14 @@ Goes on with the search of rayjob-search.yaml from its last epochs, after the he
 
 def render(config: ClusterConfig) -> dict[str, tuple[str, Plain]]:
     """Return file names → what a comment at their top says, and their content. Raises ``ConfigError`` for what KubeRay cannot do."""
+    least, most = config.bounds
+    header = CLUSTER_HEADER + (SCALING_HEADER.format(idle=IDLE_SECONDS, least=least) if least < most else "")
     search = ["injerto", "search", f"{config.shared}/{config.settings}", "--name", config.study_name]
     resume = ["injerto", "resume", config.study_name, "--set", "resources.address=auto"]
     return {
-        "raycluster.yaml": (CLUSTER_HEADER, cluster(config)),
+        "raycluster.yaml": (header, cluster(config)),
         "rayjob-search.yaml": (
-            SEARCH_HEADER.format(name=config.name),
+            SEARCH_HEADER.format(name=config.name, namespace=config.kubernetes.namespace),
             job(config, "search", [*search, "--address", "auto", "--output", f"{config.shared}/injerto-output"]),
         ),
         "rayjob-resume.yaml": (RESUME_HEADER, job(config, "resume", resume)),
