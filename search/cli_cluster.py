@@ -2,6 +2,7 @@
 
 import sys
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -133,6 +134,25 @@ def down() -> None:
 
     ended = end()
     typer.echo("no local cluster is up" if ended is None else f"the cluster of {ended.nodes} nodes at {ended.address} is down")
+
+
+@group.command("render")
+def render(
+    kind: Annotated[str, typer.Argument(help="kuberay, slurm or onprem.", show_default=False)],
+    config: Annotated[Path, typer.Argument(help="What the cluster is to be.", show_default=True)] = Path("cluster.yaml"),
+    to: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("."),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files.")] = False,
+    print_only: Annotated[bool, typer.Option("--print", help="Print them instead.")] = False,
+) -> None:
+    """Write the files that make a cluster elsewhere: KubeRay's resources, a Slurm script, or machines reached by ssh."""
+    from cluster.render import read, write
+    from cluster.render import render as draw
+
+    if print_only:
+        typer.echo("\n".join(f"# {name}\n{text}" for name, text in draw(kind, read(config)).items()))
+        return
+    for path in write(kind, read(config), to, force=force):
+        typer.echo(str(path))
 
 
 def say_failed(well: bool, text: str) -> None:

@@ -290,6 +290,7 @@ def _tune(steering: Steering, folder: Path, share: Share, ledger: "Ledger", trai
     from search.bridge import Bridge, Ear
     from search.previews import make_previews
     from search.retention import Retention
+    from search.secrecy import secrets_kept
     from search.stopping import ProgressHalving, Rungs
     from search.tolerance import tolerant
 
@@ -335,7 +336,7 @@ def _tune(steering: Steering, folder: Path, share: Share, ledger: "Ledger", trai
         ),
     )
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists the trials that failed, as the watcher has done
-    with tolerant(bridge.go_on):
+    with tolerant(bridge.go_on), secrets_kept():
         try:
             tuner.fit()
         except OSError as error:
