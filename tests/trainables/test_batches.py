@@ -4,6 +4,7 @@ import torch
 
 from trainables.augment import Augmenter, sample_seed
 from trainables.batches import Batches
+from trainables.world import World
 
 SIZE, SIDE, IMAGES = 16, 18, 37
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -30,6 +31,16 @@ def test_the_same_for_any_number_of_worker_threads():
     assert len(expected) == 12
     for workers in (1, 3):
         assert content(train(build(workers), passes=3)) == expected
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_the_parts_of_a_batch_make_the_whole(size):
+    whole = list(train(build(), passes=2))
+    parts = [list(train(build(rank % 2), passes=2, world=World(rank, size))) for rank in range(size)]
+    for (images, targets), *mine in zip(whole, *parts, strict=True):
+        assert {len(wanted) for _, wanted in mine} == {8 // size}
+        assert torch.equal(torch.cat([seen for seen, _ in mine]), images)
+        assert torch.equal(torch.cat([wanted for _, wanted in mine]), targets)
 
 
 def test_an_epoch_stands_on_its_own():
