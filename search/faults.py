@@ -20,7 +20,9 @@ A worker may die of its own configuration, a node does not; an exception that ca
 
 NODE = (NodeLeaving.__name__, "node has died", "node was terminated", "node is dead", "preempted", "ActorUnavailableError", "NodeDiedError")
 MEMORY = ("OutOfMemoryError", "out of memory", "running low on memory")
-LOST = ("RayActorError", "ActorDiedError", "WorkerCrashedError")
+LOST = ("RayActorError", "ActorDiedError", "WorkerCrashedError", "ReplicaError")
+WORKERS_GONE = (NodeLeaving.__name__, "ReplicaError")
+"""What a trial raises because of a worker or a node, and not of itself."""
 KINDS = (("out of memory", MEMORY), ("lost node", NODE), ("lost worker", LOST))
 """Kind → words in Ray's account of an error, the first that fits."""
 
@@ -53,7 +55,7 @@ def fault_of(error: BaseException) -> Fault:
     """Return what Ray's account of a worker's end means."""
     text = ANSI.sub("", f"{type(error).__name__}: {error}")
     names = {cls.__name__ for cls in type(error).__mro__}
-    raised = "RayTaskError" in names and NodeLeaving.__name__ not in names
+    raised = "RayTaskError" in names and names.isdisjoint(WORKERS_GONE)
     kind = "other" if raised else next((kind for kind, words in KINDS if any(word in text or word in names for word in words)), "other")
     return Fault(kind, WORDS.get(kind) or summary(text), text)
 

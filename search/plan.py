@@ -93,6 +93,7 @@ def make_plan(config: SearchConfig, progress: Progress | None = None) -> Plan:
     parameters = default_parameters(recipe, task=dataset.task, images=images, backbones=backbones, stages=max(stages.values()))
     space = build_space(recipe, parameters, changes, stages)
     check_space(space, images, max(stages.values()))
+    check_parts(space, config.resources.gpus_per_trial or 1)
     check_losses(space, dataset.task, dataset.targets[np.concatenate(list(dataset.rows.values()))])
     return Plan(config, dataset, metric, space)
 
@@ -135,6 +136,17 @@ def check_space(space: Space, images: int, stages: int) -> None:
         largest = max(space.reached(name))
         if largest > limit:
             raise ConfigError(f"{name} must be at most {limit}, {meaning}, but space.{name} reaches {largest}")
+
+
+def check_parts(space: Space, gpus: float) -> None:
+    """Raise ``ConfigError`` where one trial lies on several GPUs and a batch cannot be dealt out to them evenly."""
+    parts = [int(gpus) * accumulation for accumulation in space.reached("accumulation") if gpus > 1]
+    for batch in space.reached("batch_size"):
+        if wrong := [count for count in parts if batch % count]:
+            raise ConfigError(
+                f"a batch of {batch} cannot be dealt out to {gpus:g} GPUs in {wrong[0]} equal parts; set space.batch_size to multiples of "
+                f"{max(parts)}, such as [{max(parts)}, {2 * max(parts)}], or another resources.gpus_per_trial"
+            )
 
 
 def check_judged(dataset: Dataset) -> None:
