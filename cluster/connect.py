@@ -146,6 +146,7 @@ def _join(address: str) -> None:
 
     if address.startswith(("http://", "https://")):
         raise ResourceError(f"{address} takes jobs, not drivers: use injerto submit, or name the cluster as host:port or auto")
+    address = _of_this_machine() if address == "auto" else address
     _refuse_silent(address)
     present_token()
     try:
@@ -156,13 +157,21 @@ def _join(address: str) -> None:
         raise ResourceError(f"cannot join the Ray cluster at {address}: {_reason(error)}") from None
 
 
+def _of_this_machine() -> str:
+    """Return the address of the cluster that `cluster.local.up` has started here; else Ray looks for one by itself."""
+    from cluster.local import found
+
+    here = found()
+    return "auto" if here is None else here.address
+
+
 def _reason(error: Exception) -> str:
     """Return what keeps a driver out, and what to do."""
     text = str(error).strip()
     if versions := re.findall(r"(Ray|Python): (\S+)", text):
         theirs, ours = (", ".join(f"{name} {number}" for name, number in versions[half : half + 2]) for half in (0, 2))
         return f"it runs {theirs}, and here is {ours}; install the same versions here"
-    if "uthenticat" in text or "token" in text.lower():
+    if "uthenticat" in text or "token" in text.lower() or "Failed to connect to Ray cluster" in text:  # a port of it has answered
         return f"it does not take the token of this machine; copy the cluster's to {token_file()}, readable by you alone"
     return text.splitlines()[0] if text else type(error).__name__
 

@@ -1,5 +1,6 @@
 """A real Ray of several nodes on this machine's loopback, for trying what a cluster does; token on, and ended to the last process."""
 
+import getpass
 import json
 import os
 import shutil
@@ -15,14 +16,14 @@ import psutil
 
 from cluster.connect import ENVIRONMENT, processors
 from cluster.token import MODE, make_token
-from trainables.cache import cache_root
 from trainables.errors import ResourceError
 
+STATE = "cluster.json"
 START_SECONDS = 120
-END_SECONDS = 10
+END_SECONDS = 5
 MOST_NODES = 32
-SHORT_FOLDER = "/tmp" if Path("/tmp").is_dir() else None
-"""Ray's sockets lie below it, and a socket's path may have 107 characters."""
+LONGEST_FOLDER = 40
+"""Characters of a folder that Ray's sockets may lie below: a socket's path may have 107."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def up(nodes: int, *, cpus: int | None = None) -> LocalCluster:
     if (running := found()) is not None:
         raise ResourceError(f"a local cluster of {running.nodes} nodes is up at {running.address}; end it first: injerto cluster down")
     make_token()
-    folder = tempfile.mkdtemp(prefix="injerto-", dir=SHORT_FOLDER)
+    folder = _make_folder()
     address, port = f"{_node(0)}:{_free_port()}", _free_port()
     started = LocalCluster(address, f"http://{_node(0)}:{port}", folder, nodes)
     _remember(started)
@@ -74,26 +75,36 @@ def down() -> LocalCluster | None:
         _signal(process, "kill")
     psutil.wait_procs(left, timeout=END_SECONDS)
     shutil.rmtree(known.folder, ignore_errors=True)
-    _state().unlink(missing_ok=True)
     return known
 
 
 def found() -> LocalCluster | None:
-    """Return the local cluster that is up, as far as any of its processes lives."""
+    """Return the local cluster that `up` has left."""
     try:
-        known = LocalCluster(**json.loads(_state().read_text(encoding="utf-8")))
+        return LocalCluster(**json.loads((_folder() / STATE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return known
 
 
-def _state() -> Path:
-    return cache_root() / "cluster.json"
+def _folder() -> Path:
+    """Return where this user's cluster lies; not among the caches, which may be deleted at any time."""
+    name = f"injerto-{getpass.getuser()[:12]}"
+    place = Path(tempfile.gettempdir()) / name
+    return place if len(str(place)) <= LONGEST_FOLDER else Path("/tmp") / name
+
+
+def _make_folder() -> str:
+    folder = _folder()
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise ResourceError(f"cannot make the cluster's folder {folder}: {error.strerror}; set TMPDIR to a folder of yours") from None
+    return str(folder)
 
 
 def _remember(started: LocalCluster) -> None:
-    _state().parent.mkdir(parents=True, exist_ok=True)
-    _state().write_text(json.dumps(asdict(started)), encoding="utf-8")
+    Path(started.folder, STATE).write_text(json.dumps(asdict(started)), encoding="utf-8")
 
 
 def _node(number: int) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import sys
 from pathlib import Path
 
 from trainables.errors import ResourceError
@@ -50,4 +51,9 @@ def present_token() -> bool:
     """
     if MODE not in os.environ and read_token() is not None:
         os.environ[MODE] = "token"
+        if "ray" in sys.modules:  # it has read its environment already
+            from ray._raylet import AuthenticationTokenLoader, Config
+
+            Config.initialize("")
+            AuthenticationTokenLoader.instance().reset_cache()
     return os.environ.get(MODE) == "token"

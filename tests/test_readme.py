@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shlex
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -36,7 +36,7 @@ COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if lin
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder as the README's reader has it: `photos/`, `study.yaml`, a storage of its own."""
+    """A folder as the README's reader has it: `photos/`, `study.yaml`, `cluster.yaml`, a storage of its own."""
     place = tmp_path_factory.mktemp("reader")
     rng = np.random.default_rng(0)
     for number, name in enumerate(("rose", "tulip")):
@@ -45,6 +45,7 @@ def place(tmp_path_factory):
             pixels = rng.integers(0, 120, (24, 24, 3)) + np.array([100 * number, 0, 100 * (1 - number)])
             Image.fromarray(pixels.astype(np.uint8)).save(place / "photos" / name / f"{index}.png")
     (place / "study.yaml").write_text(blocks("yaml")[0])
+    shutil.copy(README.parent / "cluster" / "examples" / "kuberay.yaml", place / "cluster.yaml")
     return place
 
 
@@ -97,19 +98,11 @@ def test_the_two_main_commands_stand_where_ci_finds_them():
 
 @pytest.mark.timeout(900)
 def test_every_command_runs(place):
-    head = subprocess.Popen(
-        [str(Path(sys.executable).with_name("ray")), "start", "--head", "--num-cpus=2", "--port=0", "--include-dashboard=false", "--block"],
-        env=environment(place) | {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
     try:
         for command in COMMANDS:
             _run(place, command)
     finally:
-        os.killpg(head.pid, signal.SIGTERM)
-        head.wait(timeout=60)
+        injerto(place, "cluster", "down")
 
 
 def _run(place, command):
@@ -120,7 +113,7 @@ def _run(place, command):
         return
     if verb == "resume":
         arguments[arguments.index("--add-trials") + 1] = "1"
-    if verb == "search" and "--dry-run" not in arguments:
+    if verb in ("search", "submit", "doctor") and "--dry-run" not in arguments:
         arguments = [*arguments, *QUICK]
     if verb == "plan":
         arguments = [*arguments, *QUICK, "--seconds", "2"]

@@ -38,7 +38,9 @@ AnyModel = TypeVar("AnyModel", bound=Model)
 class DataConfig(Model):
     """Where the labelled images are and how to read them."""
 
-    source: str = Field("builtin:digits", description="an image folder, a CSV file, a folder that holds one CSV, or builtin:digits")
+    source: str = Field(
+        "builtin:digits", description="an image folder, a CSV file, a folder that holds one CSV, an s3:// URL of these, or builtin:digits"
+    )
     task: TaskName | None = Field(None, description="the task; inferred from the labels where it is not given")
     image_column: str | None = Field(None, description="CSV column of image paths; a 0-based number where there is no header")
     label_columns: tuple[str, ...] = Field((), description="CSV column of the label or target; several 0/1 columns for multilabel")

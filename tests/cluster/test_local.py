@@ -1,0 +1,119 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster import local
+from cluster.jobs import Jobs
+from trainables.errors import ResourceError
+
+DRIVER = """
+import json, os, sys
+from cluster.connect import connect
+from cluster.each import living, on_each
+from tests.cluster.asked import leave, process, refuse, slow
+
+with connect(sys.argv[1]) as capacity:
+    nodes = living()
+    print(json.dumps({
+        "cpus": capacity.cpus,
+        "nodes": [[node.name, node.head] for node in nodes],
+        "named": [answer.value for answer in on_each(process, seconds=60)],
+        "refused": [answer.error for answer in on_each(refuse, seconds=60)],
+        "slow": [answer.error for answer in on_each(slow, seconds=3)],
+        "died": [answer.error for answer in on_each(leave, seconds=60)],
+        "mode": os.environ["RAY_AUTH_MODE"],
+    }))
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Two nodes on loopback, with a token of their own."""
+    kept = {name: os.environ.get(name) for name in ("TMPDIR", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")}
+    place = Path("/tmp") / f"test-{os.getpid()}"
+    place.mkdir()
+    os.environ |= {"TMPDIR": str(place), "RAY_AUTH_TOKEN_PATH": str(place / "token")}
+    import tempfile
+
+    tempfile.tempdir = None
+    yield local.up(2, cpus=1)
+    local.down()
+    for name, value in kept.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    tempfile.tempdir = None
+    shutil.rmtree(place)
+
+
+def driver(address, **environment):
+    command = [sys.executable, "-c", DRIVER, address]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=Path(__file__).parents[2], env=os.environ | environment)
+
+
+def test_every_node_is_asked_and_what_each_says_is_kept_apart(cluster):
+    done = driver(cluster.address)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["cpus"], found["mode"]) == (2, "token")
+    assert [head for _, head in found["nodes"]] == [True, False]
+    assert all("127.0.0." in name for name, _ in found["nodes"]), "nodes of one host are told apart"
+    assert len(set(found["named"])) == 2
+    assert found["refused"] == ["no such image; mend the data"] * 2
+    assert found["slow"] == ["no answer within 3 s"] * 2
+    assert all("died" in error or "crashed" in error for error in found["died"]), found["died"]
+
+
+def test_without_the_token_nobody_gets_in(cluster, tmp_path):
+    wrong = tmp_path / "token"
+    wrong.write_text("0" * 64)
+    done = driver(cluster.address, RAY_AUTH_TOKEN_PATH=str(wrong))
+    assert done.returncode != 0
+    assert f"it does not take the token of this machine; copy the cluster's to {wrong}" in done.stderr
+    jobs_only = driver(cluster.dashboard)
+    assert "takes jobs, not drivers: use injerto submit" in jobs_only.stderr
+
+
+def test_a_second_one_is_refused(cluster):
+    with pytest.raises(ResourceError, match=r"a local cluster of 2 nodes is up at .*; end it first: injerto cluster down"):
+        local.up(1)
+
+
+def test_a_command_of_ours_runs_there(cluster):
+    jobs = Jobs(cluster.dashboard)
+    job = jobs.wait(jobs.submit("fig", ["--version"], about={"more": "facts"}).id)
+    assert (job.state, job.study, job.command, job.metadata["more"]) == ("SUCCEEDED", "fig", "--version", "facts")
+    assert jobs.logs(job.id).strip().startswith("injerto ")
+    assert [found.id for found in jobs.jobs()] == [job.id]
+    assert jobs.find(job.id).id == job.id
+    with pytest.raises(ResourceError, match=r"no job and no study 'plum' on the cluster at .*; its studies are fig"):
+        jobs.find("plum")
+
+
+def test_it_ends_to_the_last_process(cluster):
+    mine = [process for process in psutil.process_iter() if any(cluster.folder in word for word in words(process))]
+    assert mine
+    assert local.down() == cluster
+    assert [process for process in mine if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
+    assert not Path(cluster.folder).exists()
+    assert local.found() is None
+    assert local.down() is None
+
+
+def words(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.parametrize("nodes", [0, -1, 1000])
+def test_numbers_that_are_none(nodes):
+    with pytest.raises(ResourceError, match="--local takes 1 to 32 nodes"):
+        local.up(nodes)
