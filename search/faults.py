@@ -54,7 +54,7 @@ class Fault:
 def fault_of(error: BaseException) -> Fault:
     """Return what Ray's account of a worker's end means."""
     text = ANSI.sub("", f"{type(error).__name__}: {error}")
-    names = {cls.__name__ for cls in type(error).__mro__}
+    names = {cls.__name__ for cls in type(error).__mro__} | {type(getattr(error, "cause", None)).__name__}
     raised = "RayTaskError" in names and names.isdisjoint(WORKERS_GONE)
     kind = "other" if raised else next((kind for kind, words in KINDS if any(word in text or word in names for word in words)), "other")
     return Fault(kind, WORDS.get(kind) or summary(text), text)

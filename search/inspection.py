@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from search.versions import ABSENT, versions
-from trainables.errors import InjertoError, ResourceError, StorageError
+from trainables.errors import DataError, InjertoError, ResourceError, StorageError
 
 GPU_QUERY = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
 GPU_SECONDS = 20
@@ -116,7 +116,11 @@ def _data(wanted: Wanted, gpus: float) -> str:
     from trainables.manifest import read_manifest, sample_check
 
     manifest = read_manifest(wanted.manifest)
-    sample_check(manifest)
+    try:
+        sample_check(manifest)
+    except DataError as error:
+        what_to_do = "if it does not see the images at all, name a folder or a bucket that every node sees, or raise resources.ship_up_to"
+        raise DataError(f"{error}; {what_to_do}") from None
     return "reads alike" if manifest.pack is None else "comes along"
 
 

@@ -32,9 +32,9 @@ def submit(config: SearchConfig, address: str, command: str = "search") -> Job:
     the head keeps its own.
     """
     storage = _server(config.storage or os.environ.get("INJERTO_STORAGE"), named=config.storage is not None)
+    fixed = absolute(config)
     jobs = Jobs(address)
     name = config.name or fresh_name(job.study for job in jobs.jobs())
-    fixed = absolute(config)
     output = HOME_OUTPUT if config.output == DEFAULT_OUTPUT else fixed.output
     resources = config.resources.model_copy(update={"address": None})  # on the cluster it is the cluster
     sent = fixed.model_copy(update={"name": name, "output": output, "storage": storage, "resources": resources})

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -18,6 +20,7 @@ from search.store import load_study, names, open_storage
 from tests.cluster import machines as network
 from tests.search import postgres
 from tests.search.conftest import folders
+from trainables.errors import StorageError
 
 pytestmark = [
     pytest.mark.timeout(900),
@@ -105,8 +108,9 @@ class Site:
         """Wait until something holds of a study's record, and return the record."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if name in names(self.opened) and holds(record := self.record(name)):
-                return record
+            with suppress(StorageError):  # it is being made
+                if holds(record := self.record(name)):
+                    return record
             time.sleep(0.5)
         pytest.fail(f"{name} did not come so far in {seconds} s:\n{self.there('logs', name)}")
 
@@ -137,7 +141,7 @@ def whole(record):
 
 
 def test_a_lost_machine_costs_nothing_and_a_new_one_is_used(site):
-    said = site.submit("lossy", "--trials", 6)
+    said = site.submit("lossy", trials=8, concurrent=4)
     began = time.monotonic()
     assert re.search(r"study lossy is with the cluster as job injerto-lossy-search-\w{6}", said)
     seen = site.until("lossy", lambda record: nodes(record) >= {"alpha", "beta"})
@@ -147,7 +151,7 @@ def test_a_lost_machine_costs_nothing_and_a_new_one_is_used(site):
     site.machines.kill("beta")
     site.machines.add("gamma", "--num-cpus", "1", hidden=site.photos)
     record = site.until("lossy", lambda record: record.state == "finished")
-    assert record.counts["finished"] == 6
+    assert record.counts["finished"] == 8
     assert whole(record)
     assert "gamma" in nodes(record), site.there("logs", "lossy")
     assert any(retry["kind"] == "lost node" for trial in record.trials for retry in trial.attributes.get("retries", []))
@@ -200,7 +204,10 @@ def test_two_searches_side_by_side_and_one_is_stopped(site):
 
 def test_what_cannot_work_is_named_before_any_trial(site):
     blind = site.there("doctor", site.photos, "--root", site.root, "--set", "resources.ship_up_to=0", code=1)
-    assert re.search(r"1 of 3 nodes cannot run trials:\n\s+gamma: data: .*no such file", blind), blind
+    assert re.search(
+        r"1 of 3 nodes cannot run trials:\n\s+gamma: data: .*cannot be read \(No such file.*name a folder or a bucket that every node sees",
+        blind,
+    ), blind
     assert "✗" in blind
     huge = site.submit("huge", "--set", "resources.cpus_per_trial=64", "--follow", code=1)
     assert "no node has 64 processors" in huge
@@ -211,3 +218,67 @@ def test_what_cannot_work_is_named_before_any_trial(site):
     assert "was given with a password" in refused
     assert CANARIES["password"] not in refused
     assert "no job and no study 'nobody'" in site.there("logs", "nobody", code=2)
+
+
+def node_ids(site):
+    request = urllib.request.Request(
+        f"{site.machines.dashboard}/nodes?view=summary", headers={"Authorization": f"Bearer {CANARIES['token']}"}
+    )
+    found = json.load(urllib.request.urlopen(request))["data"]["summary"]
+    return {node["hostname"]: node["raylet"]["nodeId"] for node in found if node["raylet"]["state"] == "ALIVE"}
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_drained_is_left_at_the_end_of_an_epoch(site):
+    site.machines.add("delta", "--num-cpus", "1")
+    site.submit("drained", epochs=10, trials=3)
+    site.until("drained", lambda record: "delta" in nodes(record))
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--address", site.machines.gcs, "--node-id", node_ids(site)["delta"]]
+    why = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", "600"]
+    subprocess.run([*ray, *why], env={**os.environ, **site.secrets}, check=True, capture_output=True)
+    record = site.until("drained", lambda record: record.state == "finished")
+    assert whole(record)
+    retries = [retry for trial in record.trials for retry in trial.attributes.get("retries", [])]
+    assert [retry["kind"] for retry in retries] == ["lost node"]
+    assert retries[0]["message"] == "its node went away"
+    site.machines.kill("delta")
+
+
+@pytest.mark.slow
+def test_a_network_that_is_cut_for_half_a_minute_loses_nothing(site):
+    site.machines.add("epsilon", "--num-cpus", "1")
+    site.submit("cut", epochs=10, trials=4)
+    site.until("cut", lambda record: "epsilon" in nodes(record))
+    site.machines.cut("epsilon")
+    time.sleep(30)
+    site.machines.mend("epsilon")
+    record = site.until("cut", lambda record: record.state == "finished")
+    assert record.counts["finished"] == 4
+    assert whole(record)
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_is_resumed_from_here(site):
+    site.submit("orphan", epochs=10, trials=3)
+    before = site.until("orphan", lambda record: sum(trial.epochs_done for trial in record.trials) >= 3)
+    seconds = {trial.number: trial.history["seconds_training"] for trial in before.trials if trial.epochs_done}
+    for process in psutil.process_iter():
+        if re.search(r"-m search\.cli search study\.yaml$", in_words(process)):
+            process.kill()
+    site.until("orphan", lambda record: record.state == "interrupted")
+    until = time.monotonic() + 60
+    while site.jobs()["orphan"]["state"] == "RUNNING" and time.monotonic() < until:
+        time.sleep(1)
+    assert site.jobs()["orphan"]["state"] == "FAILED"
+    site.there("resume", "orphan")
+    record = site.until("orphan", lambda record: record.state == "finished")
+    assert whole(record)
+    for number, epochs in seconds.items():
+        assert record.trials[number].history["seconds_training"][: len(epochs)] == epochs, "what was recorded is not trained again"
+
+
+def in_words(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""

@@ -145,6 +145,7 @@ def test_killed_driver_and_resume(home, photos, reference, ray_session):
         assert new.history["seconds_training"][: old.epochs_done] == old.history["seconds_training"]
 
 
+@pytest.mark.slow
 def test_a_search_on_a_cluster_from_a_folder_with_a_search_py(home, ray_session):
     (home / "search.py").write_text("raise RuntimeError('a file of the user')\n")
     (home / "trainables.py").write_text("raise RuntimeError('a file of the user')\n")
@@ -411,6 +412,7 @@ def test_unreadable_images_are_named_and_strict_refuses(home, photos, real_data,
     assert "leave out --strict to go on without them" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_nothing_finished_is_exit_code_one(home, ray_session, capsys):
     regression_table(home / "weights")
     settings = ("optimizer=sgd", "learning_rate=10", "clip_norm=0", "warmup=0", "loss=mse", "freeze_steps=0")

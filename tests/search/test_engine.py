@@ -20,7 +20,10 @@ def storage(root):
     return f"sqlite:///{root}/studies.db"
 
 
-@pytest.mark.parametrize(("kind", "words"), [("exception", "other: RuntimeError: a replayed exception"), ("non-finite", "non-finite: ")])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("exception", "other: RuntimeError: a replayed exception"), pytest.param("non-finite", "non-finite: ", marks=pytest.mark.slow)],
+)
 def test_a_search_whose_first_trials_all_fail_alike_is_given_up(kind, words, ray_session, tmp_path):
     record = replay_search(tmp_path, Replay(rates={kind: 1}, attempts=ALWAYS), trials=40, epochs=1, max_concurrent_trials=1)
     assert record.state == "failed"

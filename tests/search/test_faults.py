@@ -4,6 +4,8 @@ from hypothesis import strategies as st
 from ray import exceptions
 
 from search.faults import POISON, TRIES, Fault, Faults, fault_of, summary
+from trainables.leaving import NodeLeaving
+from trainables.replicas import ReplicaError
 
 CONFIG = {"learning_rate": 0.1, "seed": 1}
 DIED = exceptions.RayActorError(error_msg="The actor died unexpectedly before finishing this task. Worker unexpectedly exits with SIGKILL")
@@ -24,6 +26,9 @@ def raised(error):
         (exceptions.RayActorError(error_msg="OutOfMemoryError: Task was killed due to the node running low on memory."), "out of memory"),
         (raised(ValueError("our node has died, out of memory")), "other"),
         (RuntimeError("something of Ray's own"), "other"),
+        (raised(NodeLeaving("its node is being drained")), "lost node"),
+        (raised(ReplicaError("replica 1 of 2 died: The actor died unexpectedly")), "lost worker"),
+        (raised(ReplicaError("replica 1 of 2 died: The actor died because its node has died")), "lost node"),
     ],
 )
 def test_what_broke(error, kind):

@@ -25,6 +25,14 @@ def test_a_plan_of_a_folder(photos):
     assert sum(facts["images"].values()) == 48
 
 
+def test_batches_that_several_gpus_cannot_share_evenly(photos):
+    with pytest.raises(
+        ConfigError, match=r"a batch of 8 cannot be dealt out to 3 GPUs in 3 equal parts; set space.batch_size to multiples of 3"
+    ):
+        plan(photos, "resources.gpus_per_trial=3")
+    assert plan(photos, "resources.gpus_per_trial=3", "space.batch_size=6").space.recipe.batch_size == 6
+
+
 def test_backbones_by_weights():
     assert choose_backbones(SearchConfig(), {}) == ("mobilenet_v3_small",)
     assert choose_backbones(SearchConfig(weights="none"), {}) == ("mobilenet_v3_small", "resnet18")

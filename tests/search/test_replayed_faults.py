@@ -46,6 +46,7 @@ def tries(kind):
     return {"exception": TRIES["other"], "kill": TRIES["lost worker"]}.get(kind, 1)
 
 
+@pytest.mark.slow
 @few_or_many(20, 200)
 def test_rungs_and_faults_together_leave_each_trial_in_one_state(trials, ray_session, tmp_path):
     replay = Replay(rates=FEW if trials < 50 else RATES, seed=22)
@@ -71,6 +72,7 @@ def test_an_exception_in_one_trial_in_five_costs_no_trial(trials, ray_session, t
         assert (retry["kind"], retry["epoch"]) == ("other", replay.fault(number, EPOCHS).epoch - 1)
 
 
+@pytest.mark.slow
 @few_or_many(12, 100)
 def test_nan_at_an_epoch_fails_its_trial_and_keeps_the_epochs_before(trials, ray_session, tmp_path):
     replay = Replay(rates={"non-finite": 0.3}, seed=1)

@@ -64,6 +64,7 @@ def check(record, place, kept):
     assert (record.folder / "best.safetensors").read_bytes() == Root(place).read("best.safetensors")
 
 
+@pytest.mark.slow
 def test_a_search_with_its_states_in_another_folder(ray_session, tmp_path):
     options = {"name": "calm-fig", "trials": 6, "max_concurrent_trials": 1}
     settings = ("keep.best=2", f"root={tmp_path}/root")

@@ -228,6 +228,7 @@ def test_its_last_value_is_what_it_hands_over(tmp_path):
     assert (tmp_path / "out" / "best.safetensors").read_bytes() == (tmp_path / "00000" / STATE).read_bytes()
 
 
+@pytest.mark.slow
 def test_under_plain_ray_tune_every_mendable_fault_is_got_past(ray_session, tmp_path):
     replay = Replay(rates={"exception": 0.3, "kill": 0.2, "kill after saving": 0.2})
     numbers = range(8)

@@ -80,6 +80,7 @@ def test_two_processes_are_one_with_the_same_batches(multiclass, tiny, pair):
     assert largest_difference(weights, its_weights) < 1e-4
 
 
+@pytest.mark.slow
 def test_synchronised_batch_norm_is_that_of_the_whole_batch(larger, tiny, pair):
     trial = tiny(dropout=0.0, freeze_steps=0.4, weights="none", batch_size=16, optimizer="sgd", learning_rate=0.01)
     expected, its_weights = train_alone(larger, trial)
@@ -218,6 +219,7 @@ def is_that_of_one_process(dataset, trial, report, config):
     assert largest_difference(network, {name: weights[name] for name in network}) == 0
 
 
+@pytest.mark.slow
 def test_a_replica_that_is_killed_costs_the_epoch_and_nothing_else(ray_session, bundles, multiclass, tiny, tmp_path):
     trial = tiny(epochs=3, dropout=0.0, freeze_steps=0.4)
     config = assigned(multiclass, trial, tmp_path)
