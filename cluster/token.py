@@ -52,7 +52,7 @@ def present_token() -> bool:
     if MODE not in os.environ and read_token() is not None:
         os.environ[MODE] = "token"
         if "ray" in sys.modules:  # it has read its environment already
-            from ray._raylet import AuthenticationTokenLoader, Config
+            from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
             Config.initialize("")
             AuthenticationTokenLoader.instance().reset_cache()
