@@ -171,7 +171,7 @@ class ClusterConfig(Model):
         None,
         ge=0,
         le=10000,
-        description="fewest that stay of idle ones (Kubernetes); `workers` by default; a search plans with those that it finds",
+        description="fewest that stay of idle ones (Kubernetes); `workers` by default; a search with resources.may_grow asks for more",
     )
     max_workers: int | None = Field(None, ge=1, le=10000, description="most that autoscaling may add (Kubernetes); `workers` by default")
     gpu: Gpu = Gpu()

@@ -26,7 +26,8 @@ name, unless kubernetes.token_secret names another.
   kubectl delete -f raycluster.yaml
 """
 SCALING_HEADER = """\
-Workers that are idle for {idle} s end, down to {least}. A search plans with the workers that are there when it begins.
+Workers that are idle for {idle} s end, down to {least}. A search uses those that are there and those that come;
+with resources.may_grow=true in its settings it asks for more.
 """
 SEARCH_HEADER = """\
 Searches on the cluster of raycluster.yaml, which it selects and leaves standing: whoever owns the cluster decides when it ends.

@@ -1,7 +1,7 @@
 """What each trial gets: its part of the cluster, and its assignment."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cluster.capacity import Bundle, Capacity
@@ -25,6 +25,7 @@ class Share:
     replicas: int = 1
     slots: int = 1
     most: int | None = None
+    grows: bool = False
 
     @property
     def cpus(self) -> int:
@@ -37,8 +38,11 @@ class Share:
         return self.bundle.get("GPU", 0.0) * self.replicas
 
     def fits(self, capacity: Capacity) -> int:
-        """Return how many trials may run at once on a cluster that has grown or shrunk; never none, as nodes may come again."""
-        slots = capacity.slots(self.bundle, self.replicas)
+        """Return how many trials may run at once on a cluster that has grown or shrunk; never none, as nodes may come again.
+
+        One more than fits where nodes come on demand: a trial that waits is the demand.
+        """
+        slots = capacity.slots(self.bundle, self.replicas) + self.grows
         return max(1, min(slots, self.most or slots))
 
     def request(self) -> Any:
@@ -68,10 +72,10 @@ def fit(capacity: Capacity, config: SearchConfig) -> Share:
         bundle["GPU"] = gpus / replicas
     if wanted.accelerator_type is not None:
         bundle[f"accelerator_type:{wanted.accelerator_type}"] = SOME_OF_IT
-    share = Share(bundle | wanted.custom, replicas, most=wanted.max_concurrent_trials)
+    share = Share(bundle | wanted.custom, replicas, most=wanted.max_concurrent_trials, grows=wanted.may_grow)
     if not capacity.slots(share.bundle, replicas) and not wanted.may_grow:
         raise ResourceError(_too_much(capacity, share, wanted))
-    return Share(share.bundle, replicas, share.fits(capacity), share.most)
+    return replace(share, slots=share.fits(capacity))
 
 
 def _even(capacity: Capacity, gpus: float) -> int:

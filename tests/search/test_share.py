@@ -53,6 +53,12 @@ def test_what_no_node_has_is_refused_at_once(settings, words):
     assert grows.slots == 1
 
 
+def test_where_nodes_come_on_demand_one_trial_more_than_fits_waits_for_them():
+    assert shared(MIXED, "resources.may_grow=true").slots == 9
+    assert shared(MIXED, "resources.may_grow=true", "resources.max_concurrent_trials=4").slots == 4
+    assert shared(Capacity((CPU_NODE,)), "resources.may_grow=true", "resources.gpus_per_trial=1").slots == 1
+
+
 def test_gpu_hours_without_gpus():
     with pytest.raises(ConfigError, match="a budget of GPUs, but trials here have none"):
         shared(Capacity((CPU_NODE,)), gpu_hours=1)
