@@ -43,6 +43,14 @@ def test_what_a_node_lacks_is_told_with_the_remedy(changes, gpus, check, words):
     assert re.search(words, findings[check].words), findings[check].words
 
 
+def test_an_image_without_a_package_says_so(monkeypatch):
+    asked = wanted(versions=versions() | {"no-such-package": "1.0"})
+    monkeypatch.setattr("search.versions.PACKAGES", ("ray", "no-such-package"))
+    found = inspect(asked, 0).findings["versions"]
+    assert not found.well
+    assert found.words.startswith("without no-such-package: no-such-package not installed (driver: 1.0); give every node the same image")
+
+
 @pytest.mark.parametrize(
     ("there", "well", "words"),
     [(10.5, True, "in step"), (5.0, True, "5 s off"), (100.0, False, "its clock is 89 s from the driver's"), (-60.0, False, "70 s from")],
