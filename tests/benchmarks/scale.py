@@ -1,8 +1,8 @@
 """A cluster, measured on this machine: how busy its slots are, how long it takes to look at nodes and to begin, what a record costs.
 
-    python tests/benchmarks/cluster.py slots [--slots 64] [--seconds 60] [--rounds 3] [--json FILE]
-    python tests/benchmarks/cluster.py nodes [--nodes 8] [--json FILE]
-    python tests/benchmarks/cluster.py record [--storage URL] [--trials 50] [--json FILE]
+    python -m tests.benchmarks.scale slots [--slots 64] [--seconds 60] [--rounds 3] [--json FILE]
+    python -m tests.benchmarks.scale nodes [--nodes 8] [--json FILE]
+    python -m tests.benchmarks.scale record [--storage URL] [--trials 50] [--json FILE]
 
 `slots`: replayed trials, which sleep, on logical slots of one machine. `nodes`: a Ray of so many nodes on loopback; the first look at
 them starts a worker on each. `record`: what the driver writes of a trial of ten epochs, one after another, into an empty database.
