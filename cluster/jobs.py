@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import Request, urlopen
 
 from cluster.code import copy_code, version
 from cluster.connect import worker_environment
@@ -24,7 +24,6 @@ from trainables.errors import ResourceError
 
 EXAMPLE = "http://head:8265"
 ANSWER_SECONDS = 10.0
-MOST_BYTES = 10_000
 STOP_SECONDS = 600
 """How long Ray waits for a job that it was told to stop: our driver lets its trials end their epochs."""
 POLL_SECONDS = 1.0
@@ -193,8 +192,8 @@ def _refuse_other_ray(address: str) -> None:
     token = read_token()
     request = Request(f"{address}/api/version", headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with build_opener(_Stay).open(request, timeout=ANSWER_SECONDS) as response:
-            theirs = json.loads(response.read(MOST_BYTES))["ray_version"]
+        with urlopen(request, timeout=ANSWER_SECONDS) as response:
+            theirs = json.load(response)["ray_version"]
     except HTTPError as error:
         if error.code in (401, 403):
             raise ResourceError(_refused(address, token)) from None
@@ -208,13 +207,6 @@ def _refuse_other_ray(address: str) -> None:
         raise ResourceError(f"no Ray cluster answers at {address} ({reason}); look at the address, and whether it is up") from None
     if theirs != ray.__version__:
         raise ResourceError(f"the cluster at {address} runs Ray {theirs}, and here is {ray.__version__}; install the same version here")
-
-
-class _Stay(HTTPRedirectHandler):
-    """Goes nowhere else: the token is for the address that was named."""
-
-    def redirect_request(self, *arguments: Any) -> None:
-        """Follow none."""
 
 
 def _refused(address: str, token: str | None) -> str:

@@ -117,19 +117,3 @@ def words(process):
 def test_numbers_that_are_none(nodes):
     with pytest.raises(ResourceError, match="--local takes 1 to 32 nodes"):
         local.up(nodes)
-
-
-@pytest.mark.parametrize("folder", ["/", "", "/tmp", "elsewhere"])
-def test_a_file_that_names_another_folder_ends_nothing(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path)[:30].rpartition("/")[0] or "/tmp")
-    place = local._folder()
-    if place.exists():
-        pytest.skip(f"{place} is in use")
-    place.mkdir()
-    try:
-        (place / local.STATE).write_text(json.dumps({"address": "a:1", "dashboard": "http://a:2", "folder": folder, "nodes": 1}))
-        assert local.found() is None
-        assert local.down() is None
-        assert place.is_dir()
-    finally:
-        shutil.rmtree(place)
