@@ -236,7 +236,7 @@ def stop(
     name: Name = None,
     finish: Annotated[bool, typer.Option("--finish", help="End it: open the test images, hand over the best finished trial.")] = False,
     address: Annotated[
-        str | None, typer.Option(help="Where its record is on a cluster only: http://HEAD:8265.", show_default=False)
+        str | None, typer.Option(help="A search on a cluster: http://HEAD:8265, or auto for this machine's own.", show_default=False)
     ] = None,
     storage: Storage = None,
 ) -> None:
@@ -246,7 +246,7 @@ def stop(
 
         if name is None:
             raise ConfigError("on a cluster name the study to pause; injerto jobs lists them")
-        cli_cluster.say_failed(*pause(name, address, finish=finish, storage=storage))
+        cli_cluster.say_failed(*pause(name, dashboard_address(address), finish=finish, storage=storage))
         return
     from search.lease import request
     from search.store import load_study, open_storage, storage_errors

@@ -12,7 +12,9 @@ from trainables.errors import ResourceError
 if TYPE_CHECKING:
     from cluster.jobs import Job
 
-FAILED = 1
+FAILED, INTERRUPTED = 1, 130
+WIDE = 160
+"""Columns where there is no terminal that would have its own number."""
 Dashboard = Annotated[
     str | None,
     typer.Option(
@@ -29,23 +31,25 @@ group = typer.Typer(no_args_is_help=True, help="A cluster of this machine's own 
 
 def jobs(
     address: Dashboard = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also what only asked something, such as stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List what has been run on a cluster, the latest first."""
-    from cluster.jobs import Jobs
+    from cluster.jobs import SEARCHES, Jobs
 
-    found = Jobs(dashboard_address(address)).jobs()
+    found = [job for job in Jobs(dashboard_address(address)).jobs() if everything or job.command in SEARCHES]
     if as_json:
         import json
 
         typer.echo(json.dumps([job.as_json() for job in found], indent=2, ensure_ascii=False))
         return
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from search.brief import duration, plain
-    from search.tell import console
 
+    console = Console(highlight=False)
     drawn = Table(box=None, pad_edge=False)
     for column in ("study", "command", "state", "began", "lasted", "job"):
         drawn.add_column(column, no_wrap=True)
@@ -53,7 +57,8 @@ def jobs(
         began = "" if job.began is None else f"{datetime.fromtimestamp(job.began):%Y-%m-%d %H:%M:%S}"
         cells = (job.study, job.command, job.state.lower(), began, "" if job.seconds is None else duration(job.seconds), job.id)
         drawn.add_row(*(Text(plain(cell)) for cell in cells))
-    console().print(drawn if found else "no job of ours on this cluster yet; start one with: injerto submit")
+    width = console.width if console.is_terminal else WIDE
+    console.print(drawn if found else "no search of ours on this cluster yet; start one with: injerto submit", width=width)
 
 
 def logs(
@@ -64,14 +69,26 @@ def logs(
     """Print what a search on a cluster has said."""
     from cluster.jobs import Jobs
 
-    client = Jobs(dashboard_address(address))
+    there = dashboard_address(address)
+    client = Jobs(there)
     job = client.find(name)
-    for text in client.follow(job.id) if follow else [client.logs(job.id)]:
+    if follow:
+        followed(job, there)
+    elif text := client.logs(job.id):
         typer.echo(text, nl=False)
+    else:
+        typer.echo(f"it has said nothing yet; job {job.id} is {job.state.lower()}", err=True)
 
 
 def submitted(job: "Job", address: str, *, follow: bool) -> None:
-    """Say where to watch a job; where asked to, show it until it has ended, and exit with its code."""
+    """Say where to watch a job once it has begun; where asked to, show it until it has ended. Exit with its code where it has failed."""
+    from search.remote import begun
+
+    if not follow:
+        job, said = begun(job, address)
+        if job.over:
+            typer.echo(said, nl=False, err=job.failed)
+            _leave(job)
     at = f"--address {address}"
     typer.echo(f"study {job.study} is with the cluster as job {job.id}; this machine may go")
     typer.echo(f"  watch:  injerto logs {job.study} --follow {at}")
@@ -86,16 +103,24 @@ def followed(job: "Job", address: str) -> None:
     """Show a job until it has ended, and exit with its code."""
     from search.remote import follow
 
-    ended = follow(job, address, lambda text: typer.echo(text, nl=False))
-    if ended.state != "SUCCEEDED":
-        why = ended.message.splitlines()[0] if ended.message else "no reason given"
-        typer.echo(f"job {ended.id} {ended.state.lower()}: {why}", err=True)
-        raise typer.Exit(FAILED)
+    try:
+        ended = follow(job, address, lambda text: typer.echo(text, nl=False))
+    except KeyboardInterrupt:
+        typer.echo(f"\nthe search goes on; watch it: injerto logs {job.study} --follow --address {address}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    _leave(ended)
+
+
+def _leave(ended: "Job") -> None:
+    """Exit as a job did, where it did not end well."""
+    if ended.failed or ended.paused:
+        typer.echo(f"job {ended.id}: {ended.why}", err=True)
+        raise typer.Exit(ended.code or FAILED)
 
 
 def dashboard_address(address: str | None) -> str:
     """Return the address of a cluster's dashboard: the given one, else that of this machine's own cluster."""
-    if address is not None:
+    if address is not None and address != "auto":
         return address
     from cluster.local import found
 
@@ -119,11 +144,10 @@ def up(
     """Start a real Ray of several nodes on this machine, for trying what a cluster does."""
     from cluster.local import up as start
 
-    typer.echo(f"starting {local} nodes ...", err=True)
     started = start(local, cpus=cpus)
     typer.echo(f"{started.nodes} nodes are up at {started.address}")
-    typer.echo(f"  submit:  injerto submit --address {started.dashboard}")
-    typer.echo(f"  attach:  injerto search --address {started.address}")
+    typer.echo(f"  submit:  injerto submit study.yaml   (from elsewhere: --address {started.dashboard})")
+    typer.echo(f"  attach:  injerto search photos/ --address auto   (or {started.address})")
     typer.echo("  end it:  injerto cluster down")
 
 

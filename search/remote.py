@@ -12,8 +12,8 @@ from cluster.jobs import Job, Jobs
 from search.config import SearchConfig
 from search.plan import absolute
 from search.store import fresh_name, resolve_url, shown
-from trainables.config import to_yaml
-from trainables.errors import ConfigError, InjertoError, StorageError
+from trainables.config import to_yaml, validate
+from trainables.errors import ConfigError, InjertoError, ResourceError, StorageError
 
 FILE = "study.yaml"
 STORAGE = "injerto_storage"
@@ -22,6 +22,7 @@ DEFAULT_OUTPUT = SearchConfig.model_fields["output"].default
 HOME_OUTPUT = Path("~") / DEFAULT_OUTPUT
 """Where results go on the head where nobody said so: a job's working folder is Ray's, and goes with the cluster."""
 POLL_SECONDS = 2.0
+BEGIN_SECONDS = 60.0
 Write = Callable[[str], None]
 
 
@@ -44,8 +45,9 @@ def submit(config: SearchConfig, address: str, command: str = "search") -> Job:
 def pause(name: str, address: str, *, finish: bool = False, storage: str | None = None) -> tuple[bool, str]:
     """Ask a search on a cluster to pause or to end; return whether that went well, and what it answered."""
     jobs = Jobs(address)
-    job = jobs.find(name)
-    return _ask(jobs, job, ["stop", job.study, *(["--finish"] if finish else []), *_storage_option(job, storage)])
+    study, known = _study(jobs, name)
+    well, said = _ask(jobs, study, ["stop", study, *(["--finish"] if finish else []), *_storage_option(known, storage)])
+    return well, said.replace(f"injerto resume {study}", f"injerto resume {study} --address {jobs.address}")
 
 
 def resume(name: str, address: str, options: list[str], *, storage: str | None = None) -> Job:
@@ -92,14 +94,33 @@ def _appears(jobs: Jobs, job: Job, url: str) -> bool:
     return False
 
 
-def _ask(jobs: Jobs, job: Job, arguments: list[str]) -> tuple[bool, str]:
+def begun(job: Job, address: str, seconds: float = BEGIN_SECONDS) -> tuple[Job, str]:
+    """Wait until a job has said something or ended, and return it and what it has said: what is refused is refused at once."""
+    jobs, until = Jobs(address), time.monotonic() + seconds
+    while not job.over and time.monotonic() < until and not jobs.logs(job.id).strip():
+        time.sleep(POLL_SECONDS / 2)
+        job = jobs.job(job.id)
+    return job, jobs.logs(job.id)
+
+
+def _study(jobs: Jobs, name: str) -> tuple[str, Job | None]:
+    """Return the study that a name stands for, and its job; a cluster that was begun anew knows of none, but its record may."""
+    try:
+        job = jobs.find(name)
+    except ResourceError:
+        return str(validate(SearchConfig, {"name": name}).name), None
+    return job.study, job
+
+
+def _ask(jobs: Jobs, study: str, arguments: list[str]) -> tuple[bool, str]:
     """Run a short command where the record is, and return whether it went well and what it printed."""
-    asked = jobs.wait(jobs.submit(job.study, arguments).id)
+    asked = jobs.wait(jobs.submit(study, arguments).id)
     return asked.state == "SUCCEEDED", jobs.logs(asked.id).strip()
 
 
-def _storage_option(job: Job, storage: str | None) -> list[str]:
-    url = _server(storage, named=True) if storage else job.metadata.get(STORAGE)
+def _storage_option(job: Job | None, storage: str | None) -> list[str]:
+    known = job.metadata.get(STORAGE) if job is not None else _server(os.environ.get("INJERTO_STORAGE"), named=False)
+    url = _server(storage, named=True) if storage else known
     return ["--storage", url] if url else []
 
 
