@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -79,11 +80,18 @@ def down() -> LocalCluster | None:
 
 
 def found() -> LocalCluster | None:
-    """Return the local cluster that `up` has left."""
+    """Return the local cluster that `up` has left.
+
+    Others may make a folder of this name first, and `down` ends and removes whatever its file names: only what `up` writes is believed.
+    """
+    place = _folder()
     try:
-        return LocalCluster(**json.loads((_folder() / STATE).read_text(encoding="utf-8")))
+        about = place.lstat()
+        known = LocalCluster(**json.loads((place / STATE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+    ours = stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid()
+    return known if ours and known.folder == str(place) else None
 
 
 def _folder() -> Path:
@@ -142,7 +150,7 @@ def _processes(folder: str) -> Iterator[psutil.Process]:
     """Yield the cluster's processes, the ones that their nodes started with them."""
     for process in psutil.process_iter():
         try:
-            if any(folder in word for word in process.cmdline()):
+            if any(f"{folder}/" in word for word in process.cmdline()):
                 yield process
                 yield from process.children(recursive=True)
         except psutil.Error:

@@ -117,3 +117,52 @@ def words(process):
 def test_numbers_that_are_none(nodes):
     with pytest.raises(ResourceError, match="--local takes 1 to 32 nodes"):
         local.up(nodes)
+
+
+@pytest.fixture
+def place(monkeypatch, tmp_path):
+    """Where this machine's cluster would lie."""
+    monkeypatch.setattr(local, "_folder", lambda: tmp_path / "injerto")
+    return tmp_path / "injerto"
+
+
+def leave_state(folder, named):
+    folder.mkdir(exist_ok=True)
+    state = {"address": "127.0.0.11:1", "dashboard": "http://127.0.0.11:2", "folder": str(named), "nodes": 2}
+    (folder / local.STATE).write_text(json.dumps(state))
+
+
+def test_down_touches_no_folder_and_no_process_that_up_has_not_made(place, tmp_path):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    leave_state(place, foreign)
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(foreign / "file")])
+    try:
+        assert local.down() is None
+        assert process.poll() is None
+        assert foreign.exists()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(place, tmp_path):
+    leave_state(tmp_path / "foreign", place)
+    place.symlink_to(tmp_path / "foreign")
+    assert local.found() is None
+
+
+def test_a_folder_of_another_user_is_not_believed(place, monkeypatch):
+    leave_state(place, place)
+    assert local.found() is not None
+    monkeypatch.setattr(os, "getuid", lambda: place.stat().st_uid + 1)
+    assert local.found() is None
+
+
+def test_processes_of_a_folder_whose_name_only_begins_alike_are_not_ours(place):
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", f"{place}-other/file"])
+    try:
+        assert process.pid not in [found.pid for found in local._processes(str(place))]
+    finally:
+        process.kill()
+        process.wait()
