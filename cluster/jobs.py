@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from cluster.code import copy_code, version
 from cluster.connect import worker_environment
@@ -30,6 +31,8 @@ POLL_SECONDS = 1.0
 TELL_OF_EVERY_UPLOAD = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
 RAYS_OWN = re.compile(r"(\S+ \S+\tINFO job_manager\.py:.*|Running entrypoint for job .*)\n")
 """What Ray writes at the head of a job's log."""
+LONGEST_ANSWER = 1 << 16
+"""Bytes of a dashboard's answer to who it is; a Ray's is some two hundred."""
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 STUDY, COMMAND, VERSION = "injerto_study", "injerto_command", "injerto_version"
 """What we write of a job beside Ray's own facts. No secret: Ray shows it to whoever may see the cluster."""
@@ -174,10 +177,21 @@ def _job(details: Any) -> Job:
     )
 
 
+class _Stay(HTTPRedirectHandler):
+    """Follows nobody elsewhere: urllib would take the token along, to any host."""
+
+    def redirect_request(self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str) -> None:
+        return None
+
+
 def _checked(address: str) -> str:
-    parts = urlsplit(address if "://" in address else f"http://{address}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ResourceError(f"{address!r} is no address of a Ray dashboard; give one such as {EXAMPLE}")
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        well = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not re.search(r"[\s\x00-\x1f]", parts.netloc)
+    except ValueError:  # brackets without end, a port that is no number
+        well = False
+    if not well:
+        raise ResourceError(f"{address.rpartition('@')[2]!r} is no address of a Ray dashboard; give one such as {EXAMPLE}")
     if parts.password or parts.username:
         raise ResourceError(
             f"the address of {parts.hostname} holds a password; leave it out: the token in {token_file()} opens the cluster"
@@ -192,15 +206,15 @@ def _refuse_other_ray(address: str) -> None:
     token = read_token()
     request = Request(f"{address}/api/version", headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with urlopen(request, timeout=ANSWER_SECONDS) as response:
-            theirs = json.load(response)["ray_version"]
+        with build_opener(_Stay).open(request, timeout=ANSWER_SECONDS) as response:
+            theirs = json.loads(response.read(LONGEST_ANSWER))["ray_version"]
     except HTTPError as error:
         if error.code in (401, 403):
             raise ResourceError(_refused(address, token)) from None
         raise ResourceError(
             f"what answers at {address} is no Ray dashboard (HTTP {error.code}); give one such as http://head:8265"
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (HTTPException, ValueError, KeyError, TypeError, RecursionError):
         raise ResourceError(f"what answers at {address} is no Ray dashboard; give one such as {EXAMPLE}") from None
     except (URLError, OSError) as error:
         reason = error.reason if isinstance(error, URLError) else error

@@ -12,13 +12,17 @@ from trainables.errors import ResourceError
 
 @pytest.fixture
 def speaks():
-    """Serve one answer to everything on loopback: `speaks(status, body)` gives the address."""
+    """Serve one answer to everything on loopback: `speaks(status, body)` gives the address; `heard` gets the tokens."""
     servers = []
 
-    def start(status, body):
+    def start(status, body, headers=None, heard=None):
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
+                if heard is not None:
+                    heard.append(self.headers["Authorization"])
                 self.send_response(status)
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body.encode())
 
@@ -41,6 +45,10 @@ def speaks():
     [
         ("http://", "is no address of a Ray dashboard"),
         ("ftp://head:8265", "is no address of a Ray dashboard"),
+        ("http://[::1", "is no address of a Ray dashboard"),
+        ("http://head:port", "is no address of a Ray dashboard"),
+        ("http://he ad:8265", "is no address of a Ray dashboard"),
+        ("http://me:pass@head:port", r"'head:port' is no address of a Ray dashboard"),
         ("http://me:pass@head:8265", "the address of head holds a password"),
         ("http://127.0.0.1:9", "no Ray cluster answers at http://127.0.0.1:9"),
         ("127.0.0.1:9", "no Ray cluster answers at http://127.0.0.1:9"),
@@ -70,6 +78,21 @@ def test_a_token_that_is_not_taken(token, words, speaks, monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     with pytest.raises(ResourceError, match=words):
         Jobs(speaks(401, "Unauthorized"))
+
+
+def test_the_token_follows_nobody_elsewhere(speaks, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "x" * 64)
+    heard = []
+    elsewhere = speaks(200, json.dumps({"ray_version": ray.__version__}), heard=heard)
+    with pytest.raises(ResourceError, match="is no Ray dashboard"):
+        Jobs(speaks(302, "", {"Location": f"{elsewhere}/api/version"}))
+    assert heard == []
+
+
+@pytest.mark.parametrize(("body", "headers"), [("{", {"Content-Length": "1000"}), ("[" * 200_000, {}), ("[1]", {}), ("null", {})])
+def test_garbage_from_a_server_is_named(body, headers, speaks):
+    with pytest.raises(ResourceError, match="is no Ray dashboard"):
+        Jobs(speaks(200, body, headers))
 
 
 def test_the_code_that_travels_is_ours_and_small(tmp_path):
