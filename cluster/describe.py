@@ -42,13 +42,18 @@ def _address(value: str) -> str:
         raise ValueError(f"must be an IP address but got {value!r}") from None
 
 
+SECRET = re.compile("passw|secret|token|pwd", re.IGNORECASE)
+UNQUOTED = re.compile(r"[^:/]+://[^/?#]*:.*@")
+"""A password that holds a /, ? or #, at which the part before a URL's host would end."""
+
+
 def _without_password(value: str) -> str:
     try:
         parts = urlsplit(value)
-        secrets = parts.password or [key for key, _ in parse_qsl(parts.query) if "password" in key]
-    except ValueError as error:
-        raise ValueError(f"must be a storage URL but got {value!r} ({error})") from None
-    if secrets:
+        secrets = parts.password or [key for key, _ in parse_qsl(parts.query) if SECRET.search(key)]
+    except ValueError:  # its words would repeat what may be a password
+        raise ValueError("must be a storage URL such as postgresql://user@host/database") from None
+    if secrets or UNQUOTED.match(value):
         raise ValueError("must hold no password, as every node would see it; put it into a secret (kubernetes.pgpass_secret) or ~/.pgpass")
     if not parts.scheme or not value.isprintable():
         raise ValueError(f"must be a storage URL such as postgresql://user@host/database but got {value!r}")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import secrets
 import shlex
@@ -10,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from cluster.code import copy_code, version
 from cluster.connect import worker_environment
@@ -24,12 +27,18 @@ from trainables.errors import ResourceError
 
 EXAMPLE = "http://head:8265"
 ANSWER_SECONDS = 10.0
+ANSWER_BYTES = 1 << 16
 STOP_SECONDS = 600
 """How long Ray waits for a job that it was told to stop: our driver lets its trials end their epochs."""
 POLL_SECONDS = 1.0
 TELL_OF_EVERY_UPLOAD = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
+OTHER_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+"""What Ray's client would rather go to than where it is told to."""
 RAYS_OWN = re.compile(r"(\S+ \S+\tINFO job_manager\.py:.*|Running entrypoint for job .*)\n")
 """What Ray writes at the head of a job's log."""
+PAUSED = 130
+"""Exit code of a search that has paused."""
+SEARCHES = ("search", "resume")
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 STUDY, COMMAND, VERSION = "injerto_study", "injerto_command", "injerto_version"
 """What we write of a job beside Ray's own facts. No secret: Ray shows it to whoever may see the cluster."""
@@ -54,13 +63,35 @@ class Job:
         return self.state in ENDED
 
     @property
+    def paused(self) -> bool:
+        """Whether it is a search that was asked to pause: Ray takes its exit code for a failure."""
+        return self.code == PAUSED
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended because of something that is wrong."""
+        return self.state == "FAILED" and not self.paused
+
+    @property
+    def code(self) -> int | None:
+        """The exit code of its command, where it is not 0 and Ray tells it."""
+        found = re.search(r"failed with exit code (\d+)", self.message)
+        return int(found[1]) if found and self.state == "FAILED" else None
+
+    @property
+    def why(self) -> str:
+        """How it ended, in a line."""
+        said = self.message.partition(", last available logs")[0].splitlines()
+        return "paused" if self.paused else f"{self.state.lower()}: {said[0] if said else 'no reason given'}"
+
+    @property
     def seconds(self) -> float | None:
         """How long it has run."""
         return None if self.began is None else (self.ended or time.time()) - self.began
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``injerto jobs --json`` promises of a job."""
-        facts = {name: getattr(self, name) for name in ("id", "study", "command", "state", "message", "began", "ended", "seconds")}
+        facts = {name: getattr(self, name) for name in ("id", "study", "command", "state", "paused", "why", "began", "ended", "seconds")}
         return facts | {"version": self.metadata.get(VERSION)}
 
 
@@ -79,7 +110,9 @@ class Jobs:
     def _client(self) -> Any:
         from ray.job_submission import JobSubmissionClient
 
-        with _explained(self.address):
+        with _explained(self.address), patch.dict(os.environ):
+            for name in OTHER_ADDRESSES:
+                os.environ.pop(name, None)
             client = JobSubmissionClient(self.address)
             for name in TELL_OF_EVERY_UPLOAD:
                 logging.getLogger(name).setLevel(logging.WARNING)
@@ -126,11 +159,11 @@ class Jobs:
             return _job(self._client.get_job_info(id))
 
     def find(self, name: str) -> Job:
-        """Return a job by its id, or the latest search of a study."""
+        """Return a job by its id, or the latest search of a study; one that failed, such as for a name that is taken, comes last."""
         jobs = self.jobs()
-        for job in jobs:
-            if job.id == name or (job.study == name and job.command in ("search", "resume")):
-                return job
+        named = [job for job in jobs if job.id == name or (job.study == name and job.command in SEARCHES)]
+        if named:
+            return min(named, key=lambda job: job.failed)  # the latest of those that had something to show
         known = sorted({job.study for job in jobs})
         there = f"its studies are {', '.join(known)}" if known else "it has run no search of ours"
         raise ResourceError(f"no job and no study {name!r} on the cluster at {self.address}; {there}")
@@ -174,9 +207,20 @@ def _job(details: Any) -> Job:
     )
 
 
+class _Here(HTTPRedirectHandler):
+    """Goes nowhere else: the token that is for an address is not for those that it names."""
+
+    def redirect_request(self, *arguments: Any) -> None:
+        """Take a redirection for an answer like any other."""
+
+
 def _checked(address: str) -> str:
-    parts = urlsplit(address if "://" in address else f"http://{address}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not re.search(r"[^!-~]", parts.netloc)
+    except ValueError:  # brackets or a port, and who knows where a password is
+        raise ResourceError(f"what was given is no address of a Ray dashboard; give one such as {EXAMPLE}") from None
+    if not usable:
         raise ResourceError(f"{address!r} is no address of a Ray dashboard; give one such as {EXAMPLE}")
     if parts.password or parts.username:
         raise ResourceError(
@@ -192,15 +236,17 @@ def _refuse_other_ray(address: str) -> None:
     token = read_token()
     request = Request(f"{address}/api/version", headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with urlopen(request, timeout=ANSWER_SECONDS) as response:
-            theirs = json.load(response)["ray_version"]
+        with build_opener(_Here).open(request, timeout=ANSWER_SECONDS) as response:
+            theirs = json.loads(response.read(ANSWER_BYTES))["ray_version"]
+        if not re.fullmatch(r"[0-9A-Za-z.+-]{1,40}", theirs):
+            raise ValueError("no version")
     except HTTPError as error:
         if error.code in (401, 403):
             raise ResourceError(_refused(address, token)) from None
         raise ResourceError(
             f"what answers at {address} is no Ray dashboard (HTTP {error.code}); give one such as http://head:8265"
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError, HTTPException):
         raise ResourceError(f"what answers at {address} is no Ray dashboard; give one such as {EXAMPLE}") from None
     except (URLError, OSError) as error:
         reason = error.reason if isinstance(error, URLError) else error
@@ -216,10 +262,12 @@ def _refused(address: str, token: str | None) -> str:
 
 @contextmanager
 def _explained(address: str) -> Iterator[None]:
+    from ray.exceptions import AuthenticationError
+
     try:
         yield
+    except AuthenticationError:
+        raise ResourceError(_refused(address, read_token())) from None
     except (ConnectionError, RuntimeError, OSError) as error:
         text = " ".join(str(error).split())
-        if "401" in text or "403" in text:
-            raise ResourceError(_refused(address, read_token())) from None
         raise ResourceError(f"the cluster at {address} did not do what it was asked: {text[:300]}") from None

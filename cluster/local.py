@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from stat import S_ISDIR
 
 import psutil
 
@@ -22,6 +23,7 @@ STATE = "cluster.json"
 START_SECONDS = 120
 END_SECONDS = 5
 MOST_NODES = 32
+WRITABLE_BY_OTHERS = 0o022
 LONGEST_FOLDER = 40
 """Characters of a folder that Ray's sockets may lie below: a socket's path may have 107."""
 
@@ -43,13 +45,11 @@ def up(nodes: int, *, cpus: int | None = None) -> LocalCluster:
     """
     if not 1 <= nodes <= MOST_NODES:
         raise ResourceError(f"--local takes 1 to {MOST_NODES} nodes but got {nodes}")
-    if (running := found()) is not None:
-        raise ResourceError(f"a local cluster of {running.nodes} nodes is up at {running.address}; end it first: injerto cluster down")
+    _refuse_second()
     make_token()
-    folder = _make_folder()
-    address, port = f"{_node(0)}:{_free_port()}", _free_port()
+    folder, address, port = str(_folder()), f"{_node(0)}:{_free_port()}", _free_port()
     started = LocalCluster(address, f"http://{_node(0)}:{port}", folder, nodes)
-    _remember(started)
+    _claim(started)
     each = ["--num-cpus", str(cpus or max(1, processors() // nodes)), "--num-gpus", "0", "--disable-usage-stats"]
     head = ["--head", "--port", address.rpartition(":")[2], "--dashboard-host", _node(0), "--dashboard-port", str(port)]
     try:
@@ -67,7 +67,7 @@ def down() -> LocalCluster | None:
     known = found()
     if known is None:
         return None
-    mine = list(_processes(known.folder))
+    mine = list(_processes(f"{known.folder}/", f"--address={known.address}"))
     for process in mine:
         _signal(process, "terminate")
     _, left = psutil.wait_procs(mine, timeout=END_SECONDS)
@@ -79,11 +79,16 @@ def down() -> LocalCluster | None:
 
 
 def found() -> LocalCluster | None:
-    """Return the local cluster that `up` has left."""
+    """Return the local cluster that `up` has left; others can write into the folder of temporary files, and theirs is none of ours."""
+    folder = _folder()
     try:
-        return LocalCluster(**json.loads((_folder() / STATE).read_text(encoding="utf-8")))
+        facts = folder.lstat()
+        if not S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & WRITABLE_BY_OTHERS:
+            return None
+        known = LocalCluster(**json.loads((folder / STATE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+    return known if known.folder == str(folder) else None
 
 
 def _folder() -> Path:
@@ -93,18 +98,26 @@ def _folder() -> Path:
     return place if len(str(place)) <= LONGEST_FOLDER else Path("/tmp") / name
 
 
-def _make_folder() -> str:
-    folder = _folder()
+def _refuse_second() -> None:
+    if (running := found()) is not None:
+        raise ResourceError(f"a local cluster of {running.nodes} nodes is up at {running.address}; end it first: injerto cluster down")
+
+
+def _claim(started: LocalCluster) -> None:
+    """Make the cluster's folder with what is known of it in it, in one step: of two that do so at the same moment one is refused."""
+    folder = Path(started.folder)
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700)
+        draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))  # for its owner alone
+        try:
+            (draft / STATE).write_text(json.dumps(asdict(started)), encoding="utf-8")
+            _refuse_second()
+            shutil.rmtree(folder, ignore_errors=True)
+            draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
+        _refuse_second()
         raise ResourceError(f"cannot make the cluster's folder {folder}: {error.strerror}; set TMPDIR to a folder of yours") from None
-    return str(folder)
-
-
-def _remember(started: LocalCluster) -> None:
-    Path(started.folder, STATE).write_text(json.dumps(asdict(started)), encoding="utf-8")
 
 
 def _node(number: int) -> str:
@@ -138,13 +151,15 @@ def _start(number: int, folder: str, *arguments: str) -> None:
         raise ResourceError(f"node {number} did not start: {said[-1] if said else f'exit code {done.returncode}'}")
 
 
-def _processes(folder: str) -> Iterator[psutil.Process]:
-    """Yield the cluster's processes, the ones that their nodes started with them."""
+def _processes(*signs: str) -> Iterator[psutil.Process]:
+    """Yield the cluster's processes, the ones that their nodes started with them; never the command that asks, or what it runs in."""
+    me = psutil.Process()
+    spared = {me, *me.parents()}
     for process in psutil.process_iter():
         try:
-            if any(folder in word for word in process.cmdline()):
+            if process not in spared and any(sign in word for word in process.cmdline() for sign in signs):
                 yield process
-                yield from process.children(recursive=True)
+                yield from (child for child in process.children(recursive=True) if child not in spared)
         except psutil.Error:
             continue
 

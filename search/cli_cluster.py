@@ -55,7 +55,14 @@ def jobs(
         drawn.add_column(column, no_wrap=True)
     for job in found:
         began = "" if job.began is None else f"{datetime.fromtimestamp(job.began):%Y-%m-%d %H:%M:%S}"
-        cells = (job.study, job.command, job.state.lower(), began, "" if job.seconds is None else duration(job.seconds), job.id)
+        cells = (
+            job.study,
+            job.command,
+            "paused" if job.paused else job.state.lower(),
+            began,
+            "" if job.seconds is None else duration(job.seconds),
+            job.id,
+        )
         drawn.add_row(*(Text(plain(cell)) for cell in cells))
     width = console.width if console.is_terminal else WIDE
     console.print(drawn if found else "no search of ours on this cluster yet; start one with: injerto submit", width=width)

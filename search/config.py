@@ -14,7 +14,8 @@ from trainables.errors import ConfigError, did_you_mean
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
-STUDY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+FINEST = 0.0001
+STUDY_NAME = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]{0,63}")
 
 
 def seconds(value: Any) -> Any:
@@ -51,7 +52,7 @@ def size(value: Any) -> Any:
 def study_name(value: Any) -> Any:
     """Let through a name that is safe as a folder, in a URL and on a command line."""
     if isinstance(value, str) and (not STUDY_NAME.fullmatch(value) or value.strip(".") == ""):
-        raise ValueError("must be 1 to 64 letters, digits, dots, underscores or hyphens")
+        raise ValueError("must be 1 to 64 letters, digits, dots, underscores or hyphens, and begin with no hyphen")
     return value
 
 
@@ -86,7 +87,9 @@ class Resources(Model):
         None, ge=0, le=1024, description="a share of a GPU, or 2 and more for one trial across several; 1 where there are GPUs, else 0"
     )
     accelerator_type: str | None = Field(None, description="type of GPU as Ray names it, such as T4, A100 or H100; any by default")
-    custom: dict[str, Annotated[float, Field(gt=0)]] = Field({}, description="amounts of your cluster's own resources that a trial needs")
+    custom: dict[str, Annotated[float, Field(ge=FINEST)]] = Field(
+        {}, description="amounts of your cluster's own resources that a trial needs"
+    )
     ship_up_to: Annotated[float, BeforeValidator(size), Field(ge=0)] = Field(
         200e6, description="data whose decoded images are at most this large reach a cluster's nodes decoded; others each node reads"
     )
@@ -99,6 +102,8 @@ class Resources(Model):
     def _whole(cls, value: float | None) -> float | None:
         if value is not None and value > 1 and value != int(value):
             raise ValueError(f"must be a share up to 1 or a whole number but got {value:g}")
+        if value is not None and 0 < value < FINEST:
+            raise ValueError(f"must be 0 or at least {FINEST:.4f}, Ray's finest share, but got {value:g}")
         return value
 
 

@@ -14,6 +14,7 @@ from search.plan import absolute
 from search.store import fresh_name, resolve_url, shown
 from trainables.config import to_yaml, validate
 from trainables.errors import ConfigError, InjertoError, ResourceError, StorageError
+from trainables.roots import shown as without_secrets
 
 FILE = "study.yaml"
 STORAGE = "injerto_storage"
@@ -34,6 +35,8 @@ def submit(config: SearchConfig, address: str, command: str = "search") -> Job:
     """
     storage = _server(config.storage or os.environ.get("INJERTO_STORAGE"), named=config.storage is not None)
     fixed = absolute(config)
+    if without_secrets(written := to_yaml(config)) != written:
+        raise ConfigError("a URL in the settings holds a password or a key, and they are uploaded to the cluster; leave it out")
     jobs = Jobs(address)
     name = config.name or fresh_name(job.study for job in jobs.jobs())
     output = HOME_OUTPUT if config.output == DEFAULT_OUTPUT else fixed.output

@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from search.database import engine_settings, explained, normal_url, ready
 from trainables.errors import StorageError, did_you_mean
 from trainables.roots import PERSISTENT, Root, join
 
+SECRET = re.compile("passw|secret|token|pwd", re.IGNORECASE)
+"""What is in the name of a parameter of a URL that holds a password; ``passfile`` only says where one is."""
 DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
 ADJECTIVES = (
     "amber",
@@ -84,7 +87,7 @@ def sqlite_file(url: str | None) -> Path | None:
 def shown(url: str) -> str:
     """Return a storage URL without its password."""
     parsed = make_url(url)
-    return parsed.difference_update_query([name for name in parsed.query if "password" in name]).render_as_string(hide_password=True)
+    return parsed.difference_update_query([name for name in parsed.query if SECRET.search(name)]).render_as_string(hide_password=True)
 
 
 def open_storage(url: str | None, *, create: bool = False) -> RDBStorage:

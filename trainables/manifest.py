@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import platform
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,12 +18,13 @@ import numpy as np
 
 from trainables.cache import cache_root
 from trainables.config import Aspect
-from trainables.dataset import Dataset, Origin, settle
+from trainables.dataset import DTYPES, Dataset, Origin, settle
 from trainables.errors import DamagedError, DataError, StorageError
 from trainables.folders import builtin
 from trainables.parallel import REMOTE, Progress, in_parallel, processors
 from trainables.pixels import (
     IMAGES,
+    SQUARES,
     VERSION,
     Contents,
     PixelMap,
@@ -108,7 +110,7 @@ def read_manifest(place: str) -> Manifest:
         raise StorageError(f"there is no manifest at {shown(place)}; {RESUME}")
     try:
         return _parsed(place, json.loads(gzip.decompress(data)))
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = " ".join(str(error).split())[:100]
         raise DamagedError(f"{shown(place)} is not a manifest of this version ({why}); {RESUME}") from None
 
@@ -260,9 +262,32 @@ def _parsed(place: str, document: dict[str, Any]) -> Manifest:
         raise ValueError("lists of different lengths")
     if contents.key != facts["survey_key"]:
         raise ValueError("other hashes than were written")
+    _refuse_odd(document, len(paths), problems)
     return Manifest(
         place,
         **{name: document[name] for name in PLAIN},
         origin=Origin(document["location"], paths, contents, digests),
         pack=pack and Pack(**pack),
     )
+
+
+def _refuse_odd(document: dict[str, Any], count: int, problems: dict[int, str]) -> None:
+    """Raise ``ValueError`` for values that no data set has; a fingerprint names a folder of this node's cache, and must stay in it."""
+    facts, pack = document["facts"], document["pack"]
+    size = document["image_size"]
+    rows = [row for part in facts["rows"].values() for row in part]
+    right = {
+        "fingerprint": re.fullmatch("[0-9a-f]+", document["fingerprint"]),
+        "version": isinstance(document["version"], str),
+        "image_size": isinstance(size, int) and size > 0,
+        "aspect": document["aspect"] in SQUARES,
+        "location": isinstance(document["location"], str),
+        "paths": all(isinstance(path, str) for path in document["paths"]),
+        "problems": all(0 <= index < count for index in problems) and len(problems) < count,
+        "task": facts["task"] in DTYPES,
+        "classes": isinstance(facts["classes"], list),
+        "rows": all(isinstance(row, int) and 0 <= row < count for row in rows),
+        "pack": pack is None or (isinstance(pack["key"], str) and isinstance(pack["length"], int)),
+    }
+    if wrong := [name for name, well in right.items() if not well]:
+        raise ValueError(f"what it says of {', '.join(wrong)} cannot be")

@@ -28,7 +28,9 @@ PERSISTENT = (1.0, 4.0, 15.0)
 PIECE = 1 << 26  # bytes asked for at once: an image comes in one request, what fills a memory in several
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-_SECRET = re.compile(r"(?<=//)[^?#\s]*:[^?#\s]*@|(?<==)(?<=(?:key|ret|ken|ord|sig)=)[^&#\s]+", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(?:(?<=//)|(?<=%2F%2F))[^?#\s]*(?::|%3A)[^?#\s]*(?:@|%40)|(?<==)(?<=(?:key|ret|ken|ord|sig)=)[^&#\s]+", re.IGNORECASE
+)
 _FULL_BUCKET = re.compile("StorageFull|QuotaExceeded|InsufficientStorage|HTTP status 507")
 _TRANSIENT = re.compile("NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT")
 _REFUSALS = {

@@ -78,10 +78,26 @@ def test_what_is_wrong_is_one_line_that_says_what_came(values, message):
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("url", ["postgresql://me:hidden-word@db/injerto", "postgresql://me@db/injerto?password=hidden-word"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:hidden-word@db/injerto",
+        "postgresql://me:hidden-word/more@db/injerto",
+        "postgresql://me:hidden-word#more@db/injerto",
+        "postgresql://me@db/injerto?password=hidden-word",
+        "postgresql://me@db/injerto?PassWord=hidden-word",
+        "mysql://me@db/injerto?passwd=hidden-word",
+    ],
+)
 def test_a_password_is_refused_and_not_repeated(url):
     with pytest.raises(ConfigError, match=r"^storage: must hold no password") as caught:
         validate(ClusterConfig, {"storage": url})
+    assert "hidden-word" not in str(caught.value)
+
+
+def test_a_url_that_is_none_is_not_repeated():
+    with pytest.raises(ConfigError, match=r"^storage: must be a storage URL") as caught:
+        validate(ClusterConfig, {"storage": "postgresql://[me:hidden-word@db/injerto"})
     assert "hidden-word" not in str(caught.value)
 
 

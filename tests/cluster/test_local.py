@@ -117,3 +117,55 @@ def words(process):
 def test_numbers_that_are_none(nodes):
     with pytest.raises(ResourceError, match="--local takes 1 to 32 nodes"):
         local.up(nodes)
+
+
+@pytest.fixture
+def folder(tmp_path_factory, monkeypatch):
+    """Where a local cluster would be, with one of somebody's in it."""
+    place = Path("/tmp") / f"test-folder-{os.getpid()}"
+    place.mkdir()
+    monkeypatch.setattr(local, "_folder", lambda: place / "injerto")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "canary")
+    yield place / "injerto"
+    shutil.rmtree(place)
+
+
+def plant(place, folder):
+    place.mkdir(mode=0o700)
+    known = {"address": "127.0.0.11:1", "dashboard": "http://127.0.0.11:1", "folder": str(folder), "nodes": 2}
+    (place / local.STATE).write_text(json.dumps(known))
+
+
+def test_what_others_have_planted_is_no_cluster(folder, tmp_path, monkeypatch):
+    plant(folder, folder)
+    assert local.found().nodes == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+        assert local.found() is None, "its folder is another user's"
+    folder.chmod(0o777)
+    assert local.found() is None, "anybody may write there"
+    shutil.rmtree(folder)
+    plant(tmp_path / "elsewhere", folder)
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert local.found() is None, "it is a link"
+    folder.unlink()
+    (tmp_path / "kept").touch()
+    plant(folder, tmp_path)
+    assert local.down() is None
+    assert (tmp_path / "kept").exists(), "the folder that is removed is our own"
+
+
+def test_of_two_at_the_same_moment_one_is_refused(folder):
+    local._claim(local.LocalCluster("127.0.0.11:1", "http://127.0.0.11:2", str(folder), 1))
+    with pytest.raises(ResourceError, match=r"a local cluster of 1 nodes is up at 127\.0\.0\.11:1"):
+        local._claim(local.LocalCluster("127.0.0.11:3", "http://127.0.0.11:4", str(folder), 2))
+    assert local.found().nodes == 1
+    assert [path.name for path in folder.parent.iterdir()] == ["injerto"]
+
+
+def test_who_asks_for_the_end_is_not_ended(folder):
+    plant(folder, folder)
+    code = "import sys; from pathlib import Path; from cluster import local; local._folder = lambda: Path(sys.argv[1]).parent; local.down()"
+    asked = [sys.executable, "-c", f"{code}; print('alive')", f"{folder}/0"]
+    done = subprocess.run(asked, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.stdout == "alive\n", done.stderr

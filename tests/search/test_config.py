@@ -77,6 +77,8 @@ def test_every_shorthand_is_a_key():
         ("{}", {}, ("trials",), ["--set takes key=value", "'trials'"]),
         ("{}", {}, ("=3",), ["--set takes key=value"]),
         ("{}", {}, ("name=!!python/name:os.system",), ["is not a plain value"]),
+        ("{}", {"name": "--help"}, (), ["name", "begin with no hyphen"]),
+        ("{}", {}, ("resources.gpus_per_trial=0.00001",), ["gpus_per_trial", "0.0001"]),
         ("{}", {}, ("budget=3",), ["budget"]),
         ("trial: {epochs: 3}\ndata: {}", {}, (), ["is one configuration, not a search", "injerto train"]),
     ],

@@ -56,6 +56,8 @@ def test_a_url_names_its_driver(given, meant):
     [
         "postgresql://me:secret@host/db",
         "postgresql://me@host/db?password=secret",
+        "mysql://me@host/db?passwd=secret",
+        "postgresql://me@host/db?PassWord=secret",
         "postgresql://me@host/db?sslpassword=secret&sslmode=require",
     ],
 )

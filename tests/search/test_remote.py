@@ -24,3 +24,10 @@ def test_a_file_of_this_folder_is_no_record_for_a_cluster():
 def test_a_root_with_a_key_is_refused():
     with pytest.raises(InjertoError, match="holds a password or a key"):
         submit(read_config(None, {"root": "s3://me:canary@bucket/place"}), NOBODY)
+
+
+@pytest.mark.parametrize("key", ["weights", "data.image_folder"])
+def test_no_url_with_a_key_is_uploaded(key):
+    with pytest.raises(ConfigError, match="holds a password or a key") as refused:
+        submit(read_config(None, {}, (f"{key}=s3://me:canary@bucket/place",)), NOBODY)
+    assert "canary" not in str(refused.value)

@@ -424,3 +424,38 @@ def test_a_trial_on_another_node_goes_by_the_manifest(photos, place, node, tiny)
     node()
     with pytest.raises(DataError, match="have changed since the search began"):
         open_data(job)
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value"),
+    [
+        ("", "fingerprint", "../../../escaped"),
+        ("", "version", None),
+        ("", "image_size", -5),
+        ("", "image_size", "32"),
+        ("", "aspect", "odd"),
+        ("", "location", None),
+        ("", "problems", {"999999": "odd"}),
+        ("", "pack", {"key": 5, "length": 1, "hash": ""}),
+        ("facts", "task", "odd"),
+        ("facts", "classes", 3),
+        ("facts", "rows", {"train": [999_999]}),
+    ],
+)
+def test_odd_values_are_named_and_nothing_is_written(where, key, value, tmp_path, driver, node):
+    place = tmp_path / "data.json.gz"
+    write_manifest(prepare(source="builtin:digits", image_size=16), str(place))
+    document = json.loads(gzip.decompress(place.read_bytes()))
+    (document[where] if where else document)[key] = value
+    place.write_bytes(gzip.compress(json.dumps(document).encode()))
+    cache = node()
+    with pytest.raises(DamagedError, match=f"what it says of {key} cannot be"):
+        prepare_from(str(place))
+    assert nothing_kept(cache)
+
+
+def test_json_without_end_is_no_manifest(tmp_path):
+    place = tmp_path / "data.json.gz"
+    place.write_bytes(gzip.compress(b"[" * 300_000))
+    with pytest.raises(DamagedError, match="is not a manifest"):
+        read_manifest(str(place))

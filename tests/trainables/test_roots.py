@@ -206,6 +206,15 @@ def test_passwords_and_keys_are_never_shown_and_never_taken(user, password):
         assert password not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "endpoint", ["http%3A%2F%2Fme%3Ahidden@host", "http%3A%2F%2Fme%3Ahidden%40host%3A9000", "http%3a%2f%2fme:hidden%40host"]
+)
+def test_a_password_in_an_encoded_url_is_one_too(endpoint):
+    with pytest.raises(StorageError, match="holds a password or a key") as caught:
+        check_url(f"s3://bucket/a?endpoint_override={endpoint}")
+    assert "hidden" not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", LOCATIONS[1:])
 def test_urls_without_secrets_are_taken_and_shown_as_they_are(url):
     assert check_url(url) == shown(url) == url
