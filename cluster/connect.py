@@ -146,7 +146,7 @@ def _join(address: str) -> None:
 
     if address.startswith(("http://", "https://")):
         raise ResourceError(f"{address} takes jobs, not drivers: use injerto submit, or name the cluster as host:port or auto")
-    address = _of_this_machine() if address == "auto" else address
+    wanted, address = address, _of_this_machine() if address == "auto" else address
     _refuse_silent(address)
     present_token()
     try:
@@ -154,7 +154,8 @@ def _join(address: str) -> None:
             brings = {} if IN_A_JOB in os.environ else {"py_modules": copy_code(Path(folder)), "env_vars": worker_environment()}
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=brings)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise ResourceError(f"cannot join the Ray cluster at {address}: {_reason(error)}") from None
+        hint = "; start one here with injerto cluster up --local 2, or name yours as host:port" if wanted == "auto" else ""
+        raise ResourceError(f"cannot join the Ray cluster at {address}: {_reason(error)}{hint}") from None
 
 
 def _of_this_machine() -> str:

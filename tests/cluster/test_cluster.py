@@ -190,10 +190,10 @@ def test_two_searches_side_by_side_and_one_is_stopped(site):
     site.until("steady", lambda record: any(trial.epochs_done for trial in record.trials))
     site.until("brief", lambda record: any(trial.epochs_done for trial in record.trials))
     assert {name: job["state"] for name, job in site.jobs().items() if name != "lossy"} == {"steady": "RUNNING", "brief": "RUNNING"}
-    assert "the search pauses" in site.there("stop", "brief")
+    assert f"go on with it: injerto resume brief --address {site.machines.dashboard}" in site.there("stop", "brief")
     paused = site.until("brief", lambda record: record.state == "interrupted")
     assert paused.counts["running"] == 0
-    assert "go on with it: injerto resume brief" in site.there("logs", "brief")
+    assert site.jobs()["brief"]["paused"]
     assert "steady" in site.there("resume", "steady", code=2), "one that runs is not gone on with"
     said = site.there("resume", "brief", "--add-trials", 1)
     assert "study brief is with the cluster" in said
@@ -204,11 +204,11 @@ def test_two_searches_side_by_side_and_one_is_stopped(site):
 
 
 def test_what_cannot_work_is_named_before_any_trial(site):
-    blind = site.there("doctor", site.photos, "--root", site.root, "--set", "resources.ship_up_to=0", code=1)
+    blind = site.there("doctor", site.photos, "--root", site.root, "--set", "resources.ship_up_to=0", code=2)
     remedy = "name a folder or a bucket that every node sees"
     assert re.search(rf"1 of 3 nodes cannot run trials:\n\s+gamma: data: .*cannot be read \(No such file.*{remedy}", blind), blind
     assert "✗" in blind
-    huge = site.submit("huge", "--set", "resources.cpus_per_trial=64", "--follow", code=1)
+    huge = site.submit("huge", "--set", "resources.cpus_per_trial=64", code=2)
     assert "no node has 64 processors" in huge
     assert "huge" not in names(site.opened)
     assert "does not take the token" in site.there("jobs", code=2, RAY_AUTH_TOKEN="0" * 64)
@@ -216,6 +216,8 @@ def test_what_cannot_work_is_named_before_any_trial(site):
     refused = site.there("submit", "--storage", secret, code=2)
     assert "was given with a password" in refused
     assert CANARIES["password"] not in refused
+    assert "lossy" in site.there("submit", site.photos, "--name", "lossy", "--storage", site.storage, "--root", site.root, code=2)
+    assert "trial 0 finished" in site.there("logs", "lossy"), "the search, not what was refused for its name"
     assert "no job and no study 'nobody'" in site.there("logs", "nobody", code=2)
 
 

@@ -68,7 +68,7 @@ def test_gpu_hours_without_gpus():
     ("setting", "words"),
     [
         ("resources.gpus_per_trial=1.5", "a share up to 1 or a whole number but got 1.5"),
-        ("resources.custom={tape: 0}", "resources.custom.tape: must be greater than 0"),
+        ("resources.custom={tape: 0}", "resources.custom.tape: must be greater than or equal to 0.0001"),
         ("resources_per_trial={gpus: 2}", "unknown key 'resources_per_trial.gpus'; did you mean 'gpu'"),
         ("resources_per_trial=2", "resources_per_trial takes cpu, gpu, accelerator_type, custom but got 2"),
     ],
