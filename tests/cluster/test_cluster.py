@@ -102,6 +102,13 @@ class Site:
     def jobs(self):
         return {job["study"]: job for job in reversed(json.loads(self.there("jobs", "--json"))) if job["command"] in ("search", "resume")}
 
+    def ended(self, name, seconds=60):
+        """Wait until Ray has seen a search's job end, and return it."""
+        until = time.monotonic() + seconds
+        while (job := self.jobs()[name])["state"] == "RUNNING" and time.monotonic() < until:
+            time.sleep(0.5)
+        return job
+
     def record(self, name):
         return study_record(load_study(self.opened, name))
 
@@ -193,7 +200,7 @@ def test_two_searches_side_by_side_and_one_is_stopped(site):
     assert f"go on with it: injerto resume brief --address {site.machines.dashboard}" in site.there("stop", "brief")
     paused = site.until("brief", lambda record: record.state == "interrupted")
     assert paused.counts["running"] == 0
-    assert site.jobs()["brief"]["paused"]
+    assert site.ended("brief")["paused"]
     assert "steady" in site.there("resume", "steady", code=2), "one that runs is not gone on with"
     said = site.there("resume", "brief", "--add-trials", 1)
     assert "study brief is with the cluster" in said
@@ -268,10 +275,7 @@ def test_a_driver_that_is_killed_is_resumed_from_here(site):
         if re.search(r"-m search\.cli search study\.yaml$", in_words(process)):
             process.kill()
     site.until("orphan", lambda record: record.state == "interrupted")
-    until = time.monotonic() + 60
-    while site.jobs()["orphan"]["state"] == "RUNNING" and time.monotonic() < until:
-        time.sleep(1)
-    assert site.jobs()["orphan"]["state"] == "FAILED"
+    assert site.ended("orphan")["state"] == "FAILED"
     site.there("resume", "orphan")
     record = site.until("orphan", lambda record: record.state == "finished")
     assert whole(record)
