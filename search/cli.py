@@ -215,8 +215,10 @@ def resume(
 
     added = duration("--add-time", add_time)
     if is_dashboard(address):
+        from search.config import SearchConfig, amended
         from search.remote import resume as go_on_there
 
+        amended(SearchConfig(), tuple(settings or ()))  # what would be refused there would have been shown on Ray's job page
         options = ["--add-trials", str(add_trials), *(["--add-time", add_time] if add_time else [])]
         options += [word for setting in settings or () for word in ("--set", setting)]
         cli_cluster.submitted(go_on_there(name, str(address), options, storage=storage), str(address), follow=False)

@@ -194,8 +194,9 @@ def amended(config: SearchConfig, settings: tuple[str, ...]) -> SearchConfig:
     """
     values = config.model_dump(mode="json")
     for setting in settings:
-        if setting.partition(".")[0] not in ("budget", "keep", "resources"):
-            raise ConfigError(f"--set {setting}: a search that goes on can change budget, keep and resources; start a new one for the rest")
+        key = setting.partition("=")[0]
+        if key.partition(".")[0] not in ("budget", "keep", "resources"):
+            raise ConfigError(f"--set {key}: a search that goes on can change budget, keep and resources; start a new one for the rest")
         _set(values, setting)
     return validate(SearchConfig, values, "--set") if settings else config
 

@@ -26,7 +26,7 @@ def test_names(name):
     assert read_config(None, {"name": name}).name == name
 
 
-@pytest.mark.parametrize("name", ["", " ", "a/b", "..", "a b", "x" * 65, "é", "a\n"])
+@pytest.mark.parametrize("name", ["", " ", "a/b", "..", "a b", "x" * 65, "é", "a\n", "-x", "--help"])
 def test_what_is_not_a_name(name):
     with pytest.raises(ConfigError, match="name: must be 1 to 64 letters"):
         read_config(None, {"name": name})

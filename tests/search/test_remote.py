@@ -1,5 +1,7 @@
 import pytest
+from typer.testing import CliRunner
 
+from search.cli import app
 from search.config import read_config
 from search.remote import submit
 from trainables.errors import ConfigError, InjertoError
@@ -31,3 +33,9 @@ def test_no_url_with_a_key_is_uploaded(key):
     with pytest.raises(ConfigError, match="holds a password or a key") as refused:
         submit(read_config(None, {}, (f"{key}=s3://me:canary@bucket/place",)), NOBODY)
     assert "canary" not in str(refused.value)
+
+
+def test_what_a_search_cannot_change_is_not_sent_to_be_refused():
+    done = CliRunner().invoke(app, ["resume", "meadow", "--address", NOBODY, "--set", "storage=postgresql://me:canary@db/studies"])
+    assert "--set storage: a search that goes on can change budget, keep and resources" in str(done.exception)
+    assert "canary" not in str(done.exception)
