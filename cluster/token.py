@@ -35,6 +35,8 @@ def make_token() -> None:
     try:
         if read_token() is None:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and path.read_bytes().strip():
+                raise ResourceError(f"{path} holds something else than Ray's token; name another file in {TOKEN_PATH}, or remove it")
             path.unlink(missing_ok=True)
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(secrets.token_hex(32))

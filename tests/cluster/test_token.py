@@ -64,3 +64,11 @@ def test_a_place_that_cannot_be_written_is_named(home, monkeypatch):
     monkeypatch.setenv(TOKEN_PATH, str(home / "file" / "token"))
     with pytest.raises(ResourceError, match=r"cannot keep Ray's token in .*file/token"):
         make_token()
+
+
+def test_a_file_that_is_no_token_stays(home):
+    token_file().parent.mkdir()
+    token_file().write_bytes(b"\xff\xd8 a photograph")
+    with pytest.raises(ResourceError, match="holds something else than Ray's token; name another file in RAY_AUTH_TOKEN_PATH"):
+        make_token()
+    assert token_file().read_bytes() == b"\xff\xd8 a photograph"
