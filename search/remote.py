@@ -1,6 +1,7 @@
 """Searches on a cluster from a machine that has only its address and token: submit, list, read, pause, go on."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,7 @@ HOME_OUTPUT = Path("~") / DEFAULT_OUTPUT
 """Where results go on the head where nobody said so: a job's working folder is Ray's, and goes with the cluster."""
 POLL_SECONDS = 2.0
 BEGIN_SECONDS = 60.0
+WRONG = re.compile(r"^(error: |Traceback )", re.MULTILINE)
 Write = Callable[[str], None]
 
 
@@ -98,11 +100,14 @@ def _appears(jobs: Jobs, job: Job, url: str) -> bool:
 
 
 def begun(job: Job, address: str, seconds: float = BEGIN_SECONDS) -> tuple[Job, str]:
-    """Wait until a job has said something or ended, and return it and what it has said: what is refused is refused at once."""
-    jobs, until = Jobs(address), time.monotonic() + seconds
-    while not job.over and time.monotonic() < until and not jobs.logs(job.id).strip():
+    """Wait until a job has said something or ended, and return it and what it has said: what is refused is refused at once.
+
+    One that has said that something is wrong is about to end.
+    """
+    jobs, until, said = Jobs(address), time.monotonic() + seconds, ""
+    while not job.over and time.monotonic() < until and (not said.strip() or WRONG.search(said)):
         time.sleep(POLL_SECONDS / 2)
-        job = jobs.job(job.id)
+        job, said = jobs.job(job.id), jobs.logs(job.id)
     return job, jobs.logs(job.id)
 
 

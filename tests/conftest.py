@@ -13,7 +13,7 @@ for name, value in (ENVIRONMENT | {"OMP_NUM_THREADS": "1"}).items():
     os.environ.setdefault(name, value)  # before any test imports Ray, which reads some of them once
 
 
-LONGEST = ("test_readme.py", "test_launch.py", "test_cli.py", "test_bridge.py")
+LONGEST = ("test_readme.py", "test_cluster.py", "test_launch.py", "test_cli.py", "test_bridge.py")
 
 
 def pytest_collection_modifyitems(items):

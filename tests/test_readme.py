@@ -50,7 +50,8 @@ def place(tmp_path_factory):
 
 
 def environment(place):
-    return os.environ | {"INJERTO_STORAGE": f"sqlite:///{place}/studies.db", "INJERTO_CACHE": str(place / "cache")}
+    home = {"HOME": str(place)}  # a job's results go there, and Ray's token
+    return os.environ | home | {"INJERTO_STORAGE": f"sqlite:///{place}/studies.db", "INJERTO_CACHE": str(place / "cache")}
 
 
 def injerto(place, *arguments, **variables):
