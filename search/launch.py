@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 5.0
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+MOST_AT_ONCE = 100_000
+"""For Ray, which fills its slots faster where it is told of a limit; the bridge keeps the one that follows the nodes."""
 LEAST_SPACE = 100_000_000
 """Bytes that must be free where a search writes: room for a few states of a small network, its history and its weights."""
 
@@ -321,6 +323,7 @@ def _tune(steering: Steering, folder: Path, share: Share, ledger: "Ledger", trai
             metric="objective",
             mode=plan.mode,
             search_alg=bridge,
+            max_concurrent_trials=share.most or MOST_AT_ONCE,
             scheduler=ProgressHalving(rungs, bridge.verdicts) if algorithm.scheduler == "asha" else FIFOScheduler(),
             num_samples=-1,
             reuse_actors=True,
