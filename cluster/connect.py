@@ -49,9 +49,8 @@ def processors() -> int:
 
 def joins(address: str | None = None) -> bool:
     """Say whether `connect` would join a cluster that others have started."""
-    import ray
-
-    return not ray.is_initialized() and bool(address or os.environ.get("RAY_ADDRESS"))
+    ray = sys.modules.get("ray")  # not imported here: it reads its environment, which `connect` sets first
+    return bool(address or os.environ.get("RAY_ADDRESS")) and not (ray is not None and ray.is_initialized())
 
 
 @contextmanager

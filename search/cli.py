@@ -248,7 +248,7 @@ def stop(
 
         if name is None:
             raise ConfigError("on a cluster name the study to pause; injerto jobs lists them")
-        cli_cluster.say_failed(*pause(name, dashboard_address(address), finish=finish, storage=storage))
+        cli_cluster.answered(*pause(name, dashboard_address(address), finish=finish, storage=storage))
         return
     from search.lease import request
     from search.store import load_study, open_storage, storage_errors

@@ -186,7 +186,7 @@ def render(
         typer.echo(str(path))
 
 
-def say_failed(well: bool, text: str) -> None:
+def answered(well: bool, text: str) -> None:
     """Print what a command on the cluster has answered, and exit as it did."""
     typer.echo(text, err=not well)
     if not well:

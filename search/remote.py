@@ -58,13 +58,12 @@ def pause(name: str, address: str, *, finish: bool = False, storage: str | None 
 def resume(name: str, address: str, options: list[str], *, storage: str | None = None) -> Job:
     """Have a cluster go on with a search; `options` are those of ``injerto resume``."""
     jobs = Jobs(address)
-    job = jobs.find(name)
-    if not job.over:
-        raise StorageError(
-            f"the search {job.study!r} still runs on {jobs.address} (job {job.id}); pause it first: injerto stop {job.study}"
-        )
-    given = _storage_option(job, storage)
-    return jobs.submit(job.study, ["resume", job.study, *options, *given], about=_about(given[1] if given else None))
+    study, known = _study(jobs, name)
+    if known is not None and not known.over:
+        stop = f"injerto stop {study} --address {jobs.address}"
+        raise StorageError(f"the search {study!r} still runs there (job {known.id}); pause it first: {stop}")
+    given = _storage_option(known, storage)
+    return jobs.submit(study, ["resume", study, *options, *given], about=_about(given[1] if given else None))
 
 
 def follow(job: Job, address: str, write: Write) -> Job:

@@ -226,6 +226,8 @@ def test_what_cannot_work_is_named_before_any_trial(site):
     assert "lossy" in site.there("submit", site.photos, "--name", "lossy", "--storage", site.storage, "--root", site.root, code=2)
     assert "trial 0 finished" in site.there("logs", "lossy"), "the search, not what was refused for its name"
     assert "no job and no study 'nobody'" in site.there("logs", "nobody", code=2)
+    unknown = site.there("resume", "nobody", "--storage", site.storage, code=2)
+    assert "no study 'nobody'" in unknown, "a cluster that knows of no such search asks the record"
 
 
 def node_ids(site):
