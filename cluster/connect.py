@@ -14,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from cluster.capacity import Capacity
-from cluster.code import copy_code
+from cluster.code_package import copy_code
 from cluster.token import make_token, present_token, token_file
 from trainables.errors import ResourceError
 

@@ -20,7 +20,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from cluster.code import copy_code, version
+from cluster.code_package import copy_code, version
 from cluster.connect import worker_environment
 from cluster.token import present_token, read_token, token_file
 from trainables.errors import ResourceError

@@ -10,10 +10,10 @@ from typing import Any
 import streamlit as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, json_to_distribution
 
-from dashboard import access, reading
-from search import lease
+from dashboard import auth, records_cache
 from search.config import duration
-from search.records import NOTE, StudyRecord, TrialRecord
+from search.record import lease
+from search.record.records import NOTE, StudyRecord, TrialRecord
 
 LONGEST_NOTE = 2000
 
@@ -63,7 +63,7 @@ def _field(trial: TrialRecord, name: str, written: str, words: str) -> None:
     found, value, key = json_to_distribution(written), trial.params.get(name), _key(trial, name)
     if isinstance(found, CategoricalDistribution):
         choices = list(found.choices)
-        st.selectbox(reading.plain(name), choices, index=choices.index(value) if value in choices else 0, key=key)
+        st.selectbox(records_cache.plain(name), choices, index=choices.index(value) if value in choices else 0, key=key)
         return
     assert isinstance(found, IntDistribution | FloatDistribution)
     kind: type[int] | type[float] = int if isinstance(found, IntDistribution) else float
@@ -71,14 +71,14 @@ def _field(trial: TrialRecord, name: str, written: str, words: str) -> None:
     shown = min(max(kind(value), low), high) if value is not None else low
     whole = kind is int
     st.number_input(
-        reading.plain(name),
+        records_cache.plain(name),
         low,
         high,
         shown,
         step=1 if whole else None,
         format=None if whole else "%.6g",
         key=key,
-        help=reading.plain(words),
+        help=records_cache.plain(words),
     )
 
 
@@ -91,7 +91,7 @@ def _enqueue(record: StudyRecord, trial: TrialRecord) -> None:
 
 
 def _add(name: str) -> None:
-    with reading.kindly():
+    with records_cache.kindly():
         time = st.session_state.get("add-time")
         seconds = duration("time", time) if time else 0.0
         ask(name, "add", trials=st.session_state["add-trials"], seconds=seconds)
@@ -99,8 +99,8 @@ def _add(name: str) -> None:
 
 def ask(name: str, command: str, **about: Any) -> None:
     """Append a request to the study; its driver answers within a second or two."""
-    with reading.kindly(), reading.translated():
-        key = lease.send(reading.optuna_study(name), command, by="the dashboard", **about)
+    with records_cache.kindly(), records_cache.translated():
+        key = lease.send(records_cache.optuna_study(name), command, by="the dashboard", **about)
         st.session_state.setdefault(f"asked-{name}", []).append((key, command))
 
 
@@ -109,21 +109,21 @@ def answers(name: str) -> None:
     asked = st.session_state.get(f"asked-{name}", [])
     if not asked:
         return
-    with reading.translated():
-        study = reading.optuna_study(name)
+    with records_cache.translated():
+        study = records_cache.optuna_study(name)
         answered = [(command, lease.answered(study, key)) for key, command in asked[-3:]]
     for command, said in answered:
-        st.info(f"{reading.plain(command)}: {reading.plain(said) if said else 'asked; the driver has not answered yet'}")
+        st.info(f"{records_cache.plain(command)}: {records_cache.plain(said) if said else 'asked; the driver has not answered yet'}")
 
 
 def notes(record: StudyRecord, number: int | None) -> None:
     """Show the notes on a trial, or on the study, and where a viewer may act a way to add one."""
     theirs = [note for note in record.notes if note.get("trial") == number]
-    if theirs or access.may_act():
+    if theirs or auth.may_act():
         st.subheader("Notes", anchor=False)
     for note in theirs:
-        st.markdown(f"{reading.plain(note['text'])}  \n:gray[{reading.plain(note['at'])}]")
-    if access.may_act():
+        st.markdown(f"{records_cache.plain(note['text'])}  \n:gray[{records_cache.plain(note['at'])}]")
+    if auth.may_act():
         with st.form(f"note-{number}", border=False, clear_on_submit=True):
             st.text_area("A note", key=f"note-text-{number}", max_chars=LONGEST_NOTE, label_visibility="collapsed", placeholder="A note")
             st.form_submit_button("Add the note", on_click=_add_note, args=(record.name, number))
@@ -132,7 +132,7 @@ def notes(record: StudyRecord, number: int | None) -> None:
 def _add_note(name: str, number: int | None) -> None:
     text = str(st.session_state.get(f"note-text-{number}") or "").strip()
     if text:
-        with reading.kindly():
+        with records_cache.kindly():
             write_note(name, number, text)
 
 
@@ -144,5 +144,5 @@ def write_note(name: str, number: int | None, text: str) -> None:
         "by": f"process {os.getpid()} on {socket.gethostname()}",
         "at": datetime.now().isoformat(sep=" ", timespec="seconds"),
     }
-    with reading.translated():
-        reading.optuna_study(name).set_user_attr(f"{NOTE}{uuid.uuid4().hex}", note)
+    with records_cache.translated():
+        records_cache.optuna_study(name).set_user_attr(f"{NOTE}{uuid.uuid4().hex}", note)

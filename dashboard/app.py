@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import access, reading, screen
+from dashboard import auth, layout, records_cache
 
 HERE = Path(__file__).parent
 ICON = str(HERE / "icon.svg")
@@ -20,9 +20,9 @@ def main() -> None:
     st.html(CLOSER)
     st.logo(ICON, size="large")
     studies = st.Page(HERE / "views" / "studies.py", title="Studies", url_path="studies", default=True)
-    screens = [st.Page(screen.VIEWS / f"{name}.py", title=title, url_path=name) for name, title in screen.SCREENS.items()]
+    screens = [st.Page(layout.VIEWS / f"{name}.py", title=title, url_path=name) for name, title in layout.SCREENS.items()]
     chosen = st.navigation([studies, *screens], position="hidden")
-    access.require_login()
+    auth.require_login()
     with st.sidebar:
         _sidebar()
     chosen.run()
@@ -31,8 +31,8 @@ def main() -> None:
 def _sidebar() -> None:
     """Show the links, each to its screen of the study that is looked at, and the choice of another study."""
     st.page_link("views/studies.py", label="Studies")
-    with reading.kindly():
-        names = reading.names()[::-1]
+    with records_cache.kindly():
+        names = records_cache.names()[::-1]
         if not names:
             return
         looked_at = st.query_params.get("study")
@@ -41,8 +41,8 @@ def _sidebar() -> None:
         if looked_at is not None and chosen != looked_at and looked_at in names:
             st.query_params.from_dict({"study": chosen})
             st.rerun()
-        for name, title in screen.SCREENS.items():
-            screen.link(name, title, chosen)
+        for name, title in layout.SCREENS.items():
+            layout.link(name, title, chosen)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from dashboard import charts, findings, frames, handover, maps, tables
-from dashboard.pictures import drawn
-from search.brief import duration
-from search.records import StudyRecord
-from search.tell import on_test_images
+from dashboard.charts import space_charts, study_charts
+from dashboard.charts.prediction_charts import drawn
+from dashboard.data import best_recipe, space_analysis, study_data, trial_table
+from search.display.formatting import duration
+from search.display.summary import on_test_images
+from search.record.records import StudyRecord
 from trainables.errors import ConfigError, InjertoError, ResourceError
 
 LEADERS = 10
@@ -59,31 +60,31 @@ def _parts(record: StudyRecord) -> Iterator[str]:
         yield f"<p><b>{html.escape(words)}</b></p>"
     if record.notes:
         yield _section("Notes", "".join(f"<p>{_about(note)}: {html.escape(str(note['text']))}</p>" for note in record.notes))
-    points, default = frames.best_so_far(record), record.default_recipe
+    points, default = study_data.best_so_far(record), record.default_recipe
     if len(points):
         known = default.value if default is not None and default.state == "finished" else None
-        yield _section("Best so far", _drawn(charts.best_so_far(points, record.metric, default=known)))
-    lines = frames.curves(record, frames.drawn(record))
+        yield _section("Best so far", _drawn(study_charts.best_so_far(points, record.metric, default=known)))
+    lines = study_data.curves(record, study_data.drawn(record))
     if len(lines):
-        yield _section("Learning curves", _drawn(charts.curves(lines, record.metric, frames.rungs(record))))
-    scores = frames.scores(record)
+        yield _section("Learning curves", _drawn(study_charts.curves(lines, record.metric, study_data.rungs(record))))
+    scores = study_data.scores(record)
     if len(scores):
         yield _section("On the test images", _table(scores))
     if record.ranking:
         yield _section("Leaders", _table(_leaders(record)))
     yield from _best(record)
     with suppress(InjertoError):
-        found = findings.importance(record, "PED-ANOVA")
-        words = findings.importance_in_words(found, "PED-ANOVA", len(findings.looked_at(record)))
-        yield _section("What matters", _drawn(maps.importance(found)) + f"<p>{html.escape(words)}</p>")
+        found = space_analysis.importance(record, "PED-ANOVA")
+        words = space_analysis.importance_in_words(found, "PED-ANOVA", len(space_analysis.looked_at(record)))
+        yield _section("What matters", _drawn(space_charts.importance(found)) + f"<p>{html.escape(words)}</p>")
     if record.counts["failed"]:
-        yield _section("Failures", _table(tables.failures(record)))
+        yield _section("Failures", _table(trial_table.failures(record)))
     yield f"<p class=quiet>{html.escape(', '.join(f'{name} {version}' for name, version in record.versions.items()))}</p>"
 
 
 def _standing(record: StudyRecord) -> str:
     why = f": {record.why}" if record.why else ""
-    return f"{record.state}{why} · {frames.in_a_line(record)} · written {datetime.now():%Y-%m-%d %H:%M}"
+    return f"{record.state}{why} · {study_data.in_a_line(record)} · written {datetime.now():%Y-%m-%d %H:%M}"
 
 
 def _about(note: Mapping[str, Any]) -> str:
@@ -91,9 +92,9 @@ def _about(note: Mapping[str, Any]) -> str:
 
 
 def _headline(record: StudyRecord) -> str:
-    interval, gain = None, frames.gain(record)
+    interval, gain = None, study_data.gain(record)
     with suppress(InjertoError):
-        interval = frames.interval(record)
+        interval = study_data.interval(record)
     best = "–" if record.best is None or record.best.value is None else f"{record.best.value:.4g}"
     facts = {
         f"best validation {record.metric}": best + (f" ({interval[0]:.3g} to {interval[1]:.3g})" if interval else ""),
@@ -106,8 +107,8 @@ def _headline(record: StudyRecord) -> str:
 
 
 def _leaders(record: StudyRecord) -> pd.DataFrame:
-    frame = tables.trials(record).set_index("trial", drop=False)
-    columns = list(dict.fromkeys(["trial", "value", "epochs", *tables.searched(record)]))
+    frame = trial_table.trials(record).set_index("trial", drop=False)
+    columns = list(dict.fromkeys(["trial", "value", "epochs", *trial_table.searched(record)]))
     return frame.loc[[trial.number for trial in record.ranking[:LEADERS]], columns]
 
 
@@ -116,8 +117,10 @@ def _best(record: StudyRecord) -> Iterator[str]:
     if best is None:
         return
     with suppress(InjertoError):
-        words = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in frames.configuration(best))
-        yield _section(f"The best configuration: trial {best.number}", f"<ul>{words}</ul><pre>{html.escape(handover.recipe(record))}</pre>")
+        words = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in study_data.configuration(best))
+        yield _section(
+            f"The best configuration: trial {best.number}", f"<ul>{words}</ul><pre>{html.escape(best_recipe.recipe(record))}</pre>"
+        )
     with suppress(InjertoError):
         if pictures := best.account.get("pictures"):
             yield _section("What it makes of the validation images", _pictures(pictures))

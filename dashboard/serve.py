@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from dashboard.access import LOOPBACK, permit
+from dashboard.auth import LOOPBACK, permit
 from trainables.errors import ConfigError
 
 REFRESH = (0.5, 3600.0)

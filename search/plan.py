@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from search.config import SearchConfig
-from search.space import Space, build_space, default_parameters
-from trainables.backbones import backbone, check_image_size
+from search.space.space import Space, build_space, default_parameters
 from trainables.config import AUGMENTATION_OPS, AugmentationOp, TrialConfig
-from trainables.dataset import Dataset, prepare
+from trainables.data.dataset import Dataset, prepare
 from trainables.errors import ConfigError, DataError, InjertoError
+from trainables.networks.backbones import backbone, check_image_size
+from trainables.networks.weights import builtin_backbones, check_weights
 from trainables.objectives import DIRECTIONS, check_targets, objective
 from trainables.recipe import default_recipe, largest_batch
-from trainables.roots import check_url, is_url
-from trainables.weights import builtin_backbones, check_weights
+from trainables.storage.locations import check_url, is_url
 
 Progress = Callable[[int, int, str], None]
 BACKBONES = {

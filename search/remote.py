@@ -12,10 +12,10 @@ from sqlalchemy.engine import make_url
 from cluster.jobs import Job, Jobs
 from search.config import SearchConfig
 from search.plan import absolute
-from search.store import fresh_name, resolve_url, shown
+from search.record.store import fresh_name, resolve_url, shown
 from trainables.config import to_yaml, validate
 from trainables.errors import ConfigError, InjertoError, ResourceError, StorageError
-from trainables.roots import shown as without_secrets
+from trainables.storage.locations import shown as without_secrets
 
 FILE = "study.yaml"
 STORAGE = "injerto_storage"
@@ -73,7 +73,7 @@ def follow(job: Job, address: str, write: Write) -> Job:
     """
     jobs, url = Jobs(address), job.metadata.get(STORAGE)
     if url and _appears(jobs, job, url):
-        from search.follow import follow as watch
+        from search.display.status_watch import follow as watch
 
         watch(job.study, url)
         return jobs.wait(job.id)
@@ -84,7 +84,7 @@ def follow(job: Job, address: str, write: Write) -> Job:
 
 def _appears(jobs: Jobs, job: Job, url: str) -> bool:
     """Wait until a job's study is in its record; say whether it is, and can be read here."""
-    from search.store import names, open_storage
+    from search.record.store import names, open_storage
 
     storage = None
     while not jobs.job(job.id).over:

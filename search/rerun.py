@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from trainables.config import Recipe, read_yaml, validate
-from trainables.dataset import Dataset, prepare
+from trainables.data.dataset import Dataset, prepare
 from trainables.errors import ConfigError, DataError
 
 
@@ -28,7 +28,7 @@ def rerun(path: Path, to: Path, *, force: bool = False) -> dict[str, float]:
         task = progress.add_task("reading", total=None)
         dataset = read_again(recipe, lambda done, total, what: progress.update(task, completed=done, total=total, description=what))
         os.environ["OMP_NUM_THREADS"] = str(recipe.threads)
-        from trainables.trainer import Trainer, set_threads
+        from trainables.training.trainer import Trainer, set_threads
 
         set_threads(recipe.threads)
         trainer = Trainer(dataset, recipe.trial, metric=recipe.metric)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from search.config import Algorithm, Budget, Keep, Resources, SearchConfig
-from search.records import read_study
+from search.record.records import read_study
 from trainables.config import DataConfig, TrialConfig
 from trainables.errors import StorageError
 
@@ -160,7 +160,7 @@ def python(place, program, folder="."):
 
 @pytest.mark.timeout(300)
 def test_the_search_from_python_runs(place):
-    program = next(block for block in blocks("python") if "search.launch" in block)
+    program = next(block for block in blocks("python") if "search.driver.launch" in block)
     quick = program.replace("trials=20", "trials=2, image_size=32, settings=('space.epochs=1',)")
     assert quick != program
     value, rate, scores = re.fullmatch(r"(\S+) (\S+) (\{.*\})", python(place, quick)).groups()
@@ -180,7 +180,7 @@ def test_plain_torchvision_loads_the_export_and_gives_the_recorded_test_score(pl
     assert name == "tulip"
     assert 0 < float(probability) < 1
     judge = """
-from trainables.dataset import prepare
+from trainables.data.dataset import prepare
 data = prepare(source="photos", image_size=32)
 def probability(row):
     square = ImageOps.fit(Image.open("photos/" + data.names[row]).convert("RGB"), (steps["square"],) * 2, Image.Resampling.BICUBIC)

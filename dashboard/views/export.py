@@ -4,8 +4,9 @@ import shlex
 
 import streamlit as st
 
-from dashboard import frames, handover, reading, screen
-from search.records import StudyRecord, TrialRecord
+from dashboard import layout, records_cache
+from dashboard.data import best_recipe, study_data
+from search.record.records import StudyRecord, TrialRecord
 
 
 def draw(record: StudyRecord) -> None:
@@ -14,30 +15,30 @@ def draw(record: StudyRecord) -> None:
         st.info("No trial has ended with a value yet; the best configuration appears here once one has.")
         return
     left, right = st.columns(2)
-    with left, reading.kindly():
+    with left, records_cache.kindly():
         _configuration(record, record.best)
-    with right, reading.kindly():
+    with right, records_cache.kindly():
         _weights(record)
         _commands(record)
 
 
 def _configuration(record: StudyRecord, best: TrialRecord) -> None:
     st.subheader(f"The best configuration: trial {best.number}", anchor=False)
-    st.markdown("\n".join(f"- {reading.plain(sentence)}" for sentence in frames.configuration(best)))
-    text = handover.recipe(record)
+    st.markdown("\n".join(f"- {records_cache.plain(sentence)}" for sentence in study_data.configuration(best)))
+    text = best_recipe.recipe(record)
     st.download_button("Download best.yaml", text, "best.yaml", "application/yaml", on_click="ignore", type="primary")
     st.code(text, language="yaml", height=420)
 
 
 def _weights(record: StudyRecord) -> None:
     st.subheader("Its weights", anchor=False)
-    file = handover.weights(record)
+    file = best_recipe.weights(record)
     if file is None:
-        st.caption(reading.plain(handover.where_weights_are(record)))
+        st.caption(records_cache.plain(best_recipe.where_weights_are(record)))
         return
     size = file.stat().st_size
     st.caption(f"{size / 1e6:,.1f} MB, the whole network as safetensors; its metadata says what an image goes through first.")
-    if size > handover.LARGEST:
+    if size > best_recipe.LARGEST:
         st.code(str(file), language=None)
     else:
         st.download_button("Download best.safetensors", file.read_bytes, "best.safetensors", "application/octet-stream", on_click="ignore")
@@ -57,4 +58,4 @@ def _commands(record: StudyRecord) -> None:
 
 
 if __name__ == "__main__":
-    screen.of_study(screen.SCREENS["export"], draw)
+    layout.of_study(layout.SCREENS["export"], draw)

@@ -5,9 +5,11 @@ from datetime import datetime
 
 import streamlit as st
 
-from dashboard import charts, frames, reading, screen, zoom
-from search.brief import duration
-from search.records import StudyRecord
+from dashboard import layout, records_cache, zoomable_chart
+from dashboard.charts import study_charts
+from dashboard.data import study_data
+from search.display.formatting import duration
+from search.record.records import StudyRecord
 
 MOST_BARS = 600
 """Stretches of work that are drawn: the latest."""
@@ -24,21 +26,21 @@ NODES = {
 
 def draw(record: StudyRecord) -> None:
     """Show the work of each worker over time, then the nodes."""
-    with reading.kindly():
+    with records_cache.kindly():
         _work(record)
-    with reading.kindly():
+    with records_cache.kindly():
         _nodes(record)
 
 
 def _work(record: StudyRecord) -> None:
-    st.subheader("Workers", anchor=False, help=zoom.HELP)
-    spans = frames.spans(record)
+    st.subheader("Workers", anchor=False, help=zoomable_chart.HELP)
+    spans = study_data.spans(record)
     if spans.empty:
         st.caption("No trial has told who worked on it: none has saved an epoch, or an older version of injerto ran the search.")
         return
     latest = spans.sort_values("began").tail(MOST_BARS)
-    zoom.chart(charts.timeline(latest), f"timeline-{record.name}", "Trials on workers over time")
-    share = frames.busy(spans)
+    zoomable_chart.chart(study_charts.timeline(latest), f"timeline-{record.name}", "Trials on workers over time")
+    share = study_data.busy(spans)
     few = f" The latest {MOST_BARS} of {len(spans):,} stretches are drawn." if len(latest) < len(spans) else ""
     idle = "" if share is None else f" were at work {share:.0%} of the time between their first trial and their last; gaps were idle."
     st.caption(f"{spans['worker'].nunique()} workers (node and process){idle}{few}")
@@ -46,7 +48,7 @@ def _work(record: StudyRecord) -> None:
 
 def _nodes(record: StudyRecord) -> None:
     st.subheader("Nodes", anchor=False)
-    nodes = frames.nodes(record)
+    nodes = study_data.nodes(record)
     if nodes.empty:
         st.caption("The search has not told of its nodes.")
         return
@@ -57,4 +59,4 @@ def _nodes(record: StudyRecord) -> None:
 
 
 if __name__ == "__main__":
-    screen.of_study(screen.SCREENS["timeline"], draw)
+    layout.of_study(layout.SCREENS["timeline"], draw)

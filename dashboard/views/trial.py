@@ -5,10 +5,12 @@ import re
 
 import streamlit as st
 
-from dashboard import access, actions, drawings, frames, portrait, reading, screen, tables
-from dashboard.pictures import drawn
-from search.brief import duration
-from search.records import StudyRecord, TrialRecord
+from dashboard import actions, auth, layout, records_cache
+from dashboard.charts import trial_charts
+from dashboard.charts.prediction_charts import drawn
+from dashboard.data import study_data, trial_data, trial_table
+from search.display.formatting import duration
+from search.record.records import StudyRecord, TrialRecord
 from trainables.errors import StorageError
 
 AHEAD = re.compile(r"behind trial (\d+)")
@@ -22,10 +24,10 @@ def draw(record: StudyRecord) -> None:
         st.info("No trial has begun yet.")
         return
     for part in (_ending, _facts, _words, _curves, _pictures, _log):
-        with reading.kindly():
+        with records_cache.kindly():
             part(record, trial)
     actions.notes(record, trial.number)
-    if access.may_act():
+    if auth.may_act():
         actions.of_trial(record, trial)
 
 
@@ -36,7 +38,7 @@ def _chosen(record: StudyRecord) -> TrialRecord | None:
     first = record.trials[0] if record.best is None else record.best
     wanted = st.query_params.get("trial", str(first.number))
     if wanted not in known:
-        st.warning(reading.plain(f"there is no trial {wanted[:80]} in {record.name}; this is trial {first.number}"))
+        st.warning(records_cache.plain(f"there is no trial {wanted[:80]} in {record.name}; this is trial {first.number}"))
     trial = known.get(wanted, first)
     before, choice, after = st.columns([1, 2, 1], vertical_alignment="bottom")
     key = f"trial-{record.name}-{trial.number}"
@@ -44,7 +46,7 @@ def _chosen(record: StudyRecord) -> TrialRecord | None:
     for place, neighbour, label in ((before, trial.number - 1, "← trial {}"), (after, trial.number + 1, "trial {} →")):
         if str(neighbour) in known:
             with place:
-                screen.link("trial", label.format(neighbour), record.name, trial=str(neighbour))
+                layout.link("trial", label.format(neighbour), record.name, trial=str(neighbour))
     return trial
 
 
@@ -53,46 +55,46 @@ def _turn(key: str) -> None:
 
 
 def _ending(record: StudyRecord, trial: TrialRecord) -> None:
-    st.markdown(f"{screen.trial_badge(trial.state)} {reading.plain(tables.ending(trial))}")
+    st.markdown(f"{layout.trial_badge(trial.state)} {records_cache.plain(trial_table.ending(trial))}")
     ahead = AHEAD.search(trial.stop_reason)
     if ahead:
-        screen.link("trial", f"the trial that was ahead: trial {ahead[1]} →", record.name, trial=ahead[1])
+        layout.link("trial", f"the trial that was ahead: trial {ahead[1]} →", record.name, trial=ahead[1])
     if trial.error:
-        with st.expander(f"The error: {reading.plain(trial.error.get('message', ''))[:200]}", expanded=True):
+        with st.expander(f"The error: {records_cache.plain(trial.error.get('message', ''))[:200]}", expanded=True):
             st.code(trial.error.get("traceback", ""), language=None)
     for retry in trial.attributes.get("retries", ()):
-        st.caption(reading.plain(f"tried again after epoch {retry.get('epoch')}: {retry.get('kind')}: {retry.get('message')}"))
+        st.caption(records_cache.plain(f"tried again after epoch {retry.get('epoch')}: {retry.get('kind')}: {retry.get('message')}"))
 
 
 def _facts(record: StudyRecord, trial: TrialRecord) -> None:
     known = {**trial.attributes.get("facts", {}), **trial.attributes}
     spent, memory, share = known.get("seconds_total"), known.get("peak_memory_bytes"), known.get("trainable_parameters")
-    screen.tiles(
+    layout.tiles(
         (
-            screen.Tile(f"validation {record.metric}", screen.number(trial.value)),
-            screen.Tile("epochs", f"{trial.epochs_done} of {trial.epochs_planned}"),
-            screen.Tile("time at work", "–" if spent is None else duration(spent)),
-            screen.Tile("peak memory", "–" if not memory else f"{memory / 1e9:.2f} GB"),
-            screen.Tile("parameters trained", "–" if not share else f"{share / 1e6:.3g} M"),
-            screen.Tile("node", reading.plain(known.get("node", "–"))),
+            layout.Tile(f"validation {record.metric}", layout.number(trial.value)),
+            layout.Tile("epochs", f"{trial.epochs_done} of {trial.epochs_planned}"),
+            layout.Tile("time at work", "–" if spent is None else duration(spent)),
+            layout.Tile("peak memory", "–" if not memory else f"{memory / 1e9:.2f} GB"),
+            layout.Tile("parameters trained", "–" if not share else f"{share / 1e6:.3g} M"),
+            layout.Tile("node", records_cache.plain(known.get("node", "–"))),
         )
     )
 
 
 def _words(record: StudyRecord, trial: TrialRecord) -> None:
     left, right = st.columns(2)
-    with left, reading.kindly():
+    with left, records_cache.kindly():
         st.subheader("In words", anchor=False)
         if trial.config:
-            st.markdown("\n".join(f"- {reading.plain(sentence)}" for sentence in frames.configuration(trial)))
+            st.markdown("\n".join(f"- {records_cache.plain(sentence)}" for sentence in study_data.configuration(trial)))
     with right:
         st.subheader("What was searched", anchor=False)
-        used = tables.applies(record, trial)
-        chosen = {name: trial.config.get(name) for name in tables.searched(record) if name in used}
+        used = trial_table.applies(record, trial)
+        chosen = {name: trial.config.get(name) for name in trial_table.searched(record) if name in used}
         default = {} if record.default_recipe is None else record.default_recipe.config
         beside = {"this trial": chosen, "the default recipe": {name: default.get(name) for name in chosen}}
         st.dataframe(
-            tables.side_by_side(beside, differing=False),
+            trial_table.side_by_side(beside, differing=False),
             height="content",
             key=f"searched-{record.name}-{trial.number}",
             alt="Searched values",
@@ -101,11 +103,11 @@ def _words(record: StudyRecord, trial: TrialRecord) -> None:
 
 def _curves(record: StudyRecord, trial: TrialRecord) -> None:
     st.subheader("Every metric by epoch", anchor=False)
-    rows = portrait.metrics(trial)
+    rows = trial_data.metrics(trial)
     if rows.empty:
         st.caption("It has reported no epoch yet.")
         return
-    st.plotly_chart(drawings.metrics(rows), key=f"metrics-{record.name}-{trial.number}", alt="Every metric by epoch")
+    st.plotly_chart(trial_charts.metrics(rows), key=f"metrics-{record.name}-{trial.number}", alt="Every metric by epoch")
 
 
 def _pictures(record: StudyRecord, trial: TrialRecord) -> None:
@@ -127,7 +129,7 @@ def _pictures(record: StudyRecord, trial: TrialRecord) -> None:
         for image in pictures["worst"]:
             with st.container(width=PICTURE, gap="xxsmall"):
                 st.image(base64.b64decode(image["jpeg"]), width="stretch", alt=image["name"])
-                said, truth, name = (reading.plain(image[part]) for part in ("prediction", "truth", "name"))
+                said, truth, name = (records_cache.plain(image[part]) for part in ("prediction", "truth", "name"))
                 st.markdown(f"said **{said}**  \nis **{truth}**  \n:gray[{name}]")
 
 
@@ -139,4 +141,4 @@ def _log(record: StudyRecord, trial: TrialRecord) -> None:
 
 
 if __name__ == "__main__":
-    screen.of_study(screen.SCREENS["trial"], draw)
+    layout.of_study(layout.SCREENS["trial"], draw)

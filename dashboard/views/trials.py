@@ -6,8 +6,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, frames, reading, screen, tables, zoom
-from search.records import STATES, StudyRecord
+from dashboard import layout, records_cache, zoomable_chart
+from dashboard.charts import study_charts
+from dashboard.data import study_data, trial_table
+from search.record.records import STATES, StudyRecord
 
 MOST_COMPARED, PAGE = 8, 200
 NUMBERS = {
@@ -17,13 +19,13 @@ NUMBERS = {
     "learning_rate": st.column_config.NumberColumn(format="%.3g"),
     "weight_decay": st.column_config.NumberColumn(format="%.3g"),
     "stage_lr_decay": st.column_config.NumberColumn(format="%.2g"),
-    tables.REASON: st.column_config.TextColumn(width="large"),
+    trial_table.REASON: st.column_config.TextColumn(width="large"),
 }
 
 
 def draw(record: StudyRecord) -> None:
     """Show the filters, the table, and the trials that were chosen beside each other."""
-    whole = tables.trials(record)
+    whole = trial_table.trials(record)
     shown = _filtered(record, whole)
     columns, page = _columns(whole), _page(record, shown)
     event: Any = st.dataframe(
@@ -47,19 +49,19 @@ def _filtered(record: StudyRecord, whole: pd.DataFrame) -> pd.DataFrame:
     present = [state for state in STATES if record.counts[state]]
     wanted = states.multiselect("State", present, key="state", bind="query-params", placeholder="any state")
     words = text.text_input("Text", key="text", bind="query-params", placeholder="in any column")
-    searched = tables.searched(record)
+    searched = trial_table.searched(record)
     by = fields.multiselect("Parameters to filter by", ["value", *searched], key="by", bind="query-params", placeholder="none")
     ranges, choices = {}, {}
     for name, place in zip(by, st.columns(len(by)) if by else (), strict=True):
         known = whole[name].dropna()
         if known.empty:
-            place.caption(reading.plain(f"{name}: no trial has it"))
-        elif tables.numeric(whole, name):
+            place.caption(records_cache.plain(f"{name}: no trial has it"))
+        elif trial_table.numeric(whole, name):
             ranges[name] = _range(place, name, known)
         else:
             options = sorted(known.astype(str).unique())
             choices[name] = place.multiselect(name, options, default=options, key=f"among-{name}")
-    return tables.matching(whole, states=wanted, text=words, ranges=ranges, choices=choices)
+    return trial_table.matching(whole, states=wanted, text=words, ranges=ranges, choices=choices)
 
 
 def _range(place: Any, name: str, known: pd.Series) -> tuple[float, float]:
@@ -79,7 +81,7 @@ def _page(record: StudyRecord, shown: pd.DataFrame) -> pd.DataFrame:
     pages = max(1, math.ceil(len(shown) / PAGE))
     number = int(page.number_input(f"Page of {pages:,}", 1, pages, 1, key=f"page-{record.name}-{pages}"))
     st.caption(f"{len(shown):,} trials of {len(record.trials):,} · select rows to compare trials")
-    return tables.ordered(shown, by, descending=down).iloc[(number - 1) * PAGE : number * PAGE]
+    return trial_table.ordered(shown, by, descending=down).iloc[(number - 1) * PAGE : number * PAGE]
 
 
 def _columns(whole: pd.DataFrame) -> list[str]:
@@ -105,19 +107,21 @@ def _chosen(record: StudyRecord, page: pd.DataFrame, rows: list[int]) -> None:
         return
     for place, trial in zip(st.columns(MOST_COMPARED), trials, strict=False):
         with place:
-            screen.link("trial", f"trial {trial.number} →", record.name, trial=str(trial.number))
+            layout.link("trial", f"trial {trial.number} →", record.name, trial=str(trial.number))
     left, right = st.columns(2)
     with left:
-        lines = frames.curves(record, trials)
+        lines = study_data.curves(record, trials)
         if lines.empty:
             st.caption("None of them has reported an epoch.")
         else:
-            zoom.chart(charts.overlaid(lines, record.metric), f"overlaid-{record.name}", "Learning curves of the chosen trials")
-    with right, reading.kindly():
-        differing = tables.settings(record, trials, differing=len(trials) > 1)
+            zoomable_chart.chart(
+                study_charts.overlaid(lines, record.metric), f"overlaid-{record.name}", "Learning curves of the chosen trials"
+            )
+    with right, records_cache.kindly():
+        differing = trial_table.settings(record, trials, differing=len(trials) > 1)
         st.caption("What differs between them." if len(trials) > 1 else "Its configuration.")
         st.dataframe(differing, key=f"differing-{record.name}", alt="Configurations side by side")
 
 
 if __name__ == "__main__":
-    screen.of_study(screen.SCREENS["trials"], draw)
+    layout.of_study(layout.SCREENS["trials"], draw)

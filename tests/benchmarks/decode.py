@@ -15,7 +15,7 @@ import typer
 
 def main(folder: Path, json_file: Annotated[Path | None, typer.Option("--json")] = None) -> None:
     """Print and write the seconds of both starts, each in a process that has imported what it needs."""
-    from trainables.dataset import prepare
+    from trainables.data.dataset import prepare
 
     with tempfile.TemporaryDirectory() as cache:
         os.environ["INJERTO_CACHE"] = cache

@@ -30,8 +30,8 @@ from rich.table import Table
 
 from cluster.connect import ENVIRONMENT, LOOPBACK
 from search.config import SearchConfig, read_config
-from search.watch import Silent
-from trainables.replay import Replay, ReplayTrial, curve
+from search.watcher import Silent
+from trainables.worker.simulated_trial import Replay, ReplayTrial, curve
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 Json = Annotated[Path | None, typer.Option("--json", help="file for the figures")]
@@ -85,7 +85,7 @@ def overhead(trials: int = 1000, seconds: float = 10.0, slots: int = 16, epochs:
 
 def engine(scratch: Path, replayed: type[ReplayTrial], *, trials: int, epochs: int, slots: int) -> tuple[float, float]:
     """Return the wall and the driver's processor seconds of a search; no rung stops a trial."""
-    from search.launch import launch
+    from search.driver.launch import launch
 
     clock = Clock()
     record = launch(study_config(scratch, trials=trials, epochs=epochs, slots=slots), clock, trainable=replayed)
@@ -98,7 +98,7 @@ def bare(scratch: Path, replayed: type[ReplayTrial], *, trials: int, epochs: int
     from ray import tune
 
     from trainables.config import DataConfig, TrialConfig
-    from trainables.trainable import Assignment
+    from trainables.worker.trainable import Assignment
 
     numbers, draw = itertools.count(), Random(0)
 
@@ -142,9 +142,9 @@ def fill(scratch: Path, trials: int) -> None:
     """Make a study of so many ended trials, as a search would have left them: the best few with their states, the others without."""
     import optuna
 
-    from search.launch import launch
-    from search.records import study_record
-    from search.store import load_study, open_storage
+    from search.driver.launch import launch
+    from search.record.records import study_record
+    from search.record.store import load_study, open_storage
     from trainables.config import TrialConfig
 
     clock = Clock()
@@ -172,7 +172,7 @@ def ended_trial(trial: Any, space: Any, plan: Any, pattern: Any) -> Any:
     """Return a trial that ended at its second epoch, as two in three do, or at its last, in the form of one that a search has run."""
     from optuna.trial import TrialState, create_trial
 
-    from trainables.trainable import progress
+    from trainables.worker.trainable import progress
 
     number = trial.number + 1
     config = plan.assigned(number, space.suggest(trial))
@@ -217,7 +217,7 @@ def quick_writes(storage: Any) -> Iterator[None]:
 @app.command(hidden=True)
 def resumed(scratch: Path) -> None:
     """Resume such a study and print what its driver took."""
-    from search.launch import resume
+    from search.driver.launch import resume
 
     clock, called = Clock(), time.perf_counter()
     record = resume("filled", f"sqlite:///{scratch}/studies.db", clock, add_trials=MORE, trainable=ReplayTrial)

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from search.records import StudyRecord, read_study
+from search.record.records import StudyRecord, read_study
 
 
 def main(source: str = "builtin:digits", trials: int = 12, json_file: Annotated[Path | None, typer.Option("--json")] = None) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from trainables.config import TrialConfig
-from trainables.dataset import Dataset, prepare
+from trainables.data.dataset import Dataset, prepare
 from trainables.recipe import default_recipe, passes_per_epoch
 
 
@@ -30,7 +30,7 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Print and write test accuracy from scratch and from the built-in weights, and their difference."""
-    from trainables.trainer import set_threads
+    from trainables.training.trainer import set_threads
 
     set_threads(threads)
     rows = []
@@ -74,7 +74,7 @@ def subset(dataset: Dataset, images: int, seed: int) -> Dataset:
 
 def accuracy(dataset: Dataset, trial: TrialConfig) -> float:
     """Return the test accuracy of one training."""
-    from trainables.trainer import Trainer
+    from trainables.training.trainer import Trainer
 
     trainer = Trainer(dataset, trial)
     while trainer.epoch < trial.epochs:

@@ -33,7 +33,7 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Print and write both, measured in turns."""
-    from trainables.dataset import prepare
+    from trainables.data.dataset import prepare
 
     dataset = prepare(source=folder, image_size=image_size)
     trial = {"backbone": backbone, "image_size": image_size, "batch_size": batch_size, "unfrozen_stages": unfrozen_stages}
@@ -72,9 +72,9 @@ def work(rank: int, size: int, ports: Any, found: Any, fingerprint: str, values:
     from torch import Tensor
 
     from trainables.config import TrialConfig
-    from trainables.dataset import open_dataset
-    from trainables.trainer import Trainer
-    from trainables.world import World, join, leave, listen, visit
+    from trainables.data.dataset import open_dataset
+    from trainables.training.distributed import World, join, leave, listen, visit
+    from trainables.training.trainer import Trainer
 
     @dataclass(frozen=True)
     class Timed(World):

@@ -19,9 +19,9 @@ from typing import Annotated, Any
 
 import typer
 
-from search.watch import Silent
+from search.watcher import Silent
 from tests.benchmarks.engine import conclude, local_ray, study_config
-from trainables.replay import Replay, ReplayTrial
+from trainables.worker.simulated_trial import Replay, ReplayTrial
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 Json = Annotated[Path | None, typer.Option("--json", help="file for the figures")]
@@ -30,7 +30,7 @@ Json = Annotated[Path | None, typer.Option("--json", help="file for the figures"
 @app.command()
 def slots(slots: int = 64, seconds: float = 60.0, rounds: int = 3, epochs: int = 6, json_file: Json = None) -> None:
     """Measure the share of the slots that is at a trial, from the first trial to the last, and once all slots have begun."""
-    from search.launch import launch
+    from search.driver.launch import launch
 
     trials = slots * rounds
     with tempfile.TemporaryDirectory() as scratch, local_ray(slots):
@@ -70,9 +70,9 @@ def nodes(nodes: int = 8, json_file: Json = None) -> None:
     from cluster import local
     from cluster.connect import connect
     from search.config import read_config
+    from search.driver.resources import fit
+    from search.nodes.preflight import examine
     from search.plan import absolute, make_plan
-    from search.preflight import examine
-    from search.share import fit
 
     with tempfile.TemporaryDirectory() as scratch:
         os.environ |= {"INJERTO_CACHE": f"{scratch}/cache", "INJERTO_STORAGE": f"sqlite:///{scratch}/studies.db"}
@@ -105,7 +105,7 @@ def nodes(nodes: int = 8, json_file: Json = None) -> None:
 
 def first_epoch(dashboard: str, scratch: str, name: str) -> float:
     """Return the seconds from the command that submits a search to the first epoch in its record."""
-    from search.records import read_study
+    from search.record.records import read_study
     from trainables.errors import StorageError
 
     storage = f"sqlite:///{scratch}/studies.db"
@@ -134,7 +134,7 @@ def record(storage: str | None = None, trials: int = 50, epochs: int = 10, json_
     """Measure the writes of a driver: a trial asked for, its epochs reported with their history, told."""
     import optuna
 
-    from search.store import open_storage
+    from search.record.store import open_storage
 
     logging.getLogger("optuna").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:

@@ -65,10 +65,11 @@ def main(
 
 def measure(folder: Path) -> dict[str, float]:
     """Return the figures of one study."""
-    from dashboard import charts, frames
-    from search.records import StudyReader
-    from search.standing import standing_of
-    from search.store import load_study, open_storage
+    from dashboard.charts import study_charts
+    from dashboard.data import study_data
+    from search.display.snapshot import standing_of
+    from search.record.records import StudyReader
+    from search.record.store import load_study, open_storage
 
     url = f"sqlite:///{folder}/studies.db"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -81,8 +82,8 @@ def measure(folder: Path) -> dict[str, float]:
         started = time.perf_counter()
         record = reader.read()
         standing_of(record)
-        charts.best_so_far(frames.best_so_far(record), record.metric, default=0.5).to_json()
-        charts.curves(frames.curves(record, frames.drawn(record)), record.metric, frames.rungs(record)).to_json()
+        study_charts.best_so_far(study_data.best_so_far(record), record.metric, default=0.5).to_json()
+        study_charts.curves(study_data.curves(record, study_data.drawn(record)), record.metric, study_data.rungs(record)).to_json()
         lasted.append(time.perf_counter() - started)
     found = {"cold_seconds": round(cold, 2), "refresh_ms": round(1000 * sorted(lasted)[REPEATS // 2], 1)}
     found["reader_mb"] = round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, 1)

@@ -15,9 +15,10 @@ import psutil
 import psycopg
 import pytest
 
-from search.records import study_record
-from search.store import load_study, names, open_storage
+from search.record.records import study_record
+from search.record.store import load_study, names, open_storage
 from tests.cluster import machines as network
+from tests.paths import REPOSITORY
 from tests.search import postgres
 from tests.search.conftest import folders
 from trainables.errors import StorageError
@@ -28,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing())),
 ]
 CANARIES = {"token": "c0ffee" * 10 + "beef", "password": "canary-of-the-database", "secret": "canary-of-the-bucket"}
-ROOT = Path(__file__).parents[2]
+ROOT = REPOSITORY
 WAIT_SECONDS = 240
 
 

@@ -3,11 +3,11 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from cluster.connect import ENVIRONMENT, connect, processors
+from tests.paths import REPOSITORY
 
 OWN = """
 import json, os, ray
@@ -51,7 +51,7 @@ def test_under_uv_workers_use_the_environment_that_is_there(own_cache):
     """Even where Ray was imported first: its hook would copy the whole environment, and start each worker through uv."""
     environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT and name != "RAY_ADDRESS"}
     command = ["uv", "run", "--no-sync", "python", "-c", UNDER_UV]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=Path(__file__).parents[2])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     assert not [line for line in json.loads(done.stdout.splitlines()[-1]) if "uv run" in line]
 

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import ray
 
-from cluster.code import PACKAGES, copy_code, version
+from cluster.code_package import PACKAGES, copy_code, version
 from cluster.jobs import Jobs, _explained
 from trainables.errors import ResourceError
 

@@ -10,12 +10,13 @@ import psutil
 import pytest
 
 from cluster import local
+from tests.paths import REPOSITORY
 from trainables.errors import ResourceError
 
 DRIVER = """
 import json, os, sys
 from cluster.connect import connect
-from cluster.each import living, on_each
+from cluster.on_each_node import living, on_each
 from tests.cluster.asked import leave, process, refuse, slow
 
 with connect(sys.argv[1]) as capacity:
@@ -54,7 +55,7 @@ def cluster(tmp_path_factory):
 
 def driver(address, **environment):
     command = [sys.executable, "-c", DRIVER, address]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=Path(__file__).parents[2], env=os.environ | environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=REPOSITORY, env=os.environ | environment)
 
 
 def test_every_node_is_asked_and_what_each_says_is_kept_apart(cluster):
@@ -108,9 +109,7 @@ print(json.dumps({
 
 def test_a_command_of_ours_runs_there(cluster):
     """In a process of its own: another test's Ray in this one has read another token."""
-    done = subprocess.run(
-        [sys.executable, "-c", HANDED_IN, cluster.dashboard], capture_output=True, text=True, timeout=180, cwd=Path(__file__).parents[2]
-    )
+    done = subprocess.run([sys.executable, "-c", HANDED_IN, cluster.dashboard], capture_output=True, text=True, timeout=180, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["job"] == ["SUCCEEDED", "fig", "--version", "facts"]
@@ -190,5 +189,5 @@ def test_who_asks_for_the_end_is_not_ended(folder):
     plant(folder, folder)
     code = "import sys; from pathlib import Path; from cluster import local; local._folder = lambda: Path(sys.argv[1]).parent; local.down()"
     asked = [sys.executable, "-c", f"{code}; print('alive')", f"{folder}/0"]
-    done = subprocess.run(asked, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(asked, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.stdout == "alive\n", done.stderr

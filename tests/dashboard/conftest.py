@@ -19,21 +19,21 @@ from optuna.artifacts import upload_artifact
 from optuna.samplers import RandomSampler
 from PIL import Image
 
-from search import lease
-from search.bridge import Bridge
 from search.config import SearchConfig
-from search.ledger import Ledger
-from search.previews import PREVIEWS
-from search.records import read_study
-from search.retention import Retention
-from search.space import build_space, default_parameters
-from search.stopping import Ending, Rungs, Verdict
-from search.store import artifact_store, create_study, open_storage, trial_folder
-from trainables.account import write_account
+from search.driver.bridge import Bridge
+from search.driver.previews import PREVIEWS
+from search.driver.retention import Retention
+from search.policy.rungs import Ending, Rungs, Verdict
+from search.record import lease
+from search.record.record_writer import Ledger
+from search.record.records import read_study
+from search.record.store import artifact_store, create_study, open_storage, trial_folder
+from search.space.space import build_space, default_parameters
 from trainables.config import DataConfig
+from trainables.images.thumbnails import jpeg
 from trainables.recipe import default_recipe
-from trainables.thumbnails import jpeg
-from trainables.trainable import Assignment
+from trainables.worker.trainable import Assignment
+from trainables.worker.trial_report import write_account
 
 STAGES = {"mobilenet_v3_small": 5}
 CLASSES = ("a", "b")

@@ -7,7 +7,7 @@ from typing import Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 
-from search.records import StudyRecord, TrialRecord
+from search.record.records import StudyRecord, TrialRecord
 
 BEGAN = datetime(2026, 1, 1)
 PARAMETERS = {

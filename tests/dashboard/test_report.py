@@ -8,8 +8,8 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from dashboard import report
-from search.records import read_study
-from search.store import artifact_place
+from search.record.records import read_study
+from search.record.store import artifact_place
 from tests.dashboard.conftest import PlayedSearch, five_trials
 from tests.dashboard.records import failed, older, study, trial
 from trainables.errors import ConfigError, ResourceError

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from search.space import build_space, default_parameters
+from search.space.space import build_space, default_parameters
 from trainables.recipe import default_recipe
 
 COLOURS = {"blue": (60, 60, 190), "green": (60, 190, 60), "red": (190, 60, 60)}
@@ -88,7 +88,7 @@ def search(ray_session, tmp_path):
 
 def run_here(source, root, *, epochs=2, settings=(), watcher=None, **options):
     from search.config import read_config
-    from search.launch import launch
+    from search.driver.launch import launch
 
     defaults = {
         "output": str(root / "out"),

@@ -3,8 +3,8 @@
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from search.lease import Lease
-from search.store import create_study, open_storage
+from search.record.lease import Lease
+from search.record.store import create_study, open_storage
 from trainables.config import TrialConfig
 
 CONFIG = TrialConfig(epochs=4).model_dump(mode="json")

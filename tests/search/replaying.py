@@ -3,11 +3,11 @@
 from collections import Counter
 
 from search.config import read_config
-from search.faults import TRIES
-from search.launch import launch
-from search.records import STATES
+from search.driver.faults import TRIES
+from search.driver.launch import launch
+from search.record.records import STATES
 from trainables.config import TrialConfig
-from trainables.replay import MENDED, Replay, ReplayTrial, curve
+from trainables.worker.simulated_trial import MENDED, Replay, ReplayTrial, curve
 
 ALWAYS = 99
 KINDS = {"exception": "other", "kill": "lost worker", "non-finite": "non-finite", "out of memory": "out of memory"}

@@ -1,7 +1,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from search.cli import app
+from search.cli.main import app
 from search.config import read_config
 from search.remote import submit
 from trainables.errors import ConfigError, InjertoError

@@ -6,7 +6,7 @@ from hypothesis import settings
 from PIL import Image
 
 from trainables.config import TrialConfig
-from trainables.dataset import prepare
+from trainables.data.dataset import prepare
 
 COLOURS = {"blue": (60, 60, 190), "green": (60, 190, 60), "red": (190, 60, 60)}
 SIZE = 32

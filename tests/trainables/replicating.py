@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from trainables.config import TrialConfig
-from trainables.dataset import open_dataset
-from trainables.norms import SyncNorm
-from trainables.trainer import Trainer
-from trainables.world import ALONE, World, join, leave, listen, visit
+from trainables.data.dataset import open_dataset
+from trainables.networks.sync_batch_norm import SyncNorm
+from trainables.training.distributed import ALONE, World, join, leave, listen, visit
+from trainables.training.trainer import Trainer
 
 HOST, CPU = "127.0.0.1", torch.device("cpu")
 CLOCK = ("seconds_training", "seconds_evaluation", "images_per_second")

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -8,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.paths import REPOSITORY
 from trainables.config import DataConfig, Recipe, TrialConfig, read_yaml, to_yaml, validate, write_yaml
 from trainables.errors import ConfigError, ResourceError
 
@@ -194,9 +194,7 @@ print("torch" in sys.modules)
 def test_a_failed_write_leaves_the_old_file_and_torch_is_not_imported(tmp_path):
     path = tmp_path / "best.yaml"
     write_yaml(path, Recipe(study="old"))
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2], check=False
-    )
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True, timeout=60, cwd=REPOSITORY, check=False)
     assert f"cannot write {path}" in done.stdout, done.stderr
     assert done.stdout.splitlines()[-1] == "False"
     assert read_yaml(path)["study"] == "old"

@@ -1,0 +1,1 @@
+"""Cluster files as text: KubeRay, Slurm, machines reached by SSH."""

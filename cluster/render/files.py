@@ -1,0 +1,65 @@
+"""`cluster.yaml` → the files that a kind of cluster takes, as text; nothing is started here."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.render import kuberay, onprem, slurm
+from cluster.render.cluster_config import ClusterConfig
+from trainables.config import read_yaml, validate
+from trainables.errors import ConfigError, ResourceError, did_you_mean
+
+Files = dict[str, str]
+
+
+def _as_yaml(make: Callable[[ClusterConfig], dict[str, tuple[str, dict[str, Any]]]]) -> Callable[[ClusterConfig], Files]:
+    def text(config: ClusterConfig) -> Files:
+        return {
+            name: _comment(header) + yaml.safe_dump(content, sort_keys=False, width=120) for name, (header, content) in make(config).items()
+        }
+
+    return text
+
+
+KINDS: dict[str, Callable[[ClusterConfig], Files]] = {
+    "kuberay": _as_yaml(kuberay.render),
+    "slurm": slurm.render,
+    "onprem": _as_yaml(onprem.render),
+}
+"""Kind of cluster → what writes its files."""
+
+
+def read(path: str | Path) -> ClusterConfig:
+    """Return the cluster that a YAML file describes. Raises ``ConfigError`` that names each key or value that is wrong."""
+    return validate(ClusterConfig, read_yaml(path), str(path))
+
+
+def render(kind: str, config: ClusterConfig) -> Files:
+    """Return file names → their text. Raises ``ConfigError`` for an unknown kind, or settings that it needs or cannot follow."""
+    if kind not in KINDS:
+        raise ConfigError(f"unknown kind of cluster {kind!r}{did_you_mean(kind, KINDS)}")
+    return KINDS[kind](config)
+
+
+def write(kind: str, config: ClusterConfig, folder: str | Path = ".", *, force: bool = False) -> list[Path]:
+    """Write the files of a kind of cluster into a folder and return their paths; all of them or, where one is in the way, none.
+
+    Raises ``ConfigError`` as `render` does, and for a file that is there already unless `force` is given; ``ResourceError`` where
+    writing fails.
+    """
+    texts = {Path(folder) / name: text for name, text in render(kind, config).items()}
+    if there := [str(path) for path in texts if path.exists() and not force]:
+        raise ConfigError(f"{', '.join(there)} would be overwritten; name another folder, or overwrite with --force")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(f"cannot write into {folder}: {error.strerror}; name another folder") from None
+    return list(texts)
+
+
+def _comment(text: str) -> str:
+    return "".join(f"# {line}".rstrip() + "\n" for line in text.splitlines())

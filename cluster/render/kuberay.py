@@ -1,0 +1,205 @@
+"""A cluster as KubeRay's resources: the RayCluster that stands, and the RayJobs that search and go on searching on it.
+
+Fields as in KubeRay's ray.io/v1 types, 1.5.1 and newer; `tests/cluster/kuberay_schema.json` holds those used here.
+"""
+
+from typing import Any
+
+from cluster.render.cluster_config import ClusterConfig, need
+from trainables.errors import ConfigError
+
+Plain = dict[str, Any]
+
+RUNS_AS = 1000
+"""User of the image (`cluster/Dockerfile`), and group of what is mounted."""
+SPOT_SECONDS, CALM_SECONDS = 20, 60
+"""Time for a pod to end: nodes that are taken away leave about 25 s."""
+IDLE_SECONDS = 300
+CACHE, SECRETS, PGPASS = "/run/injerto/cache", "/run/injerto/secrets", "/run/injerto/pgpass"
+SHELL_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-+@=")
+
+CLUSTER_HEADER = """\
+A Ray cluster for KubeRay 1.5.1 or newer. It stands until it is deleted, so that the next search finds its nodes warm and
+their images decoded. The head runs the search and no trials. Ray's token is in a secret: KubeRay makes one, of the cluster's
+name, unless kubernetes.token_secret names another.
+  kubectl apply -f raycluster.yaml
+  kubectl delete -f raycluster.yaml
+"""
+SCALING_HEADER = """\
+Workers that are idle for {idle} s end, down to {least}. A search uses those that are there and those that come;
+with resources.may_grow=true in its settings it asks for more.
+"""
+SEARCH_HEADER = """\
+Searches on the cluster of raycluster.yaml, which it selects and leaves standing: whoever owns the cluster decides when it ends.
+Results are under injerto-output in the shared storage. If the head is lost, rayjob-resume.yaml goes on.
+  kubectl apply -f rayjob-search.yaml
+  kubectl logs -n {namespace} -f -l job-name={name}-search
+"""
+RESUME_HEADER = """\
+Goes on with the search of rayjob-search.yaml from its last epochs, after the head was lost or the search was paused.
+  kubectl delete --ignore-not-found -f rayjob-resume.yaml && kubectl apply -f rayjob-resume.yaml
+"""
+
+
+def render(config: ClusterConfig) -> dict[str, tuple[str, Plain]]:
+    """Return file names → what a comment at their top says, and their content. Raises ``ConfigError`` for what KubeRay cannot do."""
+    least, most = config.bounds
+    header = CLUSTER_HEADER + (SCALING_HEADER.format(idle=IDLE_SECONDS, least=least) if least < most else "")
+    search = ["injerto", "search", f"{config.shared}/{config.settings}", "--name", config.study_name]
+    resume = ["injerto", "resume", config.study_name, "--set", "resources.address=auto"]
+    return {
+        "raycluster.yaml": (header, cluster(config)),
+        "rayjob-search.yaml": (
+            SEARCH_HEADER.format(name=config.name, namespace=config.kubernetes.namespace),
+            job(config, "search", [*search, "--address", "auto", "--output", f"{config.shared}/injerto-output"]),
+        ),
+        "rayjob-resume.yaml": (RESUME_HEADER, job(config, "resume", resume)),
+    }
+
+
+def cluster(config: ClusterConfig) -> Plain:
+    """Return the RayCluster."""
+    least, most = config.bounds
+    scaling = {
+        "enableInTreeAutoscaling": True,
+        "autoscalerOptions": {"idleTimeoutSeconds": IDLE_SECONDS, "upscalingMode": "Default"},
+    }
+    token = {"secretName": config.kubernetes.token_secret} if config.kubernetes.token_secret else {}
+    spec = {
+        "rayVersion": config.kubernetes.ray_version,
+        "authOptions": {"mode": "token", **token},
+        **(scaling if least < most else {}),
+        "headGroupSpec": {
+            "rayStartParams": {"num-cpus": "0"},  # no processors: trials are for workers
+            "template": _head(config),
+        },
+        "workerGroupSpecs": [
+            {
+                "groupName": "workers",
+                "replicas": config.workers,
+                "minReplicas": least,
+                "maxReplicas": most,
+                "rayStartParams": {},
+                "template": _worker(config),
+            }
+        ],
+    }
+    return _resource("RayCluster", config, config.name, spec)
+
+
+def job(config: ClusterConfig, suffix: str, command: list[str]) -> Plain:
+    """Return a RayJob that runs a command on the head of the cluster's."""
+    for word in command:
+        if not SHELL_SAFE.issuperset(word):
+            raise ConfigError(
+                f"{word!r} cannot be part of a RayJob's command, which passes through two shells; "
+                "use letters, digits and ._/-+@= in shared and settings"
+            )
+    spec = {
+        "clusterSelector": {"ray.io/cluster": config.name},
+        "entrypoint": " ".join(command),
+        "submissionMode": "K8sJobMode",
+        "backoffLimit": 0,  # a second try would find the name taken; rayjob-resume.yaml goes on instead
+    }
+    return _resource("RayJob", config, f"{config.name}-{suffix}", spec)
+
+
+def _resource(kind: str, config: ClusterConfig, name: str, spec: Plain) -> Plain:
+    metadata = {"name": name, "namespace": config.kubernetes.namespace, "labels": {"app.kubernetes.io/part-of": "injerto"}}
+    return {"apiVersion": "ray.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def _head(config: ClusterConfig) -> Plain:
+    secret = config.kubernetes.pgpass_secret
+    pod = _pod(config, "ray-head", {"cpu": "2", "memory": f"{config.kubernetes.head_memory}Gi"}, seconds=CALM_SECONDS)
+    container = pod["spec"]["containers"][0]
+    container["ports"] = [{"name": "gcs-server", "containerPort": 6379}, {"name": "dashboard", "containerPort": 8265}]
+    container["env"].append({"name": "INJERTO_STORAGE", "value": config.storage_url})
+    if secret:
+        _add_pgpass(config, pod["spec"], secret)
+    return pod
+
+
+def _worker(config: ClusterConfig) -> Plain:
+    resources: Plain = {"cpu": str(config.cpus), "memory": f"{config.memory}Gi"}
+    if config.gpu.count:
+        resources["nvidia.com/gpu"] = str(config.gpu.count)
+    pod = _pod(config, "ray-worker", resources, seconds=SPOT_SECONDS if config.spot else CALM_SECONDS)
+    # The head hears at once that the node is going, rather than from missed heartbeats; trials have their last epoch on disk.
+    pod["spec"]["containers"][0]["lifecycle"] = {"preStop": {"exec": {"command": ["ray", "stop", "--grace-period", "10"]}}}
+    pod["spec"] |= _place(config)
+    return pod
+
+
+def _pod(config: ClusterConfig, name: str, resources: Plain, seconds: int) -> Plain:
+    image = need("KubeRay", config.image, "image", "build one with cluster/Dockerfile and push it where the cluster can pull it")
+    claim = need("KubeRay", config.kubernetes.claim, "kubernetes.claim", "the claim that is mounted at `shared` on every pod")
+    memory = int(str(resources["memory"]).removesuffix("Gi"))
+    objects = config.kubernetes.objects_secret
+    container = {
+        "name": name,
+        "image": image,
+        "resources": {"requests": resources, "limits": dict(resources)},
+        "env": [{"name": "INJERTO_CACHE", "value": CACHE}, {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}],
+        **({"envFrom": [{"secretRef": {"name": objects}}]} if objects else {}),
+        "volumeMounts": [
+            {"name": "shared", "mountPath": config.shared},
+            {"name": "cache", "mountPath": CACHE},
+            {"name": "shm", "mountPath": "/dev/shm"},
+        ],
+        "securityContext": _confined(),
+    }
+    spec = {
+        "terminationGracePeriodSeconds": seconds,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": RUNS_AS, "runAsGroup": RUNS_AS, "fsGroup": RUNS_AS},
+        "containers": [container],
+        "volumes": [
+            {"name": "shared", "persistentVolumeClaim": {"claimName": claim}},
+            {"name": "cache", "emptyDir": {}},
+            # Ray's object store; Kubernetes gives 64 MB by default, and counts this as the container's memory
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{max(1, memory * 3 // 10)}Gi"}},
+        ],
+    }
+    return {"spec": spec}
+
+
+def _confined() -> Plain:
+    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def _place(config: ClusterConfig) -> Plain:
+    """Return on which nodes the workers may be."""
+    selector: dict[str, str] = {}
+    tolerations: list[dict[str, str]] = []
+    if config.gpu.type:
+        selector[config.kubernetes.gpu_label] = config.gpu.type
+    if config.gpu.count:
+        tolerations.append({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"})
+    if config.spot:
+        key, _, value = config.kubernetes.spot_label.partition("=")
+        selector[key] = value
+        tolerations.append({"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"})
+    return {key: value for key, value in (("nodeSelector", selector), ("tolerations", tolerations)) if value}
+
+
+def _add_pgpass(config: ClusterConfig, spec: Plain, secret: str) -> None:
+    """Give the head a password file; copied, because PostgreSQL's client ignores one that others could read, as mounted secrets are."""
+    container = spec["containers"][0]
+    copy = ["install", "-m", "0600", f"{SECRETS}/pgpass", f"{PGPASS}/pgpass"]
+    to = {"name": "pgpass", "mountPath": PGPASS}
+    spec["initContainers"] = [
+        {
+            "name": "pgpass",
+            "image": config.image,
+            "command": copy,
+            "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}},
+            "volumeMounts": [{"name": "pgpass-secret", "mountPath": SECRETS, "readOnly": True}, to],
+            "securityContext": _confined(),
+        }
+    ]
+    container["env"].append({"name": "PGPASSFILE", "value": f"{PGPASS}/pgpass"})
+    container["volumeMounts"].append(to | {"readOnly": True})
+    spec["volumes"] += [
+        {"name": "pgpass-secret", "secret": {"secretName": secret, "defaultMode": 0o440}},
+        {"name": "pgpass", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+    ]

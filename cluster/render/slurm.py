@@ -1,0 +1,63 @@
+"""A cluster as a Slurm job: one batch script that starts Ray on the job's nodes, searches, and ends both."""
+
+import re
+import shlex
+from importlib.resources import files
+
+from cluster.render.cluster_config import ClusterConfig, refuse
+
+PORTS = 20000
+"""First port of Ray's heads; a job takes the one of its number, so that two jobs on a node do not meet."""
+
+
+def render(config: ClusterConfig) -> dict[str, str]:
+    """Return the batch script by its file name. Raises ``ConfigError`` for what Slurm cannot do."""
+    refuse("Slurm", config.bounds != (config.workers,) * 2, "min_workers or max_workers", "a job keeps its nodes; set workers alone")
+    refuse("Slurm", config.spot, "spot", "name a preemptible partition in slurm.partition; the job is queued again by slurm.requeue")
+    refuse("Slurm", config.image is not None, "image", "trials run in `environment` there")
+    template = files("cluster.render").joinpath("templates", "slurm.sh").read_text(encoding="utf-8")
+    return {f"{config.name}.sbatch": fill(template, {"options": _options(config), **_values(config)})}
+
+
+def fill(template: str, values: dict[str, str]) -> str:
+    """Return a template with every ``@name@`` replaced, once: a value that looks like a marker stays what it is."""
+    return re.sub(r"@([a-z_]+)@", lambda found: values[found[1]], template)
+
+
+def _values(config: ClusterConfig) -> dict[str, str]:
+    """Return the script's variables, quoted for the shell."""
+    values = {
+        "shared": config.shared,
+        "settings": config.settings,
+        "study": config.study_name,
+        "storage": config.storage_url,
+        "environment": config.environment or "",
+        "cpus": config.cpus,
+        "gpus": config.gpu.count,
+        "ports": PORTS,
+        "join": config.slurm.join,
+        "requeue": int(config.slurm.requeue),
+    }
+    return {name: shlex.quote(str(value)) for name, value in values.items()}
+
+
+def _options(config: ClusterConfig) -> str:
+    """Return what the scheduler reads; all of it is names and numbers, so that nothing needs its quoting."""
+    slurm, gpu = config.slurm, config.gpu
+    options = {
+        "job-name": config.name,
+        "output": "%x-%j.log",
+        "open-mode": "append",
+        "nodes": config.workers,
+        "ntasks-per-node": 1,
+        "cpus-per-task": config.cpus,
+        "mem": f"{config.memory}G",
+        "gres": ":".join(["gpu", *([gpu.type] if gpu.type else []), str(gpu.count)]) if gpu.count else None,
+        "partition": slurm.partition,
+        "account": slurm.account,
+        "qos": slurm.qos,
+        "time": slurm.time,
+        "signal": f"B:TERM@{slurm.pause}",
+    }
+    lines = [f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None]
+    return "\n".join([*lines, "#SBATCH --requeue" if slurm.requeue else "#SBATCH --no-requeue"])

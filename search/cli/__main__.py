@@ -1,0 +1,5 @@
+"""Run the command line: ``python -m search.cli``."""
+
+from search.cli.main import main
+
+main()

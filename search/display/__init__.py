@@ -1,0 +1,1 @@
+"""Showing a search: live terminal view, status, JSON lines, summary."""

@@ -1,0 +1,1 @@
+"""The process that runs a search: Ray Tune, the bridge to Optuna, retries, commands, results."""

@@ -1,0 +1,1 @@
+"""Estimates of time, disk and memory, before and during a search."""

@@ -1,0 +1,1 @@
+"""Preparing and checking the nodes of a cluster before trials start there."""

@@ -1,0 +1,1 @@
+"""Experiment trackers that also record a search: TensorBoard, MLflow, Weights & Biases."""

@@ -1,0 +1,111 @@
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dashboard.data import trial_data
+from search.record.records import read_study
+from search.record.store import artifact_place
+from tests.dashboard.conftest import pictures
+from tests.dashboard.records import trial
+from trainables.errors import StorageError
+
+SHARE = st.floats(0, 1)
+
+
+def test_metrics_begin_with_the_objective_and_the_losses(record):
+    frame = trial_data.metrics(record.trials[1])
+    assert list(frame["metric"].unique()) == ["accuracy", "train_loss", "loss"]
+    assert list(frame[frame["metric"] == "train_loss"]["value"]) == [1.5, 1.4, 1.3, 1.2]
+    assert list(frame["epoch"]) == [1, 2, 3, 4] * 3
+
+
+def test_what_a_trial_cost_comes_last():
+    history = {"seconds_training": [1.0], "images_per_second": [9.0], "macro_f1": [0.5], "learning_rate": [0.1], "objective": [0.5]}
+    frame = trial_data.metrics(trial(0, attributes={"history": history}))
+    assert list(frame["metric"]) == ["macro_f1", "learning_rate", "images_per_second", "seconds_training"]
+
+
+def test_a_trial_that_has_reported_nothing_has_no_metric_and_no_account(tmp_path):
+    silent = trial(7, "running", attributes={}, root=str(tmp_path))
+    assert trial_data.metrics(silent).empty
+    assert silent.account == {}
+
+
+@pytest.mark.parametrize("damage", ["gone", "broken"])
+@pytest.mark.parametrize("ask", [trial_data.metrics, lambda trial: trial.account], ids=["metrics", "account"])
+def test_a_lost_artifact_is_an_error_for_the_user(played, damage, ask):
+    record = read_study(played.name, played.url)
+    for path in Path(artifact_place(record.root)).iterdir():
+        path.unlink() if damage == "gone" else path.write_text("{")
+    with pytest.raises(StorageError, match="trial 1"):
+        ask(record.trials[1])
+
+
+def test_the_account_of_a_running_trial_is_read_beside_its_state(record):
+    told = record.trials[4].account
+    assert told["log"] == ["epoch 1: objective 0.2", "epoch 2: objective 0.35"]
+    assert told["pictures"]["epoch"] == 2
+
+
+def test_a_trial_of_an_older_version_has_no_account(record, tmp_path):
+    old = dataclasses.replace(record.trials[1], attributes={"history": {}}, root=str(tmp_path))
+    assert old.account == {}
+
+
+def test_confusion_has_the_true_classes_down_and_the_predicted_across():
+    frame = trial_data.confusion(pictures(4, 0.8))
+    assert frame.loc["a"].tolist() == [90, 10]
+    assert frame.loc["b"].tolist() == [30, 70]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.integers(1, 50), min_size=3, max_size=3), min_size=3, max_size=3))
+def test_no_image_is_lost_in_a_confusion(counts):
+    pairs = [[truth, said, count] for truth, row in enumerate(counts) for said, count in enumerate(row)]
+    frame = trial_data.confusion({"classes": ["a", "b", "c"], "confusion": pairs})
+    assert frame.to_numpy().tolist() == counts
+
+
+def test_classes_of_one_name_are_kept_apart():
+    frame = trial_data.confusion({"classes": [1, "1"], "confusion": [[0, 1, 3], [1, 1, 4]]})
+    assert frame.to_numpy().tolist() == [[0, 3], [0, 4]]
+    assert list(frame.columns) == ["1", "1"]
+
+
+def test_confused_pairs_are_wrong_ones_and_few():
+    assert trial_data.confused(pictures(4, 0.8)).to_dict("list") == {"taken for": ["b → a", "a → b"], "images": [30, 10]}
+    many = {"classes": list(range(50)), "confusion": [[0, said, 50 - said] for said in range(50)]}
+    frame = trial_data.confused(many)
+    assert len(frame) == trial_data.MOST_PAIRS
+    assert frame["taken for"][0] == "0 → 1"
+
+
+def test_reliability_is_in_percent_and_its_error_is_weighted_by_images():
+    frame = trial_data.reliability(pictures(4, 0.8))
+    assert frame["said"].tolist() == [60, 95]
+    assert frame["right"].tolist() == [50, 90]
+    assert trial_data.calibration_error(frame) == pytest.approx((10 * 50 + 5 * 150) / 200)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(SHARE, SHARE, st.integers(1, 1000)), min_size=1, max_size=10))
+def test_the_calibration_error_is_never_more_than_the_worst_bin(bins):
+    frame = trial_data.reliability({"reliability": [list(one) for one in bins]})
+    off = (frame["said"] - frame["right"]).abs()
+    assert off.min() - 1e-9 <= trial_data.calibration_error(frame) <= off.max() + 1e-9
+
+
+def test_labels_are_listed_from_the_worst():
+    frame = trial_data.precision({"classes": ["cat", "dog", 3], "precision": [[0, 0.9, 5], [1, 0.2, 7], [2, 0.5, 1]]})
+    assert frame["label"].tolist() == ["dog", "3", "cat"]
+    assert frame["images"].tolist() == [7, 1, 5]
+
+
+def test_scatter_has_a_row_an_image():
+    frame = trial_data.scatter({"scatter": [[1.0, 2.0], [3.0, 4.0]]})
+    pd.testing.assert_frame_equal(frame, pd.DataFrame({"truth": [1.0, 3.0], "prediction": [2.0, 4.0]}))
+    assert trial_data.scatter({"scatter": []}).empty

@@ -1,0 +1,128 @@
+import os
+
+import pytest
+
+from dashboard import auth, serve
+from trainables.errors import ConfigError
+
+FULL = (
+    '[auth]\nredirect_uri = "https://here/callback"\ncookie_secret = "c"\nclient_id = "i"\nclient_secret = "s"\nserver_metadata_url = "u"\n'
+)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    """What a test allows is forgotten after it."""
+    for name in (auth.ACTIONS, auth.LOGIN):
+        monkeypatch.setenv(name, "0")
+
+
+@pytest.fixture
+def secrets(tmp_path, monkeypatch):
+    """Files of secrets in a home and in a project; none is there yet."""
+    home, project = tmp_path / "home.toml", tmp_path / "project.toml"
+    monkeypatch.setattr(auth, "SECRETS", (home, project))
+    return home, project
+
+
+@pytest.fixture
+def authlib(monkeypatch):
+    """The package that logs people in is installed."""
+    monkeypatch.setattr(auth, "find_spec", lambda name: name)
+
+
+def allowed():
+    return os.environ[auth.ACTIONS], os.environ[auth.LOGIN]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1"])
+@pytest.mark.parametrize("actions", [False, True])
+def test_this_machine_needs_no_login(address, actions, secrets):
+    auth.permit(address, insecure=False, allow_actions=actions)
+    assert allowed() == (str(int(actions)), "0")
+    assert auth.may_act() == actions
+
+
+def test_another_address_needs_a_provider(secrets):
+    with pytest.raises(ConfigError, match=r"others can open the page.*redirect_uri, cookie_secret.*--insecure"):
+        auth.permit("0.0.0.0", insecure=False, allow_actions=False)
+    assert allowed() == ("0", "0")
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.168.1.5", "::", "127.0.0.1.example.org"])
+def test_with_a_provider_people_must_log_in(address, secrets, authlib):
+    secrets[0].write_text(FULL)
+    auth.permit(address, insecure=False, allow_actions=True)
+    assert allowed() == ("1", "1")
+
+
+def test_insecure_lets_everybody_look(secrets):
+    auth.permit("0.0.0.0", insecure=True, allow_actions=False)
+    assert allowed() == ("0", "0")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_nobody_acts_on_an_insecure_page(address, secrets):
+    with pytest.raises(ConfigError, match="do not go together"):
+        auth.permit(address, insecure=True, allow_actions=True)
+    assert not auth.may_act()
+
+
+@pytest.mark.parametrize("missing", auth.NEEDED)
+def test_each_missing_secret_is_named(missing, secrets, authlib):
+    lines = [line for line in FULL.splitlines() if not line.startswith(missing)]
+    secrets[0].write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match=f"lacks {missing};"):
+        auth.require_provider("0.0.0.0")
+
+
+def test_the_projects_secrets_do_as_well(secrets, authlib):
+    secrets[1].write_text(FULL)
+    auth.permit("0.0.0.0", insecure=False, allow_actions=False)
+    assert allowed() == ("0", "1")
+
+
+def test_secrets_of_other_things_do_not_hide_the_projects(secrets, authlib):
+    secrets[0].write_text('token = "t"\n')
+    secrets[1].write_text(FULL)
+    auth.permit("0.0.0.0", insecure=False, allow_actions=False)
+    assert allowed() == ("0", "1")
+
+
+def test_the_projects_secrets_go_before_the_users_as_for_streamlit(secrets, authlib):
+    secrets[0].write_text(FULL)
+    secrets[1].write_text('[auth]\nclient_id = "i"\n')
+    with pytest.raises(ConfigError, match="cookie_secret"):
+        auth.require_provider("0.0.0.0")
+
+
+@pytest.mark.parametrize("content", [b"[auth", b"\xff\xfe", b"auth = 3\n"])
+def test_broken_secrets_are_said(content, secrets, authlib):
+    secrets[0].write_bytes(content)
+    with pytest.raises(ConfigError, match=r"not readable as TOML|lacks redirect_uri"):
+        auth.require_provider("0.0.0.0")
+
+
+def test_a_provider_needs_the_package(secrets, monkeypatch):
+    secrets[0].write_text(FULL)
+    monkeypatch.setattr(auth, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="Authlib"):
+        auth.require_provider("0.0.0.0")
+
+
+@pytest.mark.parametrize("refresh", [0.0, -1.0, 0.4, 3601.0, float("nan"), float("inf")])
+def test_a_refresh_that_is_too_quick_or_too_slow_is_refused(refresh, secrets):
+    with pytest.raises(ConfigError, match="--refresh"):
+        serve.serve("sqlite:///x.db", 1, refresh=refresh)
+
+
+def test_a_server_for_others_is_not_begun_without_a_provider(secrets):
+    with pytest.raises(ConfigError, match="log in"):
+        serve.serve("sqlite:///x.db", 65535, "0.0.0.0")
+
+
+def test_streamlit_listens_where_it_is_told_and_sends_no_statistics():
+    options = serve.options(8501, "192.168.1.5")
+    assert options["server.address"] == "192.168.1.5"
+    assert options["browser.gatherUsageStats"] is False
+    assert options["server.fileWatcherType"] == "none"

@@ -1,0 +1,216 @@
+import time
+
+import optuna
+import pytest
+
+from dashboard import records_cache
+from search.record.records import AT_A_TIME, StudyReader, study_record
+from search.record.store import create_study, open_storage
+from tests.dashboard.conftest import PlayedSearch, five_trials
+from trainables.errors import StorageError
+
+pytestmark = pytest.mark.usefixtures("fresh_reads")
+
+
+class Counting:
+    """A storage that notes which trials are read from the database."""
+
+    def __init__(self, reader, monkeypatch):
+        self.rows = []
+        read = reader._backend._get_trials
+
+        def counted(study_id, states, included, greater):
+            found = read(study_id, states, included, greater)
+            self.rows.append(sorted(trial.number for trial in found))
+            return found
+
+        monkeypatch.setattr(reader._backend, "_get_trials", counted)
+
+    def taken(self):
+        rows, self.rows = [number for row in self.rows for number in row], []
+        return rows
+
+
+def reader_of(search):
+    return StudyReader(optuna.load_study(study_name=search.name, storage=open_storage(search.url)))
+
+
+def same(read, search):
+    whole = study_record(optuna.load_study(study_name=search.name, storage=open_storage(search.url)))
+    assert read.trials == whole.trials
+    assert [read.name, read.state, read.why, read.counts, read.config] == [whole.name, whole.state, whole.why, whole.counts, whole.config]
+    assert [read.parameters, read.augmentation, read.cluster, read.notes] == [
+        whole.parameters,
+        whole.augmentation,
+        whole.cluster,
+        whole.notes,
+    ]
+
+
+def test_reading_again_and_again_gives_what_reading_at_once_gives(play):
+    search = play("calm-fig")
+    reader = reader_of(search)
+    same(reader.read(), search)
+    steps = (
+        lambda: search.run(0.4, 0.5, 0.6, 0.7),
+        lambda: search.run(0.1, 0.9, end="stopped"),
+        lambda: search.run(0.2, end="running"),
+        lambda: search.run(0.3, end="failed", why="Traceback\nValueError: bad"),
+        lambda: search.study.enqueue_trial({"optimizer": "sgd"}),
+        lambda: search.bridge.on_trial_complete("ray2"),
+        lambda: search.state("interrupted", "by hand"),
+        lambda: search.state("running"),
+        lambda: search.study.set_user_attr("note:1", {"trial": None, "text": "x", "by": "me", "at": "2026-01-01"}),
+        lambda: search.run(0.4, 0.5, 0.6, 0.75),
+    )
+    for step in steps:
+        step()
+        search.ledger.wait()
+        same(reader.read(), search)
+
+
+def test_an_ended_trial_is_read_once(played, monkeypatch):
+    reader = reader_of(played)
+    counting = Counting(reader, monkeypatch)
+    reader.read()
+    assert counting.taken() == [0, 1, 2, 3, 4]
+    reader.read()
+    assert counting.taken() == [4]
+    played.run(0.6, 0.7, 0.8, 0.95)
+    assert reader.read().best.value == 0.95
+    assert counting.taken() == [4, 5]
+    played.bridge.on_trial_complete("ray4")
+    played.ledger.wait()
+    reader.read()
+    assert counting.taken() == [4]
+    reader.read()
+    assert counting.taken() == []
+
+
+def test_a_trial_that_reports_and_ends_between_two_readings_is_read_whole(play):
+    search = play("calm-fig")
+    reader = reader_of(search)
+    assert reader.read().trials[0].state == "queued"
+    search.run(0.4, 0.5, 0.6, 0.7)
+    assert reader.read().trials[0].intermediate == {250: 0.4, 500: 0.5, 750: 0.6, 1000: 0.7}
+
+
+def test_studies_of_one_storage_are_kept_apart(empty_storage, tmp_path):
+    first, second = (five_trials(PlayedSearch(empty_storage, tmp_path, name)) for name in ("calm-fig", "late-fig"))
+    readers = [reader_of(search) for search in (first, second)]
+    second.run(0.4, 0.5, 0.6, 0.7)
+    assert [len(reader.read().trials) for reader in readers] == [5, 6]
+
+
+def test_progress_is_told_to_the_end(empty_storage):
+    study = create_study(open_storage(empty_storage), "wide-fig", "max", optuna.samplers.RandomSampler())
+    for name, value in {"config": {}, "dataset": {}, "metric": "accuracy", "folder": "/nowhere", "versions": {}}.items():
+        study.set_user_attr(name, value)
+    count = AT_A_TIME + 20
+    study.add_trials([optuna.trial.create_trial(value=number / count) for number in range(count)])
+    told = []
+    reader = StudyReader(study)
+    record = reader.read(lambda done, total: told.append((done, total)))
+    assert told == [(AT_A_TIME, count), (count, count)]
+    assert [trial.number for trial in record.trials] == list(range(count))
+    told.clear()
+    reader.read(lambda done, total: told.append((done, total)))
+    assert told == []
+
+
+def test_a_study_of_another_program_is_refused(empty_storage):
+    foreign = optuna.create_study(study_name="foreign", storage=empty_storage)
+    with pytest.raises(StorageError, match="'foreign' was not made by injerto"):
+        StudyReader(foreign).read()
+    with pytest.raises(StorageError, match="'foreign' was not made by injerto"):
+        records_cache.study("foreign")
+
+
+def test_viewers_share_what_was_read_for_a_second(played):
+    first = records_cache.study("calm-fig")
+    assert records_cache.study("calm-fig") is first
+    time.sleep(records_cache.SHARED_SECONDS + 0.1)
+    again = records_cache.study("calm-fig")
+    assert again is not first
+    assert again.trials[0] is first.trials[0]
+
+
+def test_the_shared_reader_tells_the_progress_of_the_first_reading(played):
+    told = []
+    held = records_cache.Held(optuna.load_study(study_name=played.name, storage=open_storage(played.url)))
+    record = held.record(lambda done, total: told.append((done, total)))
+    assert len(record.trials) == 5
+    assert told == [(5, 5)]
+
+
+def test_names_are_listed_from_the_oldest_and_the_latest_is_shown(empty_storage, play):
+    assert records_cache.names() == []
+    play("late-fig")
+    play("early-fig")
+    assert records_cache.names() == ["late-fig", "early-fig"]
+    assert records_cache.study().name == "early-fig"
+
+
+def test_an_empty_storage_says_how_to_start(empty_storage):
+    with pytest.raises(StorageError, match="injerto search"):
+        records_cache.study()
+
+
+def test_a_deleted_study_is_an_error_for_the_user(played):
+    records_cache.study("calm-fig")
+    optuna.delete_study(study_name="calm-fig", storage=played.url)
+    time.sleep(records_cache.SHARED_SECONDS + 0.1)
+    with pytest.raises(StorageError):
+        records_cache.study("calm-fig")
+
+
+def test_a_study_that_was_deleted_and_made_anew_is_the_new_one(played, play):
+    records_cache.study("calm-fig")
+    optuna.delete_study(study_name="calm-fig", storage=played.url)
+    play("calm-fig")
+    time.sleep(records_cache.SHARED_SECONDS + 0.1)
+    try:
+        found = records_cache.study("calm-fig")
+    except StorageError:
+        found = records_cache.study("calm-fig")
+    assert [trial.state for trial in found.trials] == ["queued"]
+
+
+def test_a_storage_that_was_removed_and_made_anew_is_the_new_one(played, play, tmp_path):
+    assert len(records_cache.study("calm-fig").trials) == 5
+    for file in tmp_path.glob("studies.db*"):
+        file.unlink()
+    with pytest.raises(StorageError):
+        records_cache.study("calm-fig")
+    play("calm-fig")
+    time.sleep(records_cache.SHARED_SECONDS + 0.1)
+    assert [trial.state for trial in records_cache.study("calm-fig").trials] == ["queued"]
+
+
+def test_an_artifact_is_read(record):
+    assert records_cache.artifact(record.root, record.augmentation["sheets"]["0.5"]).startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize("name", ["../x", "..", ".", "", "a/../../x", "/etc/hostname", "a\\b", "x\0y", "trials/../../x"])
+def test_no_artifact_name_leaves_its_store(tmp_path, name):
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "x").write_text("not an artifact")
+    with pytest.raises(StorageError):
+        records_cache.artifact(str(tmp_path), name)
+
+
+def test_an_artifact_that_is_gone_is_said(tmp_path):
+    with pytest.raises(StorageError, match=r"is not at .* any more: nothing"):
+        records_cache.artifact(str(tmp_path), "nothing")
+
+
+def test_plain_escapes_every_mark_and_keeps_words():
+    assert records_cache.plain("a *b*\n:red[c] $x$ <i>") == r"a \*b\* \:red\[c\] \$x\$ \<i\>"
+    assert records_cache.plain("![y](http://z) 🌱 é") == r"\!\[y\]\(http\:\/\/z\) 🌱 é"
+
+
+def test_the_refresh_is_what_the_launcher_says(monkeypatch):
+    monkeypatch.delenv("INJERTO_DASHBOARD_REFRESH", raising=False)
+    assert records_cache.every() == 2.0
+    monkeypatch.setenv("INJERTO_DASHBOARD_REFRESH", "0.5")
+    assert records_cache.every() == 0.5

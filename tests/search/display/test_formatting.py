@@ -1,0 +1,80 @@
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.display.formatting import GAP, LEVELS, amount, duration, in_brief, number, plain, sparkline
+from trainables.config import TrialConfig
+
+CONFIG = TrialConfig(epochs=4)
+UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
+values = st.floats(allow_nan=True, allow_infinity=True)
+
+
+def test_a_configuration_in_brief():
+    assert in_brief(CONFIG.model_dump()) == "mobilenet_v3_small, adamw 0.001, unfrozen 5, perceptron, batch 32, augment 0.25"
+    assert "head 2×256" in in_brief(CONFIG.model_copy(update={"head_layers": 2}).model_dump())
+
+
+def test_a_curve():
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == LEVELS
+    assert sparkline([0.1, math.nan, 0.9]) == "▁·█"
+    assert sparkline([0.5, 0.5]) == "▄▄"
+    assert sparkline(range(32), 8) == LEVELS
+    assert sparkline([]) == ""
+
+
+@given(st.lists(values, max_size=50), st.integers(1, 30))
+def test_a_curve_has_its_width_its_ends_and_its_gaps(curve, width):
+    drawn = sparkline(curve, width)
+    assert len(drawn) == min(len(curve), width)
+    assert set(drawn) <= {*LEVELS, GAP}
+    if curve:
+        assert (drawn[-1] == GAP) == (not math.isfinite(curve[-1]))
+    if len(curve) <= width and len({value for value in curve if math.isfinite(value)}) > 1:
+        assert LEVELS[0] in drawn
+        assert LEVELS[-1] in drawn
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50), st.integers(1, 30))
+def test_a_curve_that_rises_is_drawn_rising(curve, width):
+    drawn = sparkline(sorted(curve), width)
+    assert list(drawn) == sorted(drawn, key=LEVELS.index)
+
+
+def test_times():
+    assert [duration(seconds) for seconds in (0, 0.4, 45, 59.6, 185, 3599.6, 4800, 93600, -3)] == [
+        *("0 s", "0 s", "45 s", "1 min", "3 min 5 s", "1 h", "1 h 20 min", "1 d 2 h", "0 s")
+    ]
+
+
+@given(st.floats(0, 1e7))
+def test_a_time_says_what_it_is_to_a_thirtieth(seconds):
+    words = duration(seconds).split()
+    told = sum(int(count) * UNITS[unit] for count, unit in zip(words[::2], words[1::2], strict=True))
+    assert abs(told - seconds) <= max(0.5, seconds / 30)
+    assert len(words) <= 4
+
+
+@given(st.floats(0, 1e7), st.floats(0, 1e7))
+def test_a_longer_time_never_reads_shorter(one, other):
+    def told(seconds):
+        words = duration(seconds).split()
+        return sum(int(count) * UNITS[unit] for count, unit in zip(words[::2], words[1::2], strict=True))
+
+    assert told(min(one, other)) <= told(max(one, other))
+
+
+def test_amounts():
+    assert amount(3, 12, "trials") == "3 of 12 trials"
+    assert amount(185, 7200, "s") == "3 min 5 s of 2 h"
+    assert amount(0.4321, 2, "GPU-h") == "0.432 of 2 GPU-h"
+    assert number(12345.6) == "12,346"
+
+
+@given(st.text())
+def test_text_from_outside_keeps_to_one_line_and_steers_no_terminal(text):
+    shown = plain(text)
+    assert shown.isprintable()
+    assert shown == plain(shown)
+    assert [c for c in shown if c != " "] == [c for c in text if c.isprintable() and c != " "]

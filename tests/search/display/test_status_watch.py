@@ -1,0 +1,179 @@
+import json
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from io import StringIO
+
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState, create_trial
+from rich.console import Console
+
+from search.display.snapshot import since_best, standing_of
+from search.display.status_watch import follow, readings
+from search.record.records import read_study
+from tests.search.conftest import start
+from tests.search.living import Living
+from trainables.errors import StorageError
+
+
+@pytest.fixture
+def living(tmp_path):
+    with Living(tmp_path) as study:
+        yield study
+
+
+@pytest.fixture
+def halfway(living):
+    living.ended(TrialState.COMPLETE, 0.2, 0.4, 0.5, 0.6)
+    living.ended(TrialState.PRUNED, 0.1, reason="rung 11%")
+    living.ended(TrialState.COMPLETE, 0.3, 0.5, 0.8, 0.9)
+    living.ended(TrialState.FAIL, reason="non-finite: loss is nan [x]")
+    living.running(0.25, 0.5)
+    return living
+
+
+def eventually(true, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def following(living, console, **options):
+    thread = threading.Thread(target=follow, args=("calm-fig", living.url), kwargs={"console": console, "every": 0.05, **options})
+    thread.start()
+    return thread
+
+
+def test_a_standing_from_the_record(halfway):
+    standing = standing_of(read_study("calm-fig", halfway.url))
+    assert {state: count for state, count in standing.counts.items() if count} == {
+        "finished": 2,
+        "stopped": 1,
+        "failed": 1,
+        "running": 1,
+        "queued": 1,
+    }
+    assert (standing.best.number, standing.best.value, list(standing.best.curve)) == (2, 0.9, [0.3, 0.5, 0.8, 0.9])
+    assert standing.best.gain == pytest.approx(0.3)
+    assert 0 <= standing.best.after < 60
+    assert {gauge.name: (round(gauge.used, 3), gauge.limit) for gauge in standing.gauges if gauge.name != "time"} == {
+        "trials": (4, 6),
+        "GPU-hours": (1.25, 2.0),
+        "no improvement": (0, 4),
+    }
+    (row,) = standing.running
+    assert (row.number, row.epoch, row.epochs, row.curve, row.speed) == (4, 2, 4, [0.25, 0.5], 500.0)
+    assert standing.left is not None
+    assert standing.troubles == ["trial 3 failed: non-finite: loss is nan [x]"]
+
+
+def test_trials_without_improvement_are_counted_since_the_best(living):
+    for value in (0.5, 0.4, 0.6, 0.1):
+        living.ended(TrialState.COMPLETE, value)
+    living.ended(TrialState.FAIL)
+    living.ended(TrialState.PRUNED, 0.9)
+    trials = sorted(read_study("calm-fig", living.url).trials, key=lambda trial: trial.ended)
+    assert [since_best(trials[:count], "max") for count in range(7)] == [0, 0, 1, 0, 1, 1, 2]
+    assert since_best(trials[:4], "min") == 0
+
+
+def test_a_line_whenever_something_changed_then_the_summary(living, capsys):
+    out = StringIO()
+    thread = following(living, Console(file=out, force_terminal=False, width=200))
+    eventually(lambda: "6 queued" in out.getvalue())
+    living.ended(TrialState.COMPLETE, 0.4, 0.5)
+    eventually(lambda: "1 finished, 5 queued" in out.getvalue())
+    living.finish()
+    thread.join(20)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == len({re.sub(r"^\S+ s: ", "", line) for line in lines})
+    assert re.match(r"\d+ s: 1 finished, 5 queued; best accuracy 0\.5 \(trial 0, after \d+ s\)", lines[-1])
+    assert "calm-fig finished: all 6 trials have ended" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_live_view_until_the_search_ends(halfway, width, capsys):
+    out = StringIO()
+    thread = following(halfway, Console(file=out, force_terminal=True, width=width, height=30, color_system=None))
+    eventually(lambda: "2/4" in out.getvalue())
+    halfway.finish("interrupted", "interrupted by SIGINT")
+    thread.join(20)
+    shown = out.getvalue()
+    assert "calm-fig running for" in shown
+    assert "4 of 6 trials" in shown
+    assert "1.25 of 2 GPU-h" in shown
+    assert "trial 3 failed: non-finite: loss is nan [x]" in shown
+    assert re.search(r"4 +2/4 +0\.5 +▁█ .*mobilenet_v3_small", shown)
+    assert "calm-fig interrupted: interrupted by SIGINT" in capsys.readouterr().out
+
+
+def test_json_lines_for_programs(living):
+    out = StringIO()
+    thread = following(living, Console(file=out, force_terminal=False), as_json=True)
+    eventually(lambda: out.getvalue().count("\n") == 1)
+    living.ended(TrialState.COMPLETE, 0.4, 0.5)
+    eventually(lambda: '"finished": 1' in out.getvalue())
+    living.finish()
+    thread.join(20)
+    found = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [found[0]["state"], found[-1]["state"]] == ["running", "finished"]
+    assert found[-1] == read_study("calm-fig", living.url).status_json()
+
+
+def test_a_study_that_has_ended_is_summed_up_at_once(living, capsys):
+    living.finish()
+    out = StringIO()
+    began = time.monotonic()
+    follow("calm-fig", living.url, console=Console(file=out, force_terminal=True, width=80), every=60)
+    assert time.monotonic() - began < 30
+    assert "calm-fig finished" in capsys.readouterr().out
+    assert "running for" not in out.getvalue()
+
+
+def test_a_storage_that_goes_away_is_named_and_waited_for(living):
+    found = readings("calm-fig", living.url, 0.0)
+    record, trouble = next(found)
+    assert (record.state, trouble) == ("running", "")
+    with sqlite3.connect(living.url.removeprefix("sqlite:///")) as other:
+        other.execute("ALTER TABLE studies RENAME TO away")
+        other.commit()
+        again, trouble = next(found)
+        assert (again, "no such table" in trouble) == (record, True)
+        other.execute("ALTER TABLE away RENAME TO studies")
+        other.commit()
+    assert next(found)[1] == ""
+    living.finish()
+    assert [record.state for record, _ in found] == ["finished"]
+
+
+def test_a_study_that_is_not_there(living):
+    with pytest.raises(StorageError, match="did you mean 'calm-fig'"):
+        follow("calm-fog", living.url)
+
+
+def test_ctrl_c_leaves_quietly(living):
+    process = start("status", "calm-fig", "--watch", "--storage", living.url)
+    assert "6 queued" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert "finished" not in out
+
+
+@pytest.mark.parametrize("module", ["follow", "terminal", "json_lines", "trackers", "standing"])
+def test_nothing_that_shows_a_search_imports_torch_or_ray(module):
+    program = f"import sys, search.{module}; print(*(name for name in ('torch', 'ray', 'torchvision') if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_trials_that_wait_in_the_record_are_queued_once(living):
+    waiting = create_trial(state=TrialState.WAITING, distributions={"x": FloatDistribution(0, 1)}, params={"x": 0.5})
+    living.study.add_trial(waiting)
+    assert standing_of(read_study("calm-fig", living.url)).counts["queued"] == 6

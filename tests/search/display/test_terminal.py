@@ -1,0 +1,197 @@
+import re
+import time
+from io import StringIO
+
+from optuna.trial import TrialState
+from rich.console import Console
+
+import search.display.terminal
+from search.display.terminal import Terminal, heartbeat
+from search.events import Event
+from search.policy.rungs import Ending
+from tests.search.conftest import watched_plan
+from tests.search.living import Living
+from trainables.config import TrialConfig
+
+CONFIG = TrialConfig(epochs=4)
+SPEED = {"images_per_second": 1200.0}
+
+
+def watch(terminal, ending):
+    """Let a terminal see a whole search."""
+    terminal.preparing(1, 48, "decoding")
+    with terminal:
+        terminal.begin("calm-fig", watched_plan(), 2, ending, 0)
+        for number, end in enumerate(["finished", "stopped", "failed", "paused"]):
+            terminal.event(Event("began", number, CONFIG))
+            terminal.event(Event("epoch", number, CONFIG, epoch=1, value=0.5))
+            terminal.event(Event(end, number, CONFIG, epoch=1, value=0.5, reason="because [x]\x1b[2J", seconds=2.0))
+        terminal.event(Event("retry", 5, CONFIG, epoch=2, reason="lost worker"))
+        terminal.say("the storage [red]is away[/red]")
+        terminal.pausing("interrupted by SIGINT")
+        terminal.finishing()
+
+
+def test_lines_where_there_is_no_terminal():
+    text = StringIO()
+    watch(Terminal(Console(file=text, force_terminal=False, width=80)), Ending("max", trials=4))
+    lines = text.getvalue().splitlines()
+    assert lines[0] == "study calm-fig: multiclass on images of 32 px, by accuracy (max)"
+    assert lines[1] == "left out [bold]1[/bold] file"
+    assert lines[2] == "4 trials, 2 at a time; trial 0 is the default recipe"
+    ends = lines[3:7]
+    assert [line.split()[:4] for line in ends] == [
+        [f"[{ended}/4]", "trial", str(number), kind]
+        for number, (ended, kind) in enumerate([(1, "finished"), (2, "stopped"), (3, "failed"), (3, "paused")])
+    ]
+    assert all("accuracy 0.5 after 1/4 epochs, 2 s (because [x] [2J)" in line for line in ends)
+    assert [("best 0.5 (trial 0)" in line, "left" in line or "done" in line) for line in ends] == [*[(True, True)] * 3, (False, False)]
+    assert lines[7:] == [
+        "trial 5 goes on from epoch 2/4: lost worker",
+        "the storage [red]is away[/red]",
+        "interrupted by SIGINT: trials pause at their next epoch; once more ends the search at once",
+        "opening the test images once, for the winner and the default recipe",
+    ]
+    assert "\x1b" not in text.getvalue()
+
+
+def shown(terminal, width, height=30):
+    out = StringIO()
+    console = terminal._console
+    console.size = (width, height)
+    Console(file=out, width=width, force_terminal=False).print(terminal._view())
+    return out.getvalue()
+
+
+def live():
+    """A terminal in the middle of a search of eight trials."""
+    terminal = Terminal(Console(file=StringIO(), force_terminal=True, width=100, height=30))
+    ending = Ending("max", trials=8, seconds=600, no_improvement=5)
+    terminal.begin("calm-fig", watched_plan(), 2, ending, 0)
+    for number, curve in enumerate([(0.2, 0.4), (0.3, 0.8)]):
+        terminal.event(Event("began", number, CONFIG))
+        for epoch, value in enumerate(curve, 1):
+            terminal.event(Event("epoch", number, CONFIG, epoch=epoch, value=value, metrics=SPEED))
+        ending.completed(curve[-1])
+        terminal.event(Event("finished", number, CONFIG, epoch=2, value=curve[-1], seconds=2.0))
+    for number in (2, 3):
+        terminal.event(Event("began", number, CONFIG))
+        for epoch, value in enumerate((0.1, 0.3, 0.2), 1):
+            terminal.event(Event("epoch", number, CONFIG, epoch=epoch, value=value, metrics=SPEED))
+    for number in range(4, 8):
+        terminal.event(Event("failed", number, CONFIG, reason=f"non-finite: loss {number}"))
+    return terminal
+
+
+def test_a_live_view_narrow_and_wide():
+    terminal = live()
+    for width in (80, 120, 200):
+        view = shown(terminal, width)
+        assert max(map(len, view.splitlines())) <= width
+        assert "2 finished, 4 failed, 2 running" in view
+        assert re.search(r"accuracy 0\.8 \(trial 1, after \d+ s\), 0\.4 over the\s+default recipe", view)
+        assert "0.3 ▁█ 0.8" in view
+        assert "2,400 images/s" in view
+        assert re.search(r"0 s of 10 min$", view, re.MULTILINE)
+        assert "2 of 8 trials" in view
+        assert re.search(r"^ +3 +3/4 +0\.2 +▁█▅ .*mobilenet_v3_small", view, re.MULTILINE)
+        failures = re.findall(r"trial (\d) failed", view)
+        assert failures == ["5", "6", "7"]
+    terminal.__exit__()
+    written = terminal._console.file.getvalue()
+    assert "study calm-fig" in written
+    assert "trial 7 failed" in written
+
+
+def test_an_epoch_that_is_run_again_takes_the_place_of_the_first():
+    terminal = live()
+    terminal.event(Event("retry", 3, CONFIG, epoch=1, reason="lost worker"))
+    terminal.event(Event("epoch", 3, CONFIG, epoch=2, value=0.9, metrics=SPEED))
+    row = next(row for row in terminal.standing().running if row.number == 3)
+    assert (row.epoch, row.curve) == (2, [0.1, 0.9, 0.2])
+    assert terminal.standing().troubles[-1] == "trial 3 goes on from epoch 1/4: lost worker"
+    terminal.__exit__()
+
+
+def test_a_view_is_drawn_from_copies():
+    terminal = live()
+    before = terminal.standing()
+    terminal.event(Event("epoch", 2, CONFIG, epoch=4, value=0.99, metrics=SPEED))
+    terminal.event(Event("finished", 2, CONFIG, epoch=4, value=0.99))
+    assert [len(row.curve) for row in before.running] == [3, 3]
+    assert (before.counts["running"], before.best.number) == (2, 1)
+    after = terminal.standing()
+    assert (after.counts["running"], after.best.number, list(after.best.curve)) == (1, 2, [0.1, 0.3, 0.2, 0.99])
+    terminal.__exit__()
+
+
+def test_a_time_budget_bounds_the_estimate():
+    text = StringIO()
+    terminal = Terminal(Console(file=text, force_terminal=False, width=200))
+    with terminal:
+        terminal.begin("calm-fig", watched_plan(), 1, Ending("max", trials=1000, seconds=60), 0)
+        terminal.event(Event("began", 0, CONFIG))
+        terminal.event(Event("finished", 0, CONFIG, epoch=4, seconds=30.0))
+    assert re.search(r"about (1 min|59 s) left", text.getvalue())
+
+
+def test_a_lower_value_is_better_where_the_metric_is_a_loss():
+    plan = watched_plan()
+    plan.metric, plan.mode = "loss", "min"
+    terminal = Terminal(Console(file=StringIO(), force_terminal=False))
+    terminal.begin("calm-fig", plan, 1, Ending("min", trials=3), 0)
+    for number, value in enumerate((0.5, 0.2, 0.4)):
+        terminal.event(Event("finished", number, CONFIG, value=value))
+    assert (terminal.standing().best.number, round(terminal.standing().best.gain, 6)) == (1, -0.3)
+    assert "0.3 under the default recipe" in shown(terminal, 120)
+    terminal.__exit__()
+
+
+def test_a_log_shows_life_while_no_trial_ends(monkeypatch):
+    monkeypatch.setattr(search.display.terminal, "HEARTBEAT_SECONDS", 0.05)
+    text = StringIO()
+    terminal = Terminal(Console(file=text, force_terminal=False, width=80))
+    terminal.begin("calm-fig", watched_plan(), 1, Ending("max", trials=3), 0)
+    terminal.event(Event("began", 0, CONFIG))
+    terminal.event(Event("epoch", 0, CONFIG, epoch=1, value=0.25, metrics=SPEED))
+    deadline = time.monotonic() + 10
+    while "trial 0 epoch 1/4" not in text.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    terminal.__exit__()
+    assert re.search(
+        r"^0 s: 1 running, 2 queued; trial 0 epoch 1/4 0\.25; 1,200 images/s; (about \d+ s left|almost done)$",
+        text.getvalue(),
+        re.MULTILINE,
+    )
+
+
+def test_a_heartbeat_names_a_few_trials():
+    terminal = live()
+    for number in range(10, 16):
+        terminal.event(Event("began", number, CONFIG))
+    line = heartbeat(terminal.standing(), 75.0)
+    assert line.startswith("1 min 15 s: 2 finished, 4 failed, 8 running; trial 2 epoch 3/4 0.2, trial 3 epoch 3/4 0.2, trial 10 epoch 0/4")
+    assert "and 4 more; best accuracy 0.8 (trial 1" in line
+    terminal.__exit__()
+
+
+def test_a_resumed_search_shows_what_came_before(tmp_path):
+    with Living(tmp_path) as living:
+        living.ended(TrialState.COMPLETE, 0.2, 0.4)
+        living.ended(TrialState.COMPLETE, 0.3, 0.7)
+        living.ended(TrialState.PRUNED, 0.1)
+        living.running(0.5, 0.6)
+        plan = watched_plan(tmp_path)
+        plan.config = plan.config.model_copy(update={"storage": living.url})
+        terminal = Terminal(Console(file=StringIO(), force_terminal=False))
+        terminal.begin("calm-fig", plan, 1, Ending("max", trials=9), 3)
+    before = terminal.standing()
+    assert (before.best.number, list(before.best.curve)) == (1, [0.3, 0.7])
+    assert {state: count for state, count in before.counts.items() if count} == {"finished": 2, "stopped": 1, "queued": 6}
+    terminal.event(Event("began", 3, CONFIG, epoch=2))
+    terminal.event(Event("epoch", 3, CONFIG, epoch=3, value=0.9))
+    (row,) = terminal.standing().running
+    assert (row.epoch, row.curve) == (3, [0.5, 0.6, 0.9])
+    terminal.event(Event("finished", 3, CONFIG, value=0.9))
+    assert (terminal.standing().best.number, round(terminal.standing().best.gain, 6)) == (3, 0.5)
+    terminal.__exit__()

@@ -1,0 +1,234 @@
+"""What a search does when its trials, its budget or its cluster do not go along; over replayed trials."""
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from tests.search.test_lease import Acting
+
+from search.driver.launch import resume
+from search.record.store import load_study, open_storage
+from tests.search.replaying import ALWAYS, replay_search
+from trainables.config import TrialConfig
+from trainables.errors import ConfigError, StorageError
+from trainables.worker.simulated_trial import Replay, ReplayTrial, curve
+
+
+def storage(root):
+    return f"sqlite:///{root}/studies.db"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("exception", "other: RuntimeError: a replayed exception"), pytest.param("non-finite", "non-finite: ", marks=pytest.mark.slow)],
+)
+def test_a_search_whose_first_trials_all_fail_alike_is_given_up(kind, words, ray_session, tmp_path):
+    record = replay_search(tmp_path, Replay(rates={kind: 1}, attempts=ALWAYS), trials=40, epochs=1, max_concurrent_trials=1)
+    assert record.state == "failed"
+    assert record.why.startswith(f"the first trials all failed alike ({words}")
+    assert record.counts["failed"] == len(record.trials) == 3
+    assert record.best is None
+    assert not (record.folder / "best.yaml").exists()
+
+
+def test_a_configuration_that_failed_twice_the_same_way_is_not_tried_again(ray_session, tmp_path):
+    """A space of one point: trial 0 fails twice within its own tries, and none after it is run."""
+    fixed = tuple(f"space.{setting}" for setting in ONE_POINT)
+    replay = Replay(rates={"exception": 1}, attempts=ALWAYS)
+    record = replay_search(tmp_path, replay, trials=4, epochs=1, settings=fixed, max_concurrent_trials=1, name="one")
+    kinds = [trial.error["kind"] for trial in record.trials]
+    assert kinds == ["other", "not tried", "not tried", "not tried"]
+    assert record.trials[1].stop_reason == "not tried: this configuration has failed twice the same way (other)"
+    assert len(record.trials[0].attributes["retries"]) == 2
+    assert [trial.epochs_done for trial in record.trials] == [0] * 4
+
+
+ONE_POINT = (
+    "backbone=mobilenet_v3_small",
+    "optimizer=adamw",
+    "learning_rate=0.001",
+    "weight_decay=0.01",
+    "unfrozen_stages=0",
+    "batch_size=16",
+    "head_layers=0",
+    "initializer=orthogonal",
+    "dropout=0.2",
+    "label_smoothing=0",
+    "augmentation_strength=0",
+)
+
+
+def test_trials_without_improvement_end_a_search(ray_session, tmp_path):
+    record = replay_search(tmp_path, trials=200, max_concurrent_trials=1, no_improvement=4)
+    assert record.why == "4 trials in a row brought no improvement"
+    values = [trial.value for trial in record.trials]
+    assert record.best.number == len(values) - 5
+    assert max(values) == record.best.value
+
+
+def test_a_storage_that_is_named_from_here_stays_here(ray_session, tmp_path, monkeypatch):
+    """The driver changes its folder, and looks every few seconds whether the file is still there."""
+    monkeypatch.chdir(tmp_path)
+    record = replay_search(tmp_path, trials=1, storage="sqlite:///here.db", name="calm-fig")
+    assert record.state == "finished"
+    assert (tmp_path / "here.db").exists()
+    assert resume("calm-fig", "sqlite:///here.db", trainable=ReplayTrial, add_trials=1).counts["finished"] == 2
+
+
+def test_gpu_hours_need_gpus(ray_session, tmp_path):
+    with pytest.raises(ConfigError, match="trials here have none"):
+        replay_search(tmp_path, trials=2, gpu_hours=1.0)
+
+
+def test_a_verdict_that_was_written_but_not_told_stands_after_a_resume(ray_session, tmp_path):
+    """A driver that was killed between a rung's verdict and the trial's end finds the verdict in the record."""
+    record = replay_search(tmp_path, trials=3, name="calm-fig", max_concurrent_trials=1)
+    assert record.counts["finished"] == 3
+    study = load_study(open_storage(storage(tmp_path)), "calm-fig")
+    left = study.ask()
+    left.set_user_attr("config", dict(record.trials[1].config))
+    left.set_user_attr("history", {"objective": [0.1]})
+    left.set_user_attr("verdict", "rung 11% of its epochs: 0.1 < cutoff 0.2")
+    left.report(0.1, 200)
+    resumed = resume("calm-fig", storage(tmp_path), trainable=ReplayTrial, add_trials=2)
+    ended = resumed.trials[3]
+    assert (ended.state, ended.stop_reason, ended.value) == ("stopped", "rung 11% of its epochs: 0.1 < cutoff 0.2", 0.1)
+    assert [trial.state for trial in resumed.trials] == ["finished"] * 3 + ["stopped", "finished"]
+
+
+def test_an_epoch_that_was_saved_but_not_recorded_is_not_trained_again(ray_session, tmp_path):
+    record = replay_search(tmp_path, trials=1, epochs=6, name="calm-fig", watcher=interrupting(1))
+    assert (record.trials[0].state, record.trials[0].epochs_done) == ("paused", 2)
+    state = json.loads(Path(record.folder / "trials/00000/last.json").read_text())
+    values = curve(TrialConfig.model_validate(record.trials[0].config))
+    saved = {name: column * 2 for name, column in state["history"].items()} | {"objective": values[:4]}
+    (record.folder / "trials/00000/last.json").write_text(json.dumps(state | {"epoch": 4, "history": saved}))
+    watching = Acting("none", None)
+    resumed = resume("calm-fig", storage(tmp_path), watching, trainable=ReplayTrial)
+    assert [event.epoch for event in watching.events if event.kind == "epoch"] == [4, 5, 6]
+    assert list(resumed.trials[0].intermediate.values()) == values
+    assert resumed.trials[0].state == "finished"
+
+
+def interrupting(after):
+    """Interrupt a search after so many epochs in all."""
+    watching, ending, left = Acting("none", None), [], [after]
+
+    def hear(event):
+        left[0] -= event.kind == "epoch"
+        if left[0] == 0:
+            ending[0].interrupt("by hand")
+
+    watching.begin = lambda name, plan, slots, stopper, ended: ending.append(stopper)
+    watching.event = hear
+    return watching
+
+
+def test_a_paused_trial_is_stopped_where_the_budget_is_over_before_it_can_go_on(ray_session, tmp_path):
+    paused = replay_search(tmp_path, trials=3, name="calm-fig", watcher=interrupting(7), time_budget="1h", max_concurrent_trials=1)
+    assert (paused.counts["finished"], paused.counts["paused"]) == (1, 1)
+    study = load_study(open_storage(storage(tmp_path)), "calm-fig")
+    study.set_user_attr("status", study.user_attrs["status"] | {"used_seconds": 4000.0})
+    record = resume("calm-fig", storage(tmp_path), trainable=ReplayTrial)
+    assert (record.state, record.why) == ("finished", "the time budget of 3600 s is over")
+    assert [trial.state for trial in record.trials] == ["finished", "stopped"]
+    assert record.trials[1].stop_reason == "budget: the time budget of 3600 s is over"
+    assert record.trials[1].value == record.trials[1].history["objective"][-1]
+
+
+def crash(root, record, *, trials, keep):
+    """Rewrite a finished study's storage as a crash leaves it: trials from `trials` on are gone, that one is open with what `keep` says."""
+    import sqlalchemy
+
+    database = sqlalchemy.create_engine(storage(root))
+    with database.begin() as connection:
+        later = f"(SELECT trial_id FROM trials WHERE number > {trials})"
+        for table in ("trial_params", "trial_values", "trial_intermediate_values", "trial_user_attributes", "trial_system_attributes"):
+            connection.execute(sqlalchemy.text(f"DELETE FROM {table} WHERE trial_id IN {later}"))
+        connection.execute(sqlalchemy.text(f"DELETE FROM trials WHERE number > {trials}"))
+        this = f"(SELECT trial_id FROM trials WHERE number = {trials})"
+        connection.execute(sqlalchemy.text(f"UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE number = {trials}"))
+        connection.execute(sqlalchemy.text(f"DELETE FROM trial_values WHERE trial_id IN {this}"))
+        names = ", ".join(f"'{name}'" for name in keep)
+        connection.execute(sqlalchemy.text(f"DELETE FROM trial_user_attributes WHERE trial_id IN {this} AND key NOT IN ({names})"))
+    database.dispose()
+    for folder in record.folder.glob("trials/*"):
+        if int(folder.name) > trials:
+            shutil.rmtree(root / "out" / record.name / "trials" / folder.name, ignore_errors=True)
+    study = load_study(open_storage(storage(root)), record.name)
+    study.set_user_attr("status", study.user_attrs["status"] | {"state": "interrupted"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keep", [("config", "history", "facts"), ("config", "history", "facts", "verdict")])
+def test_a_crash_before_a_trial_is_told_changes_nothing(keep, ray_session, tmp_path):
+    """Its history is in its artifact already, and a rung may have spoken: states, values, reasons and rungs come out the same."""
+    root = tmp_path / "undisturbed"
+    root.mkdir()
+    options = {"trials": 12, "epochs": 9, "scheduler": "asha", "name": "calm-fig", "max_concurrent_trials": 1}
+    record = replay_search(root, **options)
+    ended = next(trial.number for trial in record.trials if trial.state == "stopped")
+    for number in (0, 3, ended):
+        copy = tmp_path / f"crash{number}"
+        copy.mkdir()
+        replay_search(copy, **options)
+        crash(copy, record, trials=number, keep=keep)
+        resumed = resume("calm-fig", storage(copy), trainable=ReplayTrial)
+        assert [told(trial) for trial in resumed.trials] == [told(trial) for trial in record.trials]
+        assert set(resumed.test) == {"winner", "default_recipe"}
+
+
+def told(trial):
+    return trial.number, trial.state, trial.value, trial.stop_reason, trial.config, trial.history["objective"], trial.epochs_done
+
+
+def test_a_pause_in_the_epoch_of_a_rung_still_asks_the_rung(ray_session, tmp_path):
+    root, paused = tmp_path / "undisturbed", tmp_path / "paused"
+    root.mkdir(), paused.mkdir()
+    options = {"trials": 12, "epochs": 9, "scheduler": "asha", "name": "calm-fig", "max_concurrent_trials": 1}
+    record = replay_search(root, **options)
+    ended = next(trial for trial in record.trials if trial.state == "stopped")
+    before = sum(trial.epochs_done for trial in record.trials[: ended.number])
+    replay_search(paused, **options, watcher=interrupting(before + ended.epochs_done - 1))
+    resumed = resume("calm-fig", storage(paused), trainable=ReplayTrial)
+    assert [told(trial) for trial in resumed.trials] == [told(trial) for trial in record.trials]
+
+
+def test_a_driver_that_another_took_for_dead_leaves_the_study_to_that(ray_session, tmp_path, monkeypatch):
+    monkeypatch.setattr("search.record.lease.BEAT_SECONDS", 0.1)
+
+    def take_over():
+        study = load_study(open_storage(storage(tmp_path)), "calm-fig")
+        study.set_user_attr(
+            "status", study.user_attrs["status"] | {"driver": "another", "host": "another.host", "since": "2026-01-01T00:00:00"}
+        )
+
+    with pytest.raises(StorageError, match=r"the driver on another\.host .* took the study over"):
+        replay_search(tmp_path, Replay(seconds=2), trials=20, name="calm-fig", watcher=Acting("epoch", take_over))
+    study = load_study(open_storage(storage(tmp_path)), "calm-fig")
+    assert study.user_attrs["status"]["host"] == "another.host"
+
+
+def test_an_interrupted_search_does_not_wait_for_trials_that_no_worker_takes(ray_session, tmp_path, monkeypatch):
+    """Somebody else has every processor, so that the first trial never starts."""
+    import search.driver.bridge
+
+    monkeypatch.setattr(search.driver.bridge, "STRANDED_SECONDS", 2.0)
+
+    @ray_session.remote(num_cpus=2)
+    class Somebody:
+        def here(self):
+            return True
+
+    somebody, ending = Somebody.remote(), []
+    ray_session.get(somebody.here.remote())
+    watching = Acting("began", lambda: threading.Timer(1, lambda: ending[0].interrupt("by hand")).start())
+    watching.begin = lambda name, plan, slots, stopper, ended: ending.append(stopper)
+    try:
+        record = replay_search(tmp_path, trials=1, epochs=2, max_concurrent_trials=1, watcher=watching, name="calm-fig")
+    finally:
+        ray_session.kill(somebody)
+    assert (record.state, record.counts["paused"]) == ("interrupted", 1)
+    assert resume("calm-fig", storage(tmp_path), trainable=ReplayTrial).state == "finished"

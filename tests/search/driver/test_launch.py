@@ -1,0 +1,217 @@
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search.driver.launch import resume, run
+from search.record.records import read_study
+from search.record.store import load_study, names, open_storage
+from search.watcher import Silent
+from tests.search.conftest import COLOURS, IMAGE_SIZE, REFERENCE, TABLES, folders, numbers, paint
+from trainables.errors import ConfigError, InjertoError, StorageError
+from trainables.objectives import METRICS
+
+
+class Interrupting(Silent):
+    """Interrupts a search after some epochs in all, as Ctrl-C does."""
+
+    def __init__(self, epochs):
+        self._left = epochs
+
+    def begin(self, name, plan, slots, ending, ended):
+        self._ending = ending
+
+    def event(self, event):
+        if event.kind == "epoch":
+            self._left -= 1
+            if self._left == 0:
+                self._ending.interrupt("interrupted by hand")
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "mode"),
+    [
+        ("regression", "mae", "min"),
+        pytest.param("binary", "auroc", "max", marks=pytest.mark.slow),
+        pytest.param("multilabel", "map", "max", marks=pytest.mark.slow),
+    ],
+)
+def test_tables_of_every_task(task, metric, mode, search, tmp_path):
+    record = search(TABLES[task](tmp_path / task), trials=2, epochs=1, name=task, max_concurrent_trials=2)
+    assert (record.state, record.metric, record.mode, record.dataset["task"]) == ("finished", metric, mode, task)
+    assert record.counts["finished"] == 2
+    better = max if mode == "max" else min
+    assert record.best.value == better(trial.value for trial in record.trials)
+    assert set(record.test["winner"]["test"]) == set(METRICS[task])
+    assert record.trials[0].config["label_smoothing"] == 0
+
+
+def test_the_default_recipe_comes_first(finished):
+    recipe = finished.trials[0].config
+    assert (recipe["optimizer"], recipe["learning_rate"], recipe["head_layers"], recipe["dropout"]) == ("adamw", 1e-3, 0, 0.2)
+    assert (recipe["batch_size"], recipe["epochs"], recipe["label_smoothing"]) == (8, 3, 0.1)
+
+
+def test_a_time_budget_ends_a_search(search, photos):
+    record = search(photos, trials=50, epochs=40, time_budget="3s", settings=("space.unfrozen_stages=0",))
+    assert (record.state, record.why) == ("finished", "the time budget of 3 s is over")
+    last = record.trials[-1]
+    assert (last.state, last.stop_reason) == ("stopped", "budget: the time budget of 3 s is over")
+    assert 1 <= last.epochs_done < 40
+    assert len(record.trials) < 50
+    assert record.counts["running"] + record.counts["paused"] + record.counts["queued"] == 0
+    assert record.seconds < 60
+
+
+def test_a_target_ends_a_search(search, photos):
+    record = search(photos, trials=50, target=0.01, metric="accuracy", settings=("space.unfrozen_stages=0",))
+    assert (record.state, record.why) == ("finished", "the target 0.01 is reached")
+    assert len(record.trials) < 5
+
+
+def test_an_interrupted_search_resumes_to_what_it_would_have_been(search, photos, finished, tmp_path):
+    options = REFERENCE | {"trials": 5, "name": "calm-fig"}
+    paused = search(photos, watcher=Interrupting(10), **options)
+    assert (paused.state, paused.why) == ("interrupted", "interrupted by hand")
+    assert (paused.counts["finished"], paused.counts["paused"]) == (3, 1)
+    assert paused.trials[3].epochs_done == 2  # the one under way when the interrupt came is its last
+    storage = f"sqlite:///{tmp_path}/studies.db"
+    assert not (paused.folder / "best.yaml").exists()
+    with pytest.raises(StorageError, match="'calm-fig' exists already"):
+        search(photos, name="calm-fig")
+
+    record = resume("calm-fig", storage)
+    assert record.state == "finished"
+    assert record.counts["paused"] == 0
+    expected = finished.trials[:5]
+    assert [trial.number for trial in record.trials] == [trial.number for trial in expected]
+    assert [trial.config for trial in record.trials] == [trial.config for trial in expected]
+    assert [numbers(trial) for trial in record.trials] == [numbers(trial) for trial in expected]
+    assert [(trial.state, trial.stop_reason) for trial in record.trials] == [(trial.state, trial.stop_reason) for trial in expected]
+    assert record.seconds > paused.seconds
+    with pytest.raises(StorageError, match="'calm-fig' has finished"):
+        resume("calm-fig", storage)
+
+
+@pytest.mark.slow
+def test_a_search_interrupted_at_its_very_end_resumes_to_its_result(search, photos, tmp_path):
+    paused = search(photos, trials=1, name="late-plum", watcher=Interrupting(2))
+    assert (paused.state, paused.counts["finished"]) == ("interrupted", 1)
+    record = resume("late-plum", f"sqlite:///{tmp_path}/studies.db")
+    assert (record.state, record.counts["finished"]) == ("finished", 1)
+    assert (record.folder / "best.safetensors").exists()
+
+
+def test_unknown_option(photos):
+    with pytest.raises(ConfigError, match="unknown option 'trails'; did you mean 'trials'"):
+        run(photos, trails=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        ({"max_concurrent_trials": 1, "settings": ("resources.cpus_per_trial=64",)}, "a trial needs 64 processors"),
+        ({"settings": ("resources.gpus_per_trial=1", "resources.cpus_per_trial=1")}, "1 GPUs, but the cluster has"),
+    ],
+)
+def test_what_does_not_fit_leaves_nothing_behind(options, fragment, search, photos, tmp_path):
+    with pytest.raises(InjertoError, match=fragment):
+        search(photos, name="too-large", **options)
+    assert names(open_storage(f"sqlite:///{tmp_path}/studies.db")) == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_use_is_left_alone(search, photos, tmp_path):
+    (tmp_path / "out" / "mine").mkdir(parents=True)
+    (tmp_path / "out" / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(StorageError, match="is not empty"):
+        search(photos, name="mine")
+    assert [path.name for path in (tmp_path / "out" / "mine").iterdir()] == ["thesis.txt"]
+
+
+def labelled(root, permute, *, tests, trains=60, validations=18):
+    """Write a CSV with a split column; `permute` names the splits whose labels are shuffled."""
+    rng, names, rows = np.random.default_rng(2), sorted(COLOURS), []
+    for split, count in {"train": trains, "validation": validations, "test": tests}.items():
+        labels = [names[index % 3] for index in range(count)]
+        for index, label in enumerate(labels):
+            paint(root / f"{split}{index}.png", COLOURS[label], rng)
+        shown = list(np.random.default_rng(5).permutation(labels)) if split in permute else labels
+        rows += [f"{split}{index}.png,{label},{split}" for index, label in enumerate(shown)]
+    (root / "labels.csv").write_text("image,label,split\n" + "\n".join(rows))
+    return root / "labels.csv"
+
+
+@pytest.mark.slow
+def test_test_labels_reach_no_decision(search, tmp_path):
+    """With the test labels permuted everything but the test scores is the same, bit for bit."""
+    true, wrong = (
+        search(labelled(tmp_path / name, permute, tests=18), trials=3, seed=1, name=name, metric="loss")
+        for name, permute in {"true": (), "wrong": ("test",)}.items()
+    )
+    assert [trial.config for trial in true.trials] == [trial.config for trial in wrong.trials]
+    assert [numbers(trial) for trial in true.trials] == [numbers(trial) for trial in wrong.trials]
+    assert [trial.state for trial in true.trials] == [trial.state for trial in wrong.trials]
+    assert (true.best.number, true.best.value) == (wrong.best.number, wrong.best.value)
+    weights = [(record.folder / "best.safetensors").read_bytes() for record in (true, wrong)]
+    assert len(weights[0]) == len(weights[1])
+    assert true.test["winner"]["test"] != wrong.test["winner"]["test"]
+
+
+@pytest.mark.slow
+def test_permuted_labels_score_at_chance(search, tmp_path):
+    record = search(labelled(tmp_path / "noise", ("train", "validation", "test"), tests=60), trials=2, metric="accuracy")
+    assert record.test["winner"]["test"]["accuracy"] < 0.55
+
+
+def test_the_record_says_what_was_searched(finished, finished_storage):
+    study = load_study(open_storage(finished_storage), finished.name)
+    assert set(study.user_attrs) >= {"config", "dataset", "space", "metric", "folder", "versions", "status", "test"}
+    assert study.user_attrs["config"]["data"]["source"].startswith("/")
+    assert finished.versions["optuna"]
+    assert finished.dataset["images"] == {"train": 33, "validation": 8, "test": 7}
+    assert not (finished.folder / "ray").exists()
+
+
+def test_running_searches_and_changed_images_are_not_resumed(search, tmp_path):
+    source, storage, refusals = folders(tmp_path / "changing", each=8), f"sqlite:///{tmp_path}/studies.db", []
+
+    class Impatient(Interrupting):
+        def event(self, event):
+            super().event(event)
+            if event.kind == "began":
+                refusals.append(read_study("ripe-pear", storage).status_json()["state"])
+                with pytest.raises(StorageError, match="is running since"):
+                    resume("ripe-pear", storage)
+
+    paused = search(source, trials=2, epochs=3, name="ripe-pear", watcher=Impatient(1))
+    assert refusals == ["running"]
+    assert paused.state == "interrupted"
+    moved = paused.folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="is gone, and the states of its trials with it"):
+        resume("ripe-pear", storage)
+    moved.rename(paused.folder)
+    paint(source / "red" / "9.png", COLOURS["red"], np.random.default_rng(9))
+    with pytest.raises(ConfigError, match="have changed since 'ripe-pear' began"):
+        resume("ripe-pear", storage)
+    assert read_study("ripe-pear", storage).state == "interrupted"
+
+
+@pytest.mark.slow
+def test_relative_paths_and_fresh_names_from_any_thread(ray_session, tmp_path, monkeypatch):
+    monkeypatch.chdir(folders(tmp_path / "photos", each=8).parent)
+    options = {"storage": "sqlite:///here.db", "output": "results", "image_size": IMAGE_SIZE, "trials": 1}
+    settings = ("space.epochs=1", "space.unfrozen_stages=0")
+    first = run("photos", settings=settings, **options)
+    assert (first.state, first.folder) == ("finished", tmp_path / "results" / first.name)
+    assert Path.cwd() == tmp_path
+
+    found = []
+    thread = threading.Thread(target=lambda: found.append(run("photos", settings=settings, **options)))
+    thread.start()
+    thread.join()
+    assert found[0].state == "finished"
+    storage = f"sqlite:///{tmp_path}/here.db"
+    assert names(open_storage(storage)) == [first.name, found[0].name]
+    assert read_study(None, storage).name == found[0].name != first.name

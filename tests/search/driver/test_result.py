@@ -1,0 +1,62 @@
+import pytest
+from safetensors import safe_open
+
+from trainables.config import Recipe, TrialConfig, read_yaml, validate
+from trainables.data.dataset import open_dataset
+
+
+def test_best_yaml_is_the_winner(finished):
+    recipe = validate(Recipe, read_yaml(finished.folder / "best.yaml"))
+    best = finished.best
+    assert (recipe.study, recipe.trial_number, recipe.metric, recipe.value) == ("calm-fig", best.number, "loss", best.value)
+    assert recipe.trial == TrialConfig.model_validate(best.config)
+    assert (recipe.fingerprint, recipe.threads) == (finished.dataset["fingerprint"], 1)
+
+
+def test_best_weights_say_what_they_are(finished):
+    with safe_open(finished.folder / "best.safetensors", "pt") as file:
+        metadata = file.metadata()
+        names = list(file.keys())
+    assert metadata["backbone"] == "mobilenet_v3_small"
+    assert metadata["task"] == "multiclass"
+    assert metadata["fingerprint"] == finished.dataset["fingerprint"]
+    assert any(name.startswith("features.0.") for name in names)
+    assert any(name.startswith("head.") for name in names)
+
+
+def test_the_test_split_is_reported_for_winner_and_default_recipe(finished):
+    assert set(finished.test) == {"winner", "default_recipe"}
+    assert finished.test["winner"]["trial"] == finished.best.number
+    assert finished.test["default_recipe"]["trial"] == 0
+    for role, trial in (("winner", finished.best), ("default_recipe", finished.trials[0])):
+        assert finished.test[role]["validation"]["loss"] == pytest.approx(trial.value, rel=1e-5)
+    assert finished.test["winner"]["preprocessing"]["center_crop"] == 32
+
+
+def test_the_recorded_test_value_is_that_of_the_weights(finished):
+    """Fifteen lines of plain torchvision give the recorded test metrics."""
+    import torch
+    from safetensors.torch import load_file
+    from torchvision.models import mobilenet_v3_small
+
+    config, state = finished.best.config, load_file(finished.folder / "best.safetensors")
+    layers = config["head_layers"]
+    data = open_dataset(finished.dataset["fingerprint"], 32, "crop")
+    said = finished.test["winner"]["preprocessing"]
+    body = mobilenet_v3_small()
+    body.load_state_dict({name: value for name, value in state.items() if not name.startswith("head.")}, strict=False)
+    weights = [state[name] for name in sorted(name for name in state if name.startswith("head.") and name.endswith("weight"))]
+    biases = [state[name] for name in sorted(name for name in state if name.startswith("head.") and name.endswith("bias"))]
+    assert len(weights) == layers + 1
+    rows = data.rows["test"]
+    edge = (data.images.shape[1] - said["center_crop"]) // 2
+    pixels = torch.from_numpy(data.images[rows][:, edge : edge + 32, edge : edge + 32].copy()).permute(0, 3, 1, 2) / 255
+    inputs = (pixels - torch.tensor(said["mean"]).view(3, 1, 1)) / torch.tensor(said["std"]).view(3, 1, 1)
+    with torch.no_grad():
+        outputs = body.eval().features(inputs).mean((2, 3))
+        for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            outputs = torch.nn.functional.linear(outputs, weight, bias)
+            outputs = outputs.relu() if index < layers else outputs
+    targets = torch.from_numpy(data.targets[rows].copy())
+    loss = torch.nn.functional.cross_entropy(outputs, targets).item()
+    assert loss == pytest.approx(finished.test["winner"]["test"]["loss"], rel=1e-4)

@@ -1,0 +1,151 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.driver.retention import Retention
+
+VALUES = st.none() | st.sampled_from([0.1, 0.2, 0.3, 0.5, math.nan]) | st.floats(-5, 5)
+SIZES = st.integers(0, 9)
+
+
+@st.composite
+def endings(draw, sizes=SIZES):
+    """Trials in the order in which they end: number, whether finished, value, bytes."""
+    numbers = draw(st.permutations(range(draw(st.integers(1, 12)))))
+    return [(number, draw(st.booleans()), draw(VALUES), draw(sizes)) for number in numbers]
+
+
+def failed(value):
+    return value is None or not math.isfinite(value)
+
+
+def rank(trial):
+    number, finished, value, _ = trial
+    return (not finished, -value, number)
+
+
+def whole(retention, trials):
+    """What stays when trials end one after the other, none of them noted while it ran."""
+    kept = {}
+    for number, finished, value, size in trials:
+        kept[number] = size
+        for gone in retention.ended(number, finished, value, str(number), size):
+            del kept[int(gone)]
+    return kept
+
+
+def reference(trials, best, disk):
+    """The longest part of the ranking that fits beside the best and the default recipe."""
+    ranking = sorted((trial for trial in trials if not failed(trial[2])), key=rank)
+    kept = dict.fromkeys((trial[0] for trial in ranking[:1]), ranking[0][3] if ranking else 0)
+    default = [trial for trial in ranking if trial[0] == 0]
+    for number, *_, size in [*default, *ranking[1:best]]:
+        if number in kept:
+            continue
+        if sum(kept.values()) + size > disk:
+            break
+        kept[number] = size
+    return kept
+
+
+@given(endings(), st.integers(1, 4), st.permutations(range(12)))
+def test_the_best_few_and_the_default_recipe_stay_in_whatever_order_they_end(trials, best, order):
+    expected = reference(trials, best, math.inf)
+    assert whole(Retention("max", best), trials) == expected
+    assert whole(Retention("max", best), sorted(trials, key=lambda trial: order[trial[0]])) == expected
+
+
+@given(endings(sizes=st.just(1)), st.integers(1, 4), st.integers(2, 6), st.permutations(range(12)))
+def test_what_fits_is_the_head_of_the_ranking_in_whatever_order_they_end(trials, best, disk, order):
+    expected = reference(trials, best, disk)
+    assert whole(Retention("max", best, disk), trials) == expected
+    assert whole(Retention("max", best, disk), sorted(trials, key=lambda trial: order[trial[0]])) == expected
+
+
+@given(endings(), st.integers(1, 4), st.integers(1, 20))
+def test_the_budget_holds_or_only_the_best_is_left(trials, best, disk):
+    retention, kept, seen = Retention("max", best, disk), {}, []
+    running = {number: size for number, _, _, size in trials}
+    for number, size in running.items():
+        assert retention.size(number, size) == []
+    for number, finished, value, size in trials:
+        seen.append((number, finished, value, size))
+        kept[number] = running.pop(number)
+        gone = retention.ended(number, finished, value, str(number), size)
+        assert len(set(gone)) == len(gone)
+        for location in gone:
+            del kept[int(location)]
+        ranking = sorted((trial for trial in seen if not failed(trial[2])), key=rank)
+        assert kept.keys() >= {trial[0] for trial in ranking[:1]}
+        assert kept.keys() <= {trial[0] for trial in ranking[:best]} | {0}
+        fits = sum(kept.values()) + sum(running.values()) <= disk
+        assert fits or len(kept) <= 1
+        assert (retention.short() is None) == fits
+
+
+@given(endings(), st.integers(1, 4))
+def test_to_minimize_is_to_maximize_the_opposite(trials, best):
+    opposite = [(number, finished, None if value is None else -value, size) for number, finished, value, size in trials]
+    assert whole(Retention("min", best), opposite) == whole(Retention("max", best), trials)
+
+
+def test_the_best_stopped_trials_stay_until_others_finish():
+    retention = Retention("max", best=2)
+    assert retention.ended(1, False, 0.9, "one", 1) == []
+    assert retention.ended(2, False, 0.8, "two", 1) == []
+    assert retention.ended(3, True, 0.1, "three", 1) == ["two"]
+    assert retention.ended(4, True, 0.2, "four", 1) == ["one"]
+    assert retention.ended(5, False, 0.99, "five", 1) == ["five"]
+
+
+def test_a_growing_trial_pushes_out_the_worst_then_the_default_recipe_never_the_best():
+    retention = Retention("max", disk=10)
+    for number, value in enumerate((0.1, 0.3, 0.2)):
+        assert retention.ended(number, True, value, str(number), 2) == []
+    assert retention.size(7, 4) == []
+    assert retention.size(7, 5) == ["2"]
+    assert retention.size(8, 3) == ["0"]
+    assert retention.short() is None
+    assert retention.size(8, 4) == []
+    assert "more than keep.disk allows" in retention.short()
+    assert retention.ended(7, True, 0.25, "7", 5) == ["7"]
+    assert retention.short() is None
+
+
+def test_nothing_is_removed_of_a_trial_that_left_nothing():
+    retention = Retention("max", best=1, disk=5)
+    assert retention.ended(1, False, None, None, 0) == []
+    assert retention.ended(2, True, 0.5, None, 0) == []
+    assert retention.ended(3, True, 0.4, "three", 1) == ["three"]
+
+
+def test_it_costs_the_same_at_the_ten_thousandth_trial():
+    """Counted, not clocked: a comparison of states is what an end costs."""
+    retention, compared = Retention("max", best=3), 0
+
+    class Counted(float):
+        def __lt__(self, other):
+            nonlocal compared
+            compared += 1
+            return float.__lt__(self, other)
+
+        __mul__ = __rmul__ = lambda self, other: Counted(float(self) * other)
+
+    counts = []
+    for number in range(10_000):
+        before = compared
+        retention.ended(number, True, Counted((number * 7919) % 10_007 / 10_007), "x", 1)
+        counts.append(compared - before)
+    assert max(counts[5_000:]) <= max(counts[:5_000])
+    assert max(counts) <= 12
+
+
+@pytest.mark.parametrize(("disk", "words"), [(5e6, "2 running trials take 6.0 MB and the best one's 1.0 MB"), (20e6, None)])
+def test_a_shortage_says_how_much(disk, words):
+    retention = Retention("min", disk=disk)
+    retention.size(1, 3_000_000)
+    retention.size(2, 3_000_000)
+    retention.ended(0, True, 0.5, "zero", 1_000_000)
+    assert words in (retention.short() or "") if words else retention.short() is None

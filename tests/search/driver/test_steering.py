@@ -1,0 +1,137 @@
+"""What a running search is asked: more budget, one configuration more, one trial fewer."""
+
+import threading
+
+import pytest
+from tests.search.test_lease import Acting
+
+from search.record import lease
+from search.record.store import load_study, open_storage
+from tests.search.conftest import make_space
+from tests.search.replaying import replay_search
+from trainables.errors import ConfigError
+from trainables.worker.simulated_trial import Replay
+
+
+def ask(root, *commands, kind="epoch"):
+    """Search for three trials while something is asked at the first event of a kind; return the record and the answers."""
+    answers = []
+
+    def asking():
+        study = load_study(open_storage(f"sqlite:///{root}/studies.db"), "calm-fig")
+        answers.extend(lease.request(study, command, **more) for command, more in commands)
+
+    threads = []
+
+    def start():
+        threads.append(threading.Thread(target=asking))
+        threads[0].start()
+
+    record = replay_search(
+        root, Replay(seconds=4), trials=3, name="calm-fig", watcher=Acting(kind, start), max_concurrent_trials=1, time_budget="10m"
+    )
+    threads[0].join()
+    return record, answers
+
+
+def test_more_trials_and_time_are_added_while_it_runs(ray_session, tmp_path):
+    record, answers = ask(tmp_path, ("add", {"trials": 2}), ("add", {"seconds": 60}))
+    assert answers == ["the budget is 5 trials and 600 s now", "the budget is 5 trials and 660 s now"]
+    assert record.counts["finished"] == 5
+    assert (record.config["budget"]["trials"], record.config["budget"]["time"]) == (5, 660)
+    assert record.why == "all 5 trials have ended"
+
+
+@pytest.mark.slow
+def test_trials_are_added_while_the_last_one_runs(ray_session, tmp_path):
+    """All that the budget allowed have been proposed by then."""
+    root, answers = tmp_path, []
+
+    def asking():
+        study = load_study(open_storage(f"sqlite:///{root}/studies.db"), "calm-fig")
+        answers.append(lease.request(study, "add", trials=1))
+
+    def start():
+        threading.Thread(target=asking).start()
+
+    record = replay_search(root, Replay(seconds=3), trials=1, name="calm-fig", watcher=Acting("epoch", start), max_concurrent_trials=2)
+    assert answers == ["the budget is 2 trials now"]
+    assert record.counts["finished"] == 2
+
+
+def test_one_trial_is_stopped_and_the_others_go_on(ray_session, tmp_path):
+    record, answers = ask(tmp_path, ("stop trial", {"trial": 0}), ("stop trial", {"trial": 2}))
+    assert answers == ["trial 0 stops at its next epoch", "refused: trial 2 is not running"]
+    first = record.trials[0]
+    assert first.state == "stopped"
+    assert first.stop_reason.startswith("stopped by injerto stop (process ")
+    assert 1 <= first.epochs_done < first.epochs_planned
+    assert record.counts["finished"] == 2
+
+
+def test_a_configuration_that_was_asked_for_runs_next(ray_session, tmp_path):
+    params = {"optimizer": "sgd", "learning_rate_sgd": 0.05, "learning_rate": 0.001, "momentum": 0.9}
+    record, answers = ask(tmp_path, ("enqueue", {"params": params}))
+    assert answers[0].startswith("the configuration runs as the next trial")
+    assert len(record.trials) == 4
+    asked = [trial for trial in record.trials if trial.attributes.get("enqueued_by")]
+    assert len(asked) == 1
+    assert (asked[0].config["optimizer"], asked[0].config["learning_rate"]) == ("sgd", 0.05)
+    assert asked[0].number < 3
+
+
+REFUSALS = (
+    ("enqueue", {"params": {"weights": "/etc/passwd"}}, "refused: 'weights' is not searched here"),
+    ("enqueue", {"params": {"learning_rate": 7.0}}, "refused: learning_rate must be in 0.0001 to 0.01 (log) but got 7.0"),
+    ("enqueue", {"params": {"optimizer": "__import__"}}, "refused: optimizer must be in adamw, sgd but got '__import__'"),
+    ("enqueue", {"params": ["x"]}, "refused: "),
+    ("fly", {}, "unknown command 'fly'"),
+    ("add", {"trials": -3}, "refused: trials and seconds must be added"),
+)
+
+
+def test_what_may_not_be_asked_is_refused(ray_session, tmp_path):
+    record, answers = ask(tmp_path, *((do, about) for do, about, _ in REFUSALS))
+    assert all(answer.startswith(words) for answer, (_, _, words) in zip(answers, REFUSALS, strict=True)), answers
+    assert len(record.trials) == 3
+
+
+def test_nonsense_is_answered_and_the_search_goes_on(ray_session, tmp_path):
+    """Anybody who can write to the record can write anything there."""
+    odd = {
+        "a": "pause",
+        "b": ["x"],
+        "c": {"do": ["finish"]},
+        "d": {"do": "add", "by": "x", "trials": 1e999},
+        "e": {"do": "enqueue", "by": "x"},
+    }
+    odd |= {"f": {"do": "enqueue", "by": "x", "params": {"learning_rate": "1" * 100_000}}, "g": {"do": "stop trial", "trial": {}}}
+
+    def write():
+        study = load_study(open_storage(f"sqlite:///{tmp_path}/studies.db"), "calm-fig")
+        for key, value in odd.items():
+            study.set_user_attr(f"command:{key}", value)
+        study.set_user_attr("note:x", "not a note")
+
+    watcher = Acting("epoch", write)
+    record = replay_search(tmp_path, Replay(seconds=3), trials=2, name="calm-fig", watcher=watcher, max_concurrent_trials=1)
+    assert record.state == "finished"
+    assert record.counts["finished"] == 2
+    assert record.notes == ()
+    study = load_study(open_storage(f"sqlite:///{tmp_path}/studies.db"), "calm-fig")
+    answers = [lease.answered(study, key) for key in odd]
+    assert all(answer.startswith(("refused: ", "unknown command ")) for answer in answers)
+    assert max(map(len, answers)) < 500
+
+
+def test_parameters_that_do_not_apply_are_left_out_and_missing_ones_are_the_recipes():
+    space = make_space()
+    assert space.checked({}) == space.default_params()
+    chosen = space.checked({"optimizer": "sgd", "learning_rate": 0.005, "unfrozen_stages": 0, "stage_lr_decay": 0.7})
+    assert "learning_rate" not in chosen
+    assert "stage_lr_decay" not in chosen
+    assert chosen["learning_rate_sgd"] == pytest.approx(0.001)
+    with pytest.raises(ConfigError, match="unfrozen_stages must be in 0 to 5 but got True"):
+        space.checked({"unfrozen_stages": True})
+    with pytest.raises(ConfigError, match="head_layers must be in 0 to 2 but got '1'"):
+        space.checked({"head_layers": "1"})

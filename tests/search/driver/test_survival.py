@@ -1,0 +1,249 @@
+"""What is killed, cut off or filled up in mid-search, for real. The long ones are marked slow."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+
+from search.driver.launch import resume
+from search.record.records import read_study
+from search.watcher import Silent
+from tests.search.conftest import IMAGE_SIZE, REFERENCE, numbers, start, workers
+from trainables.errors import ResourceError, StorageError
+
+TRIALS = 5
+OPTIONS = ("--image-size", IMAGE_SIZE, "--max-concurrent-trials", 1, "--set", "space.epochs=3", "--seed", 3, "--metric", "loss")
+
+
+def assert_as_if_undisturbed(record, reference):
+    """Metrics, configurations, states and rungs are those of a search that nothing happened to."""
+    assert record.state == "finished"
+    assert [trial.number for trial in record.trials] == [trial.number for trial in reference]
+    assert [(trial.state, trial.stop_reason) for trial in record.trials] == [(trial.state, trial.stop_reason) for trial in reference]
+    assert [trial.config for trial in record.trials] == [trial.config for trial in reference]
+    assert [numbers(trial) for trial in record.trials] == [numbers(trial) for trial in reference]
+
+
+def epochs_of(name):
+    return {trial.number: list(trial.intermediate.values()) for trial in read_study(name).trials}
+
+
+def wait_until_running(name, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if read_study(name).state == "running":
+                return
+        except StorageError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"the search never began: {process.communicate() if process.poll() is not None else 'it still prepares'}")
+
+
+@pytest.mark.slow
+def test_the_driver_is_killed_at_five_random_moments(home, photos, finished):
+    """SIGKILL within the first seconds of each life; no recorded epoch is lost or trained again, and the end is as if nothing had been."""
+    draw, recorded, lives = random.Random(5), {}, 0
+    process = start("search", photos, *OPTIONS, "--trials", TRIALS, "--name", "calm-fig")
+    for _ in range(5):
+        wait_until_running("calm-fig", process)
+        time.sleep(draw.uniform(0, 9))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        lives += 1
+        before = read_study("calm-fig")
+        assert (before.state, before.counts["running"]) == ("interrupted", 0)
+        now = epochs_of("calm-fig")
+        assert all(now[number][: len(values)] == values for number, values in recorded.items())
+        recorded = now
+        process = start("resume", "calm-fig")
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, out + errors
+    assert lives >= 3
+    assert_as_if_undisturbed(read_study("calm-fig"), finished.trials[:TRIALS])
+
+
+@pytest.mark.slow
+def test_a_worker_is_killed_at_five_random_moments(search, photos, finished):
+    """Each at a random moment after an epoch that followed the last one: three at the same epoch would fail the trial, as they should."""
+    draw, victims, due = random.Random(7), [], []
+
+    def kill():
+        for worker in workers():
+            victims.append(worker.pid)
+            worker.kill()
+        due.clear()
+
+    class Killing(Silent):
+        def event(self, event):
+            if event.kind == "epoch" and not due and len(victims) < 5:
+                due.append(threading.Timer(draw.uniform(0, 1.5), kill))
+                due[0].start()
+
+    record = search(photos, trials=TRIALS, name="calm-fig", watcher=Killing(), **REFERENCE)
+    assert len(victims) >= 3
+    assert_as_if_undisturbed(record, finished.trials[:TRIALS])
+    assert sum(len(trial.attributes.get("retries", [])) for trial in record.trials) >= 3
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_whole_process_group_pauses_the_search(home, photos, finished):
+    """What a closed terminal and a service manager do: Ray's processes are not in the driver's group."""
+    import os
+
+    process = start("search", photos, *OPTIONS, "--trials", TRIALS, "--name", "calm-fig")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        wait_until_running("calm-fig", process)
+        while not workers(process.pid) and process.poll() is None:
+            time.sleep(0.1)
+        time.sleep(2)
+        os.killpg(process.pid, number)
+        out, errors = process.communicate(timeout=120)
+        assert process.returncode == 130, out + errors
+        assert f"interrupted by {signal.Signals(number).name}" in out
+        record = read_study("calm-fig")
+        assert (record.state, record.counts["failed"], record.counts["running"]) == ("interrupted", 0, 0)
+        assert not (record.folder / "ray").exists()
+        process = start("resume", "calm-fig")
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, out + errors
+    assert_as_if_undisturbed(read_study("calm-fig"), finished.trials[:TRIALS])
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 150 MB; tests that need it are skipped where none can be mounted."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", str(folder)], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("full", ["states", "record"])
+def test_a_full_disk_pauses_the_search_and_loses_nothing(full, search, photos, finished, small_disk, tmp_path, monkeypatch):
+    import search.record.record_writer as ledger
+
+    monkeypatch.setattr(ledger, "PATIENCE_WITH_A_FULL_DISK", 3.0)
+    ballast = small_disk / "ballast"
+    places = {"output": str(small_disk)} if full == "states" else {"storage": f"sqlite:///{small_disk}/studies.db"}
+    storage = places.get("storage", f"sqlite:///{tmp_path}/studies.db")
+
+    class Filling(Silent):
+        def event(self, event):
+            if (event.kind, event.number, event.epoch) == ("epoch", 1, 1):
+                with ballast.open("wb", buffering=0) as file, suppress(OSError):
+                    while file.write(b"0" * 65536):
+                        pass
+
+    with pytest.raises((ResourceError, StorageError), match=r"(disk|space|full).*go on: injerto resume calm-fig"):
+        search(photos, trials=TRIALS, name="calm-fig", watcher=Filling(), **places, **REFERENCE)
+    ballast.unlink()
+    before = read_study("calm-fig", storage)
+    assert (before.state, before.counts["failed"], before.counts["running"]) == ("interrupted", 0, 0)
+    record = resume("calm-fig", storage)
+    assert_as_if_undisturbed(record, finished.trials[:TRIALS])
+
+
+def program(body, *arguments, seconds=300):
+    """Run a program over replayed trials in a process of its own, and return what it prints as JSON last."""
+    done = subprocess.run([sys.executable, "-c", body, *map(str, arguments)], capture_output=True, text=True, timeout=seconds)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+NODES = """
+import json, sys, threading
+from cluster.connect import ENVIRONMENT
+import os
+os.environ.update(ENVIRONMENT | {"RAY_AUTH_MODE": "disabled"})
+from ray.cluster_utils import Cluster
+from search.watcher import Silent
+from tests.search.replaying import replay_search
+from trainables.worker.simulated_trial import Replay
+from pathlib import Path
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+removed = threading.Event()
+
+def remove():
+    cluster.remove_node(nodes[0], allow_graceful=False)
+    removed.set()
+
+class Watching(Silent):
+    began = 0
+    def event(self, event):
+        self.began += event.kind == "epoch"
+        if self.began == 6:
+            self.began += 1
+            threading.Thread(target=remove).start()
+
+record = replay_search(Path(sys.argv[1]), Replay(seconds=6), trials=12, name="calm-fig", watcher=Watching(), address=cluster.address)
+retries = [retry["kind"] for trial in record.trials for retry in trial.attributes.get("retries", [])]
+values = [list(trial.intermediate.values()) == trial.history["objective"] for trial in record.trials]
+print(json.dumps({"state": record.state, "counts": record.counts, "retries": retries, "removed": removed.is_set(), "whole": all(values)}))
+"""
+
+
+@pytest.mark.slow
+def test_a_node_is_removed_under_its_trials(tmp_path):
+    found = program(NODES, tmp_path)
+    assert (found["state"], found["removed"], found["whole"]) == ("finished", True, True)
+    assert found["counts"]["finished"] == 12
+    assert set(found["retries"]) <= {"lost node", "lost worker"}
+    assert "lost node" in found["retries"]
+
+
+HUNGRY = """
+import json, os, sys, time
+from cluster.connect import ENVIRONMENT, LOOPBACK
+os.environ.update(ENVIRONMENT)
+import psutil, ray
+from pathlib import Path
+from tests.search import replaying
+from trainables.worker.simulated_trial import Player, Replay, ReplayTrial
+
+memory = psutil.virtual_memory()
+threshold = memory.percent / 100 + 0.06
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, _node_ip_address=LOOPBACK,
+         _system_config={"memory_monitor_refresh_ms": 50, "memory_usage_threshold": threshold})
+
+class HungryTrial(ReplayTrial):
+    "Trial 1 takes more and more memory in its third epoch."
+    def step(self):
+        if self._assignment["assignment"]["number"] == 1 and self._trainer is not None and self._trainer.epoch == 2:
+            held = []
+            while True:
+                held.append(bytearray(os.urandom(1) * 50_000_000))
+                time.sleep(0.02)
+        return super().step()
+
+ReplayTrial.of = classmethod(lambda cls, replay: HungryTrial)
+record = replaying.replay_search(Path(sys.argv[1]), trials=3, name="calm-fig", max_concurrent_trials=1)
+print(json.dumps({"state": record.state, "trials": [[t.state, t.error and t.error["kind"], t.epochs_done] for t in record.trials],
+                  "message": record.trials[1].stop_reason, "tries": len(record.trials[1].attributes["retries"])}))
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_is_killed_by_the_memory_monitor(tmp_path):
+    if psutil.virtual_memory().percent > 80:
+        pytest.skip("too much memory is in use for the monitor to have something to watch")
+    found = program(HUNGRY, tmp_path)
+    assert found["state"] == "finished"
+    assert found["trials"] == [["finished", None, 5], ["failed", "out of memory", 2], ["finished", None, 5]]
+    assert found["tries"] == 2
+    assert found["message"].startswith("out of memory: ")

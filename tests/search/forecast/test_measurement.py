@@ -1,0 +1,165 @@
+import json
+import time
+from dataclasses import replace
+from io import StringIO
+from itertools import islice
+
+import pytest
+from rich.console import Console
+
+from search.cli.main import app
+from search.config import SHORTHANDS, read_config
+from search.driver.resources import Share
+from search.forecast.forecast import Band, Forecast
+from search.forecast.forecast_table import measuring, rows, show
+from search.forecast.measurement import calibrate, configurations, demand, free_disk
+from search.plan import absolute, make_plan
+from search.record.store import names, open_storage
+from tests.search.conftest import IMAGE_SIZE, command, make_space
+from trainables.errors import ConfigError, ResourceError, StorageError
+
+SECONDS = 3
+
+
+@pytest.fixture
+def planned(ray_session, photos, home):
+    """A plan of a search over tiny images: `planned("space.epochs=4", trials=4)`."""
+
+    def of(*settings, **options):
+        return make_plan(absolute(read_config(photos, {"image_size": IMAGE_SIZE, "trials": 6} | options, settings)))
+
+    return of
+
+
+def test_what_a_search_will_take_is_measured_and_nothing_is_left(planned, home):
+    told = []
+    found = calibrate(planned("space.epochs=4"), seconds=SECONDS, told=lambda spent, measured: told.append((spent, measured)))
+    assert found.measured >= found.slots == 2
+    assert found.failed == 0
+    assert found.trials == (6, 6)
+    assert 0 < found.time.low < found.time.middle < found.time.high
+    assert 0 < found.default_seconds < 600
+    assert found.state_bytes > 10**5
+    assert 0 < found.disk_bytes < found.disk_free_bytes
+    assert 0 < found.memory_bytes < found.machine_memory_bytes
+    assert told == sorted(told)
+    assert told[-1][1] == found.measured
+    assert told[-1][0] >= SECONDS
+    assert list(home.iterdir()) == []
+    with pytest.raises(StorageError, match="no studies"):
+        names(open_storage(None))
+
+
+def test_workers_that_never_begin_are_not_waited_for(planned, ray_session, monkeypatch):
+    monkeypatch.setattr("search.forecast.measurement.READY_SECONDS", 2.0)
+    plan = planned()
+    hog = ray_session.remote(num_cpus=2)(lambda: time.sleep(30)).remote()
+    time.sleep(2)
+    with pytest.raises(ResourceError, match=r"only 0 of 2 workers began within 2 s; .*--max-concurrent-trials 1"):
+        calibrate(plan, seconds=1)
+    ray_session.cancel(hog, force=True)
+
+
+@pytest.mark.parametrize(("settings", "trials", "rungs"), [((), 12, True), ((), 5, False), (("algorithm.scheduler=none",), 12, False)])
+def test_rungs_count_where_they_can_stop_a_trial(settings, trials, rungs, photos):
+    share = Share({"CPU": 1.0, "GPU": 0.5})
+    asked = demand(read_config(photos, {"trials": trials, "gpu_hours": 2, "time_budget": "1h"}, settings), share, start=3.0)
+    assert (asked.rungs, asked.trials, asked.time, asked.gpu_seconds, asked.gpus, asked.start) == (rungs, trials, 3600, 7200, 0.5, 3.0)
+
+
+@pytest.mark.slow
+def test_a_recipe_that_fails_is_refused(planned):
+    plan = planned()
+    changed = replace(plan, dataset=replace(plan.dataset, fingerprint="0" * 64))
+    with pytest.raises(ConfigError, match=r"the default recipe fails here \(data: the images .* have changed"):
+        calibrate(changed, seconds=1)
+
+
+def test_the_default_recipe_comes_first_then_the_space_at_random():
+    space = make_space()
+    drawn = list(islice(configurations(space, seed=3), 6))
+    assert drawn[0] == space.config(space.default_params())
+    assert len({config.model_dump_json() for config in drawn}) == 6
+    assert drawn == list(islice(configurations(space, seed=3), 6))
+    assert drawn[1:] != list(islice(configurations(space, seed=4), 6))[1:]
+
+
+def test_the_free_disk_of_a_folder_that_is_not_there_yet(tmp_path):
+    assert free_disk(tmp_path / "not" / "yet") == pytest.approx(free_disk(tmp_path), rel=0.1)
+
+
+FOUND = {
+    "measured": 9,
+    "failed": 1,
+    "default_seconds": 35.0,
+    "mean_seconds": 62.0,
+    "trials_per_hour": (116.0, 232.0),
+    "trials": (4, 8),
+    "time": None,
+    "budget_trials": 12,
+    "slots": 2,
+    "rungs": True,
+    "state_bytes": 20_800_000,
+    "disk_bytes": 135_000_000,
+    "disk_free_bytes": 45_600_000_000,
+    "cache_bytes": 28_700_000,
+    "memory_bytes": 1_500_000_000,
+    "machine_memory_bytes": 25_300_000_000,
+    "gpu_bytes": 0,
+    "machine_gpu_bytes": 0,
+}
+
+
+def forecast_of(**changes):
+    return Forecast(**FOUND | {"time": Band(50, 107, 184)} | changes)
+
+
+def test_the_table_in_words():
+    found = rows(forecast_of())
+    assert found["measured"] == "9 configurations, 2 at a time; 1 more failed, as they would in a search"
+    assert found["trials an hour"] == "116 to 232, as rungs stop more of them"
+    assert found["the search"] == "4 to 8 of 12 trials in 1 min 47 s, between 50 s and 3 min 4 s"
+    assert found["disk"] == "135 MB, 45.6 GB free; a state 20.8 MB"
+    assert found["memory"] == "1.5 GB of 25.3 GB"
+    other = rows(forecast_of(disk_free_bytes=None, trials=(12, 12), gpu_bytes=10**9, machine_gpu_bytes=10**11, trials_per_hour=(58, 58)))
+    assert other["disk"].startswith("135 MB, in a bucket")
+    assert other["the search"].startswith("12 trials in")
+    assert other["memory"].endswith("1 GB of a GPU's 100 GB for each")
+    assert other["trials an hour"] == "58"
+
+
+def test_progress_is_a_bar_on_a_terminal_and_a_line_elsewhere():
+    terminal, file = (Console(file=StringIO(), force_terminal=is_terminal, width=100) for is_terminal in (True, False))
+    for console in (terminal, file):
+        with measuring(console, 60) as told:
+            told(20, 3)
+            told(70, 9)
+    assert file.file.getvalue() == "measuring for about 1 min\n"
+    assert "9 configurations, the last ones end" in terminal.file.getvalue()
+
+
+def test_the_page_says_what_the_times_mean(planned):
+    console = Console(file=StringIO(), width=200)
+    show(console, planned(), forecast_of())
+    said = console.file.getvalue()
+    assert "multiclass on images of 32 px" in said
+    assert "Four in five such searches end between the two times, the lower where rungs leave 50% of the epochs" in said
+
+
+def test_the_command_has_the_settings_of_a_search():
+    from typer.main import get_command
+
+    commands = get_command(app).commands
+    search, plan = ({option.name for option in commands[name].params} for name in ("search", "plan"))
+    assert search - plan == {"dry_run", "track"}
+    assert plan - search == {"seconds"}
+    assert plan & set(SHORTHANDS) == search & set(SHORTHANDS)
+
+
+@pytest.mark.slow
+def test_the_command_prints_nothing_but_json(photos, home):
+    done = command("plan", photos, "--image-size", IMAGE_SIZE, "--set", "space.epochs=2", "--seconds", 1, "--trials", 4, "--json")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) == set(FOUND)
+    assert "measuring for about 1 s" in done.stderr
+    assert list(home.iterdir()) == []

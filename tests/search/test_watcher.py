@@ -1,0 +1,53 @@
+from search.events import Event
+from search.policy.rungs import Ending
+from search.watcher import Several, Silent, Watcher
+from tests.search.conftest import watched_plan
+from trainables.config import TrialConfig
+
+
+class Heard(Silent):
+    """Writes down what it hears."""
+
+    def __init__(self, name, log):
+        self._name, self._log = name, log
+
+    def __enter__(self):
+        self._log.append((self._name, "__enter__", ()))
+        return self
+
+    def __getattribute__(self, call):
+        if call.startswith("_"):
+            return super().__getattribute__(call)
+        return lambda *arguments: self._log.append((self._name, call, arguments))
+
+    def __exit__(self, *error):
+        self._log.append((self._name, "__exit__", ()))
+
+
+def test_several_pass_everything_on_in_order():
+    log = []
+    several = Several([Heard("a", log), Heard("b", log)])
+    event, plan, ending = Event("began", 0, TrialConfig()), watched_plan(), Ending("max", trials=2)
+    with several as watcher:
+        watcher.preparing(1, 2, "decoding")
+        watcher.begin("calm-fig", plan, 1, ending, 0)
+        watcher.event(event)
+        watcher.say("hello")
+        watcher.pausing("interrupted")
+        watcher.finishing()
+    assert [entry[1:] for entry in log if entry[0] == "a" and entry[1] != "__exit__"] == [
+        ("__enter__", ()),
+        ("preparing", (1, 2, "decoding")),
+        ("begin", ("calm-fig", plan, 1, ending, 0)),
+        ("event", (event,)),
+        ("say", ("hello",)),
+        ("pausing", ("interrupted",)),
+        ("finishing", ()),
+    ]
+    assert [entry[0] for entry in log] == ["a", "b"] * 7 + ["b", "a"]
+
+
+def test_every_call_of_the_protocol_is_answered():
+    calls = {name for name in vars(Watcher) if not name.startswith("_") or name in ("__enter__", "__exit__")}
+    for kind in (Silent, Several):
+        assert calls <= set(vars(kind))

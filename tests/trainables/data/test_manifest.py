@@ -1,0 +1,461 @@
+"""A node that was sent a manifest makes the driver's very pixels, or says which file is not what it was."""
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.paths import REPOSITORY
+from trainables.config import DataConfig
+from trainables.data import manifest
+from trainables.data.dataset import open_dataset, prepare
+from trainables.data.manifest import prepare_from, read_manifest, sample_check, write_manifest
+from trainables.errors import DamagedError, DataError, ResourceError, StorageError
+from trainables.images import pixel_map
+from trainables.storage.locations import Root, join, split
+from trainables.worker.trainable import Assignment, open_data
+
+
+@pytest.fixture(autouse=True)
+def driver(tmp_path, monkeypatch):
+    monkeypatch.setenv("INJERTO_CACHE", str(tmp_path / "driver"))
+    return tmp_path / "driver"
+
+
+@pytest.fixture
+def node(tmp_path, monkeypatch):
+    """Go to another node: a call leaves the driver's cache behind, and every node's before."""
+    nodes = iter(range(1, 100))
+
+    def go():
+        folder = tmp_path / f"node{next(nodes)}"
+        monkeypatch.setenv("INJERTO_CACHE", str(folder))
+        return folder
+
+    return go
+
+
+@pytest.fixture
+def photos(tmp_path):
+    root = tmp_path / "photos"
+    for index in range(40):
+        path = root / "ab"[index % 2] / f"{index} ü.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = np.random.default_rng(index).integers(0, 4096, (12 + index % 5, 14, 3))
+        if index % 10 == 3:
+            cv2.imwrite(str(path), values.astype(np.uint16))
+        else:
+            Image.fromarray((values >> 4).astype(np.uint8)).save(path)
+    (root / "a" / "empty.jpg").write_bytes(b"")
+    whole = (root / "a" / "0 ü.png").read_bytes()
+    (root / "a" / "half.png").write_bytes(whole[: len(whole) // 2])  # its header can be read
+    return root
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def source(request, photos):
+    if request.param == "folder":
+        return str(photos)
+    url = join(request.getfixturevalue("bucket"), "photos")
+    for path in photos.rglob("*.*"):
+        Root(url).write(path.relative_to(photos).as_posix(), path.read_bytes())
+    return url
+
+
+@pytest.fixture
+def place(tmp_path):
+    return str(tmp_path / "study" / "data.json.gz")
+
+
+def files(cache):
+    return {path.relative_to(cache).as_posix(): path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+
+
+def kept(cache):
+    """What a cache holds of data sets and pixels."""
+    return {name: data for name, data in files(cache).items() if name.split("/")[0] in ("pixels", "datasets") and "lock" not in name}
+
+
+def nothing_kept(cache):
+    return not kept(cache) and not list(cache.rglob("*.partial"))
+
+
+def put(source, name, data):
+    Root(source).write(name, data)
+
+
+def test_a_node_makes_the_very_same_files(source, place, driver, node):
+    dataset = prepare(source=source, image_size=32)
+    write_manifest(dataset, place)
+    cache, calls = node(), []
+    again = prepare_from(place, 32, "crop", progress=lambda *call: calls.append(call))
+    assert kept(cache) == kept(driver)
+    assert not (cache / "mirrors").exists()
+    assert calls[-1] == (42, 42, "decoding")
+    assert np.array_equal(again.images, dataset.images)
+    assert again.targets.dtype == dataset.targets.dtype
+    for name in ("task", "classes", "names", "image_size", "aspect", "pixels_key", "bits", "median_side", "notes", "fingerprint"):
+        assert getattr(again, name) == getattr(dataset, name)
+    assert open_dataset(dataset.fingerprint, 32, "crop").pixels_key == dataset.pixels_key
+    assert again.bits == 12
+    shutil.move(source, source + " is gone") if not source.startswith("s3:") else Root(source).remove("a/0 ü.png")
+    assert np.array_equal(prepare_from(place).images, dataset.images)
+
+
+def test_other_sizes_are_made_too(photos, place, node):
+    write_manifest(prepare(source=str(photos), image_size=32), place)
+    node()
+    assert np.array_equal(prepare_from(place, 48, "pad").images, prepare(source=str(photos), image_size=48, aspect="pad").images)
+
+
+def test_the_built_in_digits_are_made_by_every_node_for_itself(place, driver, node):
+    dataset = prepare(source="builtin:digits", image_size=16)
+    assert write_manifest(dataset, place).origin.location == "builtin:digits"
+    cache = node()
+    sample_check(place)
+    prepare_from(place)
+    assert kept(cache) == kept(driver)
+
+
+def test_tables_with_images_anywhere(photos, place, driver, node):
+    rows = [f"{path},{index % 3}" for index, path in enumerate(sorted(photos.rglob("*.png")))]
+    (photos.parent / "tables").mkdir()
+    (photos.parent / "tables" / "labels.csv").write_text("\n".join(["image,label", *rows, rows[0][:-1] + "1"]))
+    write_manifest(prepare(source=str(photos.parent / "tables" / "labels.csv"), image_size=16), place)
+    cache = node()
+    assert any(name.endswith("#2") for name in prepare_from(place).names)
+    assert kept(cache) == kept(driver)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes are Linux's")
+def test_names_that_are_no_utf8(photos, place, driver, node):
+    os.rename(os.fsencode(photos / "b"), os.fsencode(photos) + b"/caf\xe9")
+    write_manifest(prepare(source=str(photos), image_size=16), place)
+    cache = node()
+    prepare_from(place)
+    assert kept(cache) == kept(driver)
+
+
+def test_it_is_written_once_and_again_where_it_is_damaged(photos, place):
+    dataset = prepare(source=str(photos), image_size=16)
+
+    def times():
+        return {path.name: path.stat().st_mtime_ns for path in Path(place).parent.iterdir()}
+
+    write_manifest(dataset, place, pack_bytes=10**6)
+    before = times()
+    assert sorted(before) == ["data.json.gz", "data.npy"]
+    write_manifest(prepare(source=str(photos), image_size=16), place, pack_bytes=10**6)
+    assert times() == before
+    (Path(place).parent / "data.npy").write_bytes(b"half")
+    Path(place).write_bytes(b"half")
+    write_manifest(dataset, place, pack_bytes=10**6)
+    sample_check(place)
+    assert not {*before.items()} & {*times().items()}
+
+
+# What is not as it was
+
+
+def spoil(source, name, data):
+    if data is None:
+        Root(source).remove(name)
+    else:
+        Root(source).write(name, data)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: None, r"a/0 ü.png cannot be read \(.*\) but held {length} bytes when the data set was prepared; put the file back"),
+        (lambda data: data + b"1", r"a/0 ü.png holds {more} bytes but held {length} when"),
+        (
+            lambda data: data[:-1] + b"1",
+            r"a/0 ü.png holds other bytes \(hash [0-9a-f]{{12}}\) than when .*; put the file back as it was, or start",
+        ),
+    ],
+)
+def test_a_file_that_has_changed_is_named(source, place, node, change, words):
+    dataset = prepare(source=source, image_size=16)
+    write_manifest(dataset, place)
+    data = Root(source).read("a/0 ü.png")
+    spoil(source, "a/0 ü.png", change(data))
+    cache = node()
+    pattern = "on .*, in .*photos.*: " + words.format(length=f"{len(data):,}", more=f"{len(data) + 1:,}")
+    for check in (prepare_from, sample_check):
+        with pytest.raises(DataError, match=pattern):
+            check(place)
+    assert nothing_kept(cache)
+    spoil(source, "a/0 ü.png", data)
+    sample_check(place)
+    assert np.array_equal(prepare_from(place).images, dataset.images)
+
+
+def test_what_could_not_be_read_stays_left_out_whatever_a_node_sees(photos, place, driver, node):
+    write_manifest(prepare(source=str(photos), image_size=16), place)
+    (photos / "a" / "empty.jpg").write_bytes((photos / "a" / "2 ü.png").read_bytes())
+    (photos / "a" / "half.png").unlink()
+    cache = node()
+    sample_check(place, 100)
+    prepare_from(place)
+    assert kept(cache) == kept(driver)
+
+
+def test_a_file_that_only_this_node_cannot_decode(photos, place, node, monkeypatch):
+    """Decoding is limited here as a node short of memory would be: what a driver could read must not be left out in silence."""
+    write_manifest(prepare(source=str(photos), image_size=16), place)
+    cache = node()
+    monkeypatch.setattr("trainables.images.decode.MOST_PIXELS", 200)
+    with pytest.raises(
+        DataError, match=r"cannot be decoded on this node \(over 100 megapixels\), though it could be where the data set was prepared"
+    ):
+        prepare_from(place)
+    assert nothing_kept(cache)
+
+
+def test_other_pixels_of_the_same_file_are_told(photos, place, node, monkeypatch):
+    """Orientation is left out here, as a library under Pillow might decode otherwise: versions say nothing of that."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(photos / "b" / "1 ü.png").save(photos / "b" / "1 ü.png", exif=exif)
+    write_manifest(prepare(source=str(photos), image_size=16), place)
+    cache = node()
+    monkeypatch.setattr("trainables.images.decode.TURNS", {})
+    with pytest.raises(DataError, match=r"b/1 ü.png decodes to other pixels .*; install them from the same packages on every node"):
+        prepare_from(place)
+    assert nothing_kept(cache)
+
+
+def test_a_file_that_changes_under_the_driver_is_not_decoded_as_another(photos):
+    paths = sorted(photos.rglob("*.png"))
+    found = pixel_map.survey(paths)
+    paths[0].write_bytes(paths[1].read_bytes())
+    with pytest.raises(DataError, match="when the data set was prepared"):
+        pixel_map.map_pixels(paths, found, image_size=16, aspect="crop")
+
+
+def test_a_folder_that_a_node_does_not_have(photos, place, node):
+    write_manifest(prepare(source=str(photos), image_size=16), place)
+    photos.rename(photos.with_name("elsewhere"))
+    node()
+    for check in (prepare_from, sample_check):
+        with pytest.raises(DataError, match=r"in .*photos: there is no such folder; mount it on every node .* or name a bucket"):
+            check(place)
+
+
+def test_other_versions_are_refused_by_name(photos, place, node, monkeypatch):
+    write_manifest(prepare(source=str(photos), image_size=16), place)
+    ours = manifest.VERSION.split()
+    node()
+    monkeypatch.setattr(manifest, "VERSION", f"{ours[0]} 1.2.3 {ours[2]}")
+    words = rf"would make other pixels .*: Pillow 1\.2\.3 here but {ours[1]} there; install the same versions on every node"
+    for check in (prepare_from, sample_check):
+        with pytest.raises(DataError, match=words) as caught:
+            check(place)
+        assert "OpenCV" not in str(caught.value)
+
+
+def test_a_sample_is_the_first_the_last_and_some_between(photos, place):
+    written = write_manifest(prepare(source=str(photos), image_size=16), place)
+    paths = written.origin.paths
+    for path in paths[2:-2]:
+        (photos / path).unlink()
+    sample_check(place, 2)
+    with pytest.raises(DataError, match="cannot be read"):
+        sample_check(place, 3)
+    (photos / paths[-1]).write_bytes(b"1")
+    with pytest.raises(DataError, match=f"{paths[-1]} holds 1 bytes"):
+        sample_check(place, 2)
+
+
+def test_no_manifest_and_a_damaged_one(photos, place):
+    with pytest.raises(StorageError, match=r"there is no manifest at .*; resume the search, which writes it again"):
+        prepare_from(place)
+    dataset = prepare(source=str(photos), image_size=16)
+    write_manifest(dataset, place)
+    with pytest.raises(DataError, match="was opened from a cache, which does not know its files; prepare it first"):
+        write_manifest(open_dataset(dataset.fingerprint, 16, "crop"), place)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    place = str(tmp_path_factory.mktemp("study") / "data.json.gz")
+    write_manifest(prepare(source="builtin:digits", image_size=16), place)
+    return place
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_else_lies_there_is_no_manifest(written, tmp_path, data):
+    whole = Path(written).read_bytes()
+    document = json.loads(gzip.decompress(whole))
+    kind = data.draw(st.sampled_from(["cut", "flip", "other", "missing", "wrong"]))
+    if kind == "cut":
+        spoiled = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    elif kind == "flip":
+        place = data.draw(st.integers(10, len(whole) - 1))
+        spoiled = whole[:place] + bytes([whole[place] ^ 1 << data.draw(st.integers(0, 7))]) + whole[place + 1 :]
+    elif kind == "other":
+        spoiled = gzip.compress(json.dumps(data.draw(st.none() | st.integers() | st.lists(st.text()) | st.just({"format": 2}))).encode())
+    else:
+        key = data.draw(
+            st.sampled_from(["format", "facts", "paths", "lengths", "hashes", "digests", "problems", "location", "fingerprint"])
+        )
+        removed = {name: value for name, value in document.items() if name != key}
+        spoiled = gzip.compress(
+            json.dumps(removed if kind == "missing" or key in ("location", "fingerprint") else removed | {key: 3}).encode()
+        )
+    path = tmp_path / "spoiled.json.gz"
+    path.write_bytes(spoiled)
+    with pytest.raises(DamagedError, match=r"is not a manifest of this version .*; resume the search"):
+        read_manifest(str(path))
+
+
+# Packed
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def study(request, tmp_path):
+    folder = str(tmp_path / "study") if request.param == "folder" else join(request.getfixturevalue("bucket"), "study")
+    return join(folder, "data.json.gz")
+
+
+def test_a_small_set_travels_packed_to_nodes_that_see_no_file(photos, study, driver, node):
+    dataset = prepare(source=str(photos), image_size=32)
+    assert write_manifest(dataset, study, pack_bytes=dataset.images.nbytes - 1).pack is None
+    assert write_manifest(dataset, study, pack_bytes=dataset.images.nbytes).pack is not None
+    shutil.rmtree(photos)
+    cache = node()
+    sample_check(study)
+    assert np.array_equal(prepare_from(study).images, dataset.images)
+    assert kept(cache) == kept(driver)
+    with pytest.raises(DataError, match="there is no such folder"):
+        prepare_from(study, 48, "crop")
+    root, _ = split(study)
+    data = Root(root).read("data.npy")
+    for spoiled, words in (
+        (None, "there is no data.npy in|holds 0 bytes"),
+        (data[:-1], "holds other images|bytes but should"),
+        (data[:-1] + bytes([data[-1] ^ 1]), "holds other images"),
+    ):
+        spoil(root, "data.npy", spoiled)
+        cache = node()
+        with pytest.raises(DataError, match=f"({words}).*; resume the search, which writes it again"):
+            prepare_from(study)
+        if spoiled is None or len(spoiled) != len(data):
+            with pytest.raises(DataError, match=words):
+                sample_check(study)
+        assert nothing_kept(cache)
+
+
+# Many at once, and too little room
+
+RUN = """
+import os, sys
+from trainables.errors import ResourceError
+from trainables.data.manifest import prepare_from
+calls = []
+def progress(done, total, what):
+    calls.append(done)
+    if len(sys.argv) > 2:
+        os._exit(9)
+print(prepare_from(sys.argv[1], progress=progress).pixels_key, len(calls) > 0)
+"""
+
+
+def start(*arguments):
+    return subprocess.Popen([sys.executable, "-c", RUN, *arguments], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_make_it_once_and_a_killed_one_leaves_nothing_half_made(source, place, driver, node):
+    dataset = prepare(source=source, image_size=224)
+    write_manifest(dataset, place)
+    cache = node()
+    killed = start(place, "killed")
+    killed.communicate(timeout=120)
+    assert killed.returncode == 9
+    assert not [name for name in kept(cache) if not name.startswith("pixels/.")]
+    lines = [process.communicate(timeout=120)[0].split() for process in [start(place), start(place)]]
+    assert [key for key, _ in lines] == [dataset.pixels_key] * 2
+    assert sorted(worked for _, worked in lines) == ["False", "True"]
+    assert kept(cache) == kept(driver)
+
+
+def test_over_budget_is_refused_before_any_work(photos, place, node):
+    write_manifest(prepare(source=str(photos), image_size=32), place, pack_bytes=10**6)
+    cache = node()
+    with pytest.raises(ResourceError, match=r"42 images of 37 × 37 pixels need .* but the budget"):
+        prepare_from(place, budget_bytes=1000)
+    assert nothing_kept(cache)
+
+
+# In a trial
+
+
+def test_a_trial_on_another_node_goes_by_the_manifest(photos, place, node, tiny):
+    dataset = prepare(source=str(photos), image_size=32)
+    write_manifest(dataset, place)
+    job = Assignment(
+        number=0,
+        trial=tiny(),
+        data=DataConfig(source="nowhere"),
+        task=dataset.task,
+        fingerprint=dataset.fingerprint,
+        metric="accuracy",
+        folder="unused",
+        manifest=place,
+    )
+    node()
+    assert np.array_equal(open_data(job).images, dataset.images)
+    Path(place).unlink()
+    assert open_data(job).names == dataset.names
+    (photos / "a" / "0 ü.png").unlink()
+    write_manifest(prepare(source=str(photos), image_size=32), place)
+    node()
+    with pytest.raises(DataError, match="have changed since the search began"):
+        open_data(job)
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value"),
+    [
+        ("", "fingerprint", "../../../escaped"),
+        ("", "version", None),
+        ("", "image_size", -5),
+        ("", "image_size", "32"),
+        ("", "aspect", "odd"),
+        ("", "location", None),
+        ("", "problems", {"999999": "odd"}),
+        ("", "pack", {"key": 5, "length": 1, "hash": ""}),
+        ("facts", "task", "odd"),
+        ("facts", "classes", 3),
+        ("facts", "rows", {"train": [999_999]}),
+    ],
+)
+def test_odd_values_are_named_and_nothing_is_written(where, key, value, tmp_path, driver, node):
+    place = tmp_path / "data.json.gz"
+    write_manifest(prepare(source="builtin:digits", image_size=16), str(place))
+    document = json.loads(gzip.decompress(place.read_bytes()))
+    (document[where] if where else document)[key] = value
+    place.write_bytes(gzip.compress(json.dumps(document).encode()))
+    cache = node()
+    with pytest.raises(DamagedError, match=f"what it says of {key} cannot be"):
+        prepare_from(str(place))
+    assert nothing_kept(cache)
+
+
+def test_json_without_end_is_no_manifest(tmp_path):
+    place = tmp_path / "data.json.gz"
+    place.write_bytes(gzip.compress(b"[" * 300_000))
+    with pytest.raises(DamagedError, match="is not a manifest"):
+        read_manifest(str(place))

@@ -1,0 +1,46 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainables.config import AUGMENTATION_OPS
+from trainables.images.augmentation_previews import DRAWS, GAP, SIDE, STRENGTHS, examples, sheets
+
+
+def opened(drawn, strength):
+    return np.asarray(Image.open(io.BytesIO(drawn["sheets"][str(strength)])).convert("RGB"), float)
+
+
+def tile(sheet, across, down):
+    place = SIDE + GAP
+    return sheet[down * place : down * place + SIDE, across * place : across * place + SIDE]
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression", "multilabel"])
+def test_a_sheet_for_each_strength_of_images_from_all_over_the_set(task, request):
+    dataset = request.getfixturevalue(task)
+    drawn = sheets(dataset, AUGMENTATION_OPS)
+    assert list(drawn["sheets"]) == [str(strength) for strength in STRENGTHS]
+    rows = examples(dataset)
+    assert len(set(rows)) == len(rows) == len(drawn["images"])
+    assert set(rows) <= set(dataset.rows["train"].tolist())
+    assert opened(drawn, 1.0).shape == (len(rows) * (SIDE + GAP), (DRAWS + 1) * (SIDE + GAP), 3)
+    if task == "multiclass":
+        assert {int(dataset.targets[row]) for row in rows} == {0, 1, 2}
+        assert drawn["images"][0].endswith(f": {dataset.classes[int(dataset.targets[rows[0]])]}")
+
+
+def test_strength_is_how_far_an_image_is_from_itself(multiclass):
+    drawn = sheets(multiclass, AUGMENTATION_OPS)
+    distances = []
+    for strength in STRENGTHS:
+        sheet = opened(drawn, strength)
+        plain = tile(sheet, 0, 0)
+        distances.append(np.mean([np.abs(tile(sheet, draw, 0) - plain).mean() for draw in range(1, DRAWS + 1)]))
+    assert distances[0] < 3
+    assert distances[0] < distances[2] < distances[8]
+
+
+def test_previews_are_the_same_each_time(multiclass):
+    assert sheets(multiclass, ("crop", "color")) == sheets(multiclass, ("crop", "color"))

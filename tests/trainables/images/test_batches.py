@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+import torch
+
+from trainables.images.augmentation import Augmenter, sample_seed
+from trainables.images.batches import Batches
+from trainables.training.distributed import World
+
+SIZE, SIDE, IMAGES = 16, 18, 37
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PIXELS = np.random.default_rng(0).integers(0, 256, (IMAGES, SIDE, SIDE, 3), np.uint8)
+TARGETS = np.arange(IMAGES)
+ROWS = np.arange(2, 35)
+
+
+def build(workers=0, targets=TARGETS, images=PIXELS):
+    return Batches(images, targets, image_size=SIZE, mean=MEAN, std=STD, device=torch.device("cpu"), workers=workers)
+
+
+def train(batches, **changes):
+    options = {"batch_size": 8, "strength": 0.5, "ops": ("crop", "flip", "color"), "seed": 0, "epoch": 1}
+    return batches.training(ROWS, **{**options, **changes})
+
+
+def content(found):
+    return [(images.numpy().tobytes(), targets.tolist()) for images, targets in found]
+
+
+def test_the_same_for_any_number_of_worker_threads():
+    expected = content(train(build(), passes=3))
+    assert len(expected) == 12
+    for workers in (1, 3):
+        assert content(train(build(workers), passes=3)) == expected
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_the_parts_of_a_batch_make_the_whole(size):
+    whole = list(train(build(), passes=2))
+    parts = [list(train(build(rank % 2), passes=2, world=World(rank, size))) for rank in range(size)]
+    for (images, targets), *mine in zip(whole, *parts, strict=True):
+        assert {len(wanted) for _, wanted in mine} == {8 // size}
+        assert torch.equal(torch.cat([seen for seen, _ in mine]), images)
+        assert torch.equal(torch.cat([wanted for _, wanted in mine]), targets)
+
+
+def test_an_epoch_stands_on_its_own():
+    """So that a trial that is resumed sees what it would have seen."""
+    batches = build()
+    expected = content(train(batches, epoch=3, passes=2))
+    for epoch in (1, 2):
+        list(train(batches, epoch=epoch, passes=2))
+    assert content(train(batches, epoch=3, passes=2)) == expected
+
+
+def test_different_from_epoch_to_epoch_pass_to_pass_and_seed_to_seed():
+    batches = build()
+    passes = [content(train(batches, epoch=epoch)) for epoch in (1, 2, 3, 4)]
+    passes.append(content(train(batches, seed=1)))
+    orders = {tuple(target for _, targets in one for target in targets) for one in passes}
+    assert len(orders) == 5
+    views = [
+        dict(zip([row for _, targets in one for row in targets], torch.cat([i for i, _ in train(batches, epoch=e)]), strict=True))
+        for e, one in enumerate(passes[:2], 1)
+    ]
+    shared = views[0].keys() & views[1].keys()
+    assert len(shared) > 20
+    assert not any(torch.equal(views[0][row], views[1][row]) for row in shared), "another view of the same image"
+    assert content(train(batches, epoch=1, passes=2)) == passes[0] + passes[1]
+    assert content(train(batches, epoch=2, passes=2)) == passes[2] + passes[3]
+
+
+def test_every_row_at_most_once_a_pass_and_full_batches_only():
+    found = list(train(build(), passes=5))
+    assert [len(targets) for _, targets in found] == [8] * 20
+    for start in range(0, 20, 4):
+        rows = torch.cat([targets for _, targets in found[start : start + 4]]).tolist()
+        assert len(set(rows)) == 32
+        assert set(rows) <= set(ROWS.tolist())
+    left_out = [set(ROWS) - {int(t) for _, targets in found[start : start + 4] for t in targets} for start in range(0, 20, 4)]
+    assert len(set(map(tuple, left_out))) > 1, "not always the same row is left out"
+
+
+def test_a_training_image_is_its_augmented_and_normalised_view():
+    images, targets = next(train(build(1), epoch=4))
+    augment = Augmenter(0.5, ("crop", "flip", "color"), SIZE)
+    for image, row in zip(images, targets.tolist(), strict=True):
+        view = augment(PIXELS[row], sample_seed(0, 3, row)) / 255
+        assert np.allclose(image.permute(1, 2, 0), (view - MEAN) / STD, atol=1e-5)
+
+
+def test_no_augmentation_is_what_evaluation_sees():
+    batches = build()
+    seen = {row: image for images, targets in train(batches, strength=0.0) for row, image in zip(targets.tolist(), images, strict=True)}
+    for images, targets in batches.evaluation(ROWS, 10):
+        for image, row in zip(images, targets.tolist(), strict=True):
+            assert row not in seen or torch.equal(image, seen[row])
+
+
+def test_evaluation_is_in_order_whole_and_of_the_middle():
+    found = list(build().evaluation(ROWS, 10))
+    assert [len(targets) for _, targets in found] == [10, 10, 10, 3]
+    assert torch.cat([targets for _, targets in found]).tolist() == ROWS.tolist()
+    middle = PIXELS[ROWS][:, 1:17, 1:17] / 255
+    assert np.allclose(torch.cat([images for images, _ in found]).permute(0, 2, 3, 1), (middle - MEAN) / STD, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [16, 17, 18, 19, 21])
+def test_evaluation_takes_the_middle_that_strength_0_takes(side):
+    pixels = np.random.default_rng(1).integers(0, 256, (8, side, side, 3), np.uint8)
+    batches = build(images=pixels)
+    rows = np.arange(8)
+    seen = next(batches.training(rows, 8, strength=0.0, ops=(), seed=0, epoch=1))
+    wanted = next(batches.evaluation(seen[1].numpy(), 8))
+    assert torch.equal(seen[0], wanted[0])
+
+
+def test_channels_last_and_types():
+    for images, _ in (next(train(build())), next(build().evaluation(ROWS, 5))):
+        assert images.shape[1:] == (3, SIZE, SIZE)
+        assert images.dtype == torch.float32
+        assert images.is_contiguous(memory_format=torch.channels_last)
+    kinds = {np.int64: torch.int64, np.float64: torch.float64, np.float32: torch.float32}
+    for given, wanted in kinds.items():
+        assert next(build(targets=TARGETS.astype(given)).evaluation(ROWS, 5))[1].dtype == wanted
+    assert next(build(targets=np.eye(IMAGES, dtype=np.float32)).evaluation(ROWS, 5))[1].shape == (5, IMAGES)
+
+
+def test_an_abandoned_epoch_leaves_no_work_behind():
+    batches = train(build(3), passes=50)
+    next(batches)
+    batches.close()
+    assert list(batches) == []
+
+
+def test_a_failure_in_a_worker_thread_reaches_the_loop():
+    broken = np.zeros((IMAGES, 4, 4, 3), np.uint8)  # smaller than the crop
+    with pytest.raises(Exception, match="Crop"):
+        list(train(build(2, images=broken), ops=()))

@@ -1,0 +1,48 @@
+import subprocess
+import sys
+
+import pytest
+from torchvision import models
+
+from tests.paths import REPOSITORY
+from trainables.errors import ConfigError
+from trainables.networks.backbones import BACKBONES, HALF, backbone
+
+NOT_PURELY_CONVOLUTIONAL = ("maxvit", "swin", "vit")
+
+
+def test_table_holds_every_convolutional_network_of_torchvision():
+    names = [name for name in models.list_models(module=models) if not name.startswith(NOT_PURELY_CONVOLUTIONAL)]
+    assert sorted(BACKBONES) == names
+    assert len({row.family for row in BACKBONES.values()}) == 14
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_row_agrees_with_torchvisions_weights(name):
+    row, weights = backbone(name), models.get_model_weights(name).DEFAULT
+    preset = weights.transforms()
+    assert row.weights_file == weights.url.rsplit("/", 1)[1]
+    assert row.native_size == preset.crop_size[0]
+    assert row.minimum_size == max(weights.meta["min_size"])
+    assert row.family == models.get_model_builder(name).__module__.rsplit(".", 1)[1]
+    statistics = (HALF, HALF) if row.family in ("googlenet", "inception") else (tuple(preset.mean), tuple(preset.std))
+    assert (row.mean, row.std) == statistics
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_hash_in_the_file_name_is_long_enough_to_check(name):
+    digits = backbone(name).weights_file.removesuffix(".pth").rpartition("-")[2]
+    assert len(digits) >= 8
+    assert set(digits) <= set("0123456789abcdef")
+
+
+def test_unknown_backbone_is_met_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown backbone 'resnet19'; did you mean 'resnet1"):
+        backbone("resnet19")
+
+
+def test_table_and_weight_kinds_import_without_torch():
+    light = "trainables.networks.backbones, trainables.networks.weights"
+    code = f"import sys, {light}; print([m for m in ('torch', 'torchvision', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

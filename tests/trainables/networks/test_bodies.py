@@ -1,0 +1,158 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from trainables.errors import ConfigError
+from trainables.networks.backbones import BACKBONES, backbone
+from trainables.networks.bodies import POOLED, build_body, build_empty_body
+
+SMALL_MEMBERS = {
+    "alexnet": 64,
+    "convnext_tiny": 32,
+    "densenet121": 32,
+    "efficientnet_b0": 32,
+    "googlenet": 32,
+    "inception_v3": 75,
+    "mnasnet0_5": 32,
+    "mobilenet_v2": 32,
+    "mobilenet_v3_small": 32,
+    "regnet_x_400mf": 32,
+    "resnet18": 32,
+    "shufflenet_v2_x0_5": 32,
+    "squeezenet1_1": 32,
+    "vgg11_bn": 32,
+}
+HEAD_STARTS = {"alexnet": "avgpool", "vgg": "avgpool", "squeezenet": "classifier"}
+WITH_TRANSFORM = ("googlenet", "inception")
+
+
+def features_of_torchvision(row, state, images):
+    """What torchvision's own forward gives to its last linear layer (or to what the body leaves out before it), pooled."""
+    options = {"init_weights": False, "transform_input": False, "aux_logits": False} if row.family in WITH_TRANSFORM else {}
+    network = models.get_model(row.name, weights=None, **options).eval()
+    assert not network.load_state_dict(state, strict=False).unexpected_keys
+    head = network.get_submodule(HEAD_STARTS[row.family]) if row.family in HEAD_STARTS else network.fc if hasattr(network, "fc") else None
+    if head is None:
+        linears = [module for module in network.classifier.modules() if isinstance(module, nn.Linear)]
+        head = linears[0]
+    caught = []
+    head.register_forward_pre_hook(lambda module, inputs: caught.append(inputs[0]))
+    network(images)
+    return caught[0].mean((2, 3)) if caught[0].ndim == 4 else caught[0]
+
+
+def vary(network):
+    """Move every norm away from its initial identity, so that no layer could be left out unnoticed."""
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        for name in ("weight", "running_var"):
+            if isinstance(module, nn.BatchNorm2d):
+                getattr(module, name).data.uniform_(0.5, 1.5, generator=generator)
+        if isinstance(module, nn.BatchNorm2d):
+            module.bias.data.uniform_(-0.2, 0.2, generator=generator)
+            module.running_mean.uniform_(-0.2, 0.2, generator=generator)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_one_small_member_stands_for_each_family():
+    assert {backbone(name).family for name in SMALL_MEMBERS} == {row.family for row in BACKBONES.values()}
+
+
+@pytest.mark.parametrize("name", SMALL_MEMBERS)
+@torch.no_grad()
+def test_forward_is_torchvisions_own_in_both_layouts_and_from_every_stage(name):
+    torch.manual_seed(0)
+    body, row = build_body(name).eval(), backbone(name)
+    vary(body)
+    images = torch.randn(2, 3, SMALL_MEMBERS[name], SMALL_MEMBERS[name])
+    wanted = features_of_torchvision(row, body.trunk.state_dict(), images)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        body, images = body.to(memory_format=layout), images.to(memory_format=layout)
+        got = body(images)
+        assert got.shape == (2, row.width)
+        assert got.dtype == torch.float32
+        assert got.std() > 0
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+        for stage in range(len(body.stages) + 1):
+            activations = body.forward_to(stage, images)
+            kept = activations.clone()
+            assert torch.equal(body.forward_from(stage, activations), got)
+            assert torch.equal(activations, kept), "a cached activation was changed in place"
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+@torch.no_grad()
+def test_statistics_of_half_are_torchvisions_transform_input(name):
+    row = backbone(name)
+    network = models.get_model(name, weights=None, init_weights=False, transform_input=True, aux_logits=False)
+    pixels = torch.rand(1, 3, 8, 8)
+    channels = (-1, 1, 1)
+    usual = (pixels - torch.tensor(models.ResNet18_Weights.DEFAULT.transforms().mean).view(channels)) / torch.tensor(
+        models.ResNet18_Weights.DEFAULT.transforms().std
+    ).view(channels)
+    ours = (pixels - torch.tensor(row.mean).view(channels)) / torch.tensor(row.std).view(channels)
+    torch.testing.assert_close(network._transform_input(usual), ours)
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def empty(request):
+    """Every row of the table with its body on the meta device."""
+    return backbone(request.param), build_empty_body(request.param)
+
+
+def test_minimum_size_passes_in_training(empty):
+    row, body = empty
+    images = torch.empty(2, 3, row.minimum_size, row.minimum_size, device="meta")
+    assert body.train()(images).shape == (2, row.width)
+
+
+def test_stages_cover_the_trunk_once_and_halve_in_order(empty):
+    row, body = empty
+    assert 4 <= len(body.stages) == len(row.stages) <= 6
+    assert body.width == row.width
+    assert [id(p) for stage in body.stages for p in stage.parameters()] == [id(p) for p in body.trunk.parameters()]
+    assert all(any(p.ndim == 4 for p in stage.parameters()) for stage in body.stages), "a stage without convolutions"
+    assert all(key.startswith("trunk.") for key in body.state_dict())
+
+    strides = [[] for _ in body.stages]
+    for stage, found in zip(body.stages, strides, strict=True):
+        for module in stage:
+            if any(p.ndim == 4 for p in module.parameters()):
+                module.register_forward_hook(lambda module, inputs, maps, found=found: found.append(round(math.log2(512 / maps.shape[-1]))))
+    assert body.eval()(torch.empty(2, 3, 512, 512, device="meta")).shape == (2, row.width)
+    assert all(len(set(found)) == 1 for found in strides), strides
+    order = [found[0] for found in strides]
+    assert order == sorted(order)
+    assert len(set(order)) == len(order) or row.family == "alexnet"
+
+
+@pytest.mark.parametrize("name", ["mnasnet0_5", "mobilenet_v3_small", "inception_v3"])
+def test_batch_norm_momentum_is_told(name):
+    norms = [module for module in build_empty_body(name).modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {norm.momentum for norm in norms} == {0.1}
+
+
+def test_initialisation_is_torchvisions_and_follows_the_seed():
+    torch.manual_seed(3)
+    body = build_body("mobilenet_v3_small")
+    torch.manual_seed(3)
+    network = models.mobilenet_v3_small(weights=None)
+    own = {key: tensor for key, tensor in network.state_dict().items() if not key.startswith("classifier")}
+    assert own.keys() == body.trunk.state_dict().keys()
+    assert all(torch.equal(tensor, body.trunk.state_dict()[key]) for key, tensor in own.items())
+
+
+def test_every_pooling_of_the_table_is_known_and_an_unknown_name_refused():
+    assert {row.pooled for row in BACKBONES.values()} == set(POOLED)
+    with pytest.raises(ConfigError, match="did you mean 'mobilenet_v3_small'"):
+        build_body("mobilenet_v3_smal")

@@ -1,0 +1,103 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from trainables.config import Activation, Initializer
+from trainables.errors import ConfigError
+from trainables.networks.heads import ACTIVATIONS, INITIALIZERS, build_head
+
+INPUTS, UNITS = 400, 600
+# Standard normal density at 2 and mass within ±2: the variance of a normal that is cut at two deviations.
+DENSITY, MASS = math.exp(-2) / math.sqrt(2 * math.pi), math.erf(math.sqrt(2))
+CUT = 0.02**2 * (1 - 4 * DENSITY / MASS)
+PROMISED = {
+    "xavier_uniform": 2 / (INPUTS + UNITS),
+    "xavier_normal": 2 / (INPUTS + UNITS),
+    "kaiming_uniform": 2 / INPUTS,
+    "kaiming_normal": 2 / INPUTS,
+    "orthogonal": 1 / UNITS,
+    "trunc_normal": CUT,
+    "zeros_last": CUT,
+    "default": 1 / (3 * INPUTS),
+}
+
+
+def linears(head):
+    return [part for part in head if isinstance(part, nn.Linear)]
+
+
+def test_the_tables_hold_what_the_configuration_names():
+    assert set(INITIALIZERS) == set(Initializer.__args__) == set(PROMISED)
+    assert set(ACTIVATIONS) == set(Activation.__args__)
+
+
+@pytest.mark.parametrize("initializer", INITIALIZERS)
+def test_each_initializer_gives_the_variance_it_promises(initializer):
+    torch.manual_seed(0)
+    first, last = linears(build_head(INPUTS, 10, layers=1, units=UNITS, initializer=initializer))
+    # 240,000 numbers: the estimate of a normal's variance is within 0.3 % of it (one deviation), of the others nearer.
+    assert first.weight.var().item() == pytest.approx(PROMISED[initializer], rel=0.02)
+    assert abs(first.weight.mean().item()) < 5 * math.sqrt(PROMISED[initializer] / first.weight.numel())
+    assert (first.bias.count_nonzero() == 0) == (initializer != "default")
+    assert (last.weight.count_nonzero() == 0) == (initializer == "zeros_last")
+
+
+@pytest.mark.parametrize(
+    ("initializer", "edge"), [("xavier_uniform", math.sqrt(6 / 1000)), ("kaiming_uniform", math.sqrt(6 / 400)), ("trunc_normal", 0.04)]
+)
+def test_bounded_initializers_reach_their_edge_and_no_further(initializer, edge):
+    torch.manual_seed(0)
+    weight = linears(build_head(INPUTS, 10, layers=1, units=UNITS, initializer=initializer))[0].weight
+    assert 0.98 * edge < weight.abs().max() <= edge
+
+
+def test_normal_initializers_have_the_tails_of_a_normal():
+    torch.manual_seed(0)
+    for initializer in ("xavier_normal", "kaiming_normal"):
+        weight = linears(build_head(INPUTS, 10, layers=1, units=UNITS, initializer=initializer))[0].weight
+        assert (weight / weight.std()).pow(4).mean().item() == pytest.approx(3, rel=0.05)
+
+
+def test_orthogonal_keeps_lengths():
+    head = build_head(40, 10, layers=1, units=60, initializer="orthogonal")
+    first, last = (part.weight for part in linears(head))
+    assert torch.allclose(first.T @ first, torch.eye(40), atol=1e-5)
+    assert torch.allclose(last @ last.T, torch.eye(10), atol=1e-5)
+
+
+def test_zeros_last_predicts_the_same_for_every_image():
+    head = build_head(20, 5, layers=2, units=16, initializer="zeros_last").eval()
+    assert head(torch.randn(7, 20)).abs().max() == 0
+    assert all(part.weight.count_nonzero() for part in linears(head)[:-1])
+
+
+def test_default_is_torchs_own():
+    torch.manual_seed(3)
+    head = build_head(20, 5, layers=1, units=16, initializer="default")
+    torch.manual_seed(3)
+    own = [nn.Linear(20, 16), nn.Linear(16, 5)]
+    for built, expected in zip(linears(head), own, strict=True):
+        assert torch.equal(built.weight, expected.weight)
+        assert torch.equal(built.bias, expected.bias)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("layers", range(4))
+def test_layers_units_activation_and_dropout(layers, activation):
+    head = build_head(20, 5, layers=layers, units=16, activation=activation, dropout=0.3)
+    hidden = [nn.Dropout, nn.Linear, ACTIVATIONS[activation]] * layers
+    assert [type(part) for part in head] == [*hidden, nn.Dropout, nn.Linear]
+    assert [(part.in_features, part.out_features) for part in linears(head)] == list(
+        zip([20] + [16] * layers, [16] * layers + [5], strict=True)
+    )
+    assert all(part.p == 0.3 for part in head if isinstance(part, nn.Dropout))
+    assert head(torch.randn(3, 20)).shape == (3, 5)
+
+
+def test_unknown_words_are_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'xavier_normal'"):
+        build_head(4, 2, layers=0, units=8, initializer="xavier_norma")
+    with pytest.raises(ConfigError, match="did you mean 'gelu'"):
+        build_head(4, 2, layers=0, units=8, activation="gelo")

@@ -1,0 +1,347 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+from torchvision.models import mobilenet_v3_small
+
+from trainables.errors import ConfigError, DataError, NonFiniteError
+from trainables.objectives import METRICS
+from trainables.training.checkpoint import load_state, save_state
+from trainables.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+CLOCK = {"seconds_training", "seconds_evaluation", "images_per_second"}
+TASKS = ("multiclass", "binary", "multilabel", "regression")
+
+
+BASE = {"optimizer": "sgd", "learning_rate": 0.01, "unfrozen_stages": 2, "head_layers": 1, "head_units": 16, "dropout": 0.1}
+
+
+def begin(dataset, trial, **options):
+    return Trainer(dataset, trial, device=CPU, **options)
+
+
+def run(trainer, epochs=None):
+    for _ in range(epochs or trainer.trial.epochs - trainer.epoch):
+        trainer.run_epoch()
+    return trainer
+
+
+def weights(trainer):
+    return {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
+
+
+def equal(a, b):
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+def untimed(history):
+    return {name: values for name, values in history.items() if name not in CLOCK}
+
+
+@pytest.fixture(scope="module")
+def base_run(multiclass, tiny):
+    return run(begin(multiclass, tiny(**BASE)))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_trains_and_reports_the_whole_schema(request, tiny, task):
+    dataset = request.getfixturevalue(task)
+    assert dataset.task == task
+    trainer = begin(dataset, tiny(freeze_steps=0.2))
+    before = weights(trainer)
+    row = trainer.run_epoch()
+    expected = set(METRICS[task]) - {"top5"} | {"objective", "train_loss", "learning_rate"} | CLOCK
+    assert set(row) == set(trainer.history) == expected
+    assert all(map(math.isfinite, row.values()))
+    assert row["objective"] == row[trainer.metric]
+    assert trainer.evaluate("validation").items() <= row.items()
+    after = weights(trainer)
+    assert all(not torch.equal(before[name], after[name]) for name in before if before[name].ndim > 1)
+
+
+def test_an_easy_set_is_learnt(multiclass, tiny):
+    trainer = run(begin(multiclass, tiny(epochs=3)))
+    losses = trainer.history["train_loss"]
+    assert losses[-1] < losses[0] / 2
+    assert trainer.history["loss"][-1] < math.log(3) / 3
+    assert trainer.evaluate("test")["accuracy"] > 0.85
+
+
+def test_weights_of_regression_are_learnt_in_original_units(regression, tiny):
+    trainer = run(begin(regression, tiny(epochs=3, augmentation_strength=0.0)))
+    targets = regression.targets
+    spread = np.abs(targets - np.median(targets)).mean()
+    assert trainer.evaluate("test")["mae"] < spread / 2
+    assert trainer.history["mae"][-1] > 0.01, "kilograms, not deviations"
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_others(multiclass, tiny):
+    first, again, workers, other = (
+        run(begin(multiclass, tiny(seed=seed, dropout=0.3), workers=count)) for seed, count in ((0, 0), (0, 0), (0, 2), (1, 0))
+    )
+    equal(weights(first), weights(again))
+    equal(weights(first), weights(workers))
+    assert untimed(first.history) == untimed(again.history) == untimed(workers.history)
+    assert first.history["train_loss"] != other.history["train_loss"]
+
+
+@pytest.mark.parametrize(("schedule", "optimizer"), [("cosine", "adamw"), ("constant", "sgd")])
+def test_a_resumed_run_is_the_uninterrupted_one(larger, tiny, tmp_path, schedule, optimizer):
+    # A batch of 16, so that batch norm trains and its statistics must travel; thawed within the second epoch.
+    trial = tiny(epochs=3, batch_size=16, schedule=schedule, optimizer=optimizer, freeze_steps=0.4, augmentation_strength=0.5)
+    whole, ends = begin(larger, trial), {}
+    for epoch in (1, 2, 3):
+        ends[epoch] = weights(run(whole, 1))
+        save_state(tmp_path / f"{epoch}.pt", whole.state())
+    for epoch in (1, 2):
+        resumed = begin(larger, trial)
+        resumed.load(load_state(tmp_path / f"{epoch}.pt"))
+        assert resumed.epoch == epoch
+        equal(weights(resumed), ends[epoch])
+        run(resumed)
+        equal(weights(resumed), weights(whole))
+        assert untimed(resumed.history) == untimed(whole.history)
+        assert resumed.objective_epoch() == whole.objective_epoch()
+
+
+def test_a_finished_run_comes_back_from_its_state(multiclass, tiny, tmp_path):
+    trial = tiny(epochs=2, schedule="constant", learning_rate=0.05, optimizer="sgd")
+    finished = run(begin(multiclass, trial))
+    save_state(tmp_path / "last.pt", finished.state())
+    again = begin(multiclass, trial)
+    again.load(load_state(tmp_path / "last.pt"))
+    equal(weights(again), weights(finished))
+    assert again.evaluate("validation") == finished.evaluate("validation")
+    assert again.state()["optimizer"] is None
+
+
+def test_a_constant_rate_ends_with_the_best_epoch_also_when_resumed(regression, tiny, tmp_path):
+    trainer = begin(regression, tiny(epochs=4, schedule="constant", learning_rate=0.01))
+    ends = [weights(run(trainer, 1)) for _ in range(3)]
+    save_state(tmp_path / "last.pt", trainer.state())
+    resumed = begin(regression, trainer.trial)
+    resumed.load(load_state(tmp_path / "last.pt"))
+    for one in (trainer, resumed):
+        one.network.head[1].bias.data += 50  # 50 deviations off, further than an epoch's steps lead back
+        one.run_epoch()
+    equal(weights(resumed), weights(trainer))
+    values = trainer.history["mae"]
+    best = values.index(min(values))
+    assert trainer.history["objective"] == [min(values[: epoch + 1]) for epoch in range(4)]
+    assert trainer.objective_epoch() == best + 1 < 4
+    equal(weights(trainer), ends[best])
+    assert trainer.evaluate("validation")["mae"] == min(values)
+
+
+def test_an_annealed_rate_ends_with_the_last_epoch(regression, tiny):
+    trainer = run(begin(regression, tiny(epochs=3, learning_rate=0.02, warmup=0, clip_norm=0)))
+    assert trainer.history["objective"] == trainer.history["mae"]
+    assert trainer.objective_epoch() == 3
+    assert trainer.evaluate("validation")["mae"] == trainer.history["mae"][-1]
+    assert trainer.history["learning_rate"][-1] < 1e-4 < trainer.history["learning_rate"][0]
+
+
+def test_the_body_is_frozen_for_the_first_share_of_the_schedule(multiclass, tiny):
+    trainer = begin(multiclass, tiny(epochs=2, freeze_steps=0.5))
+    before = weights(trainer)
+    run(trainer, 1)
+    middle = weights(trainer)
+    bodies = [name for name in before if name.startswith("body.")]
+    assert all(torch.equal(before[name], middle[name]) for name in bodies)
+    assert not torch.equal(before["head.1.weight"], middle["head.1.weight"])
+    run(trainer)
+    after = weights(trainer)
+    assert all(not torch.equal(middle[name], after[name]) for name in bodies if middle[name].ndim > 1)
+
+
+def test_the_initializer_reaches_the_trained_network(multiclass, tiny):
+    heads = {}
+    for initializer in ("trunc_normal", "zeros_last", "orthogonal", "default"):
+        trainer = begin(multiclass, tiny(initializer=initializer, augmentation_strength=0.0))
+        begun = trainer.network.head[1].weight.detach().clone()
+        run(trainer)
+        heads[initializer] = trainer.network.head[1].weight.detach()
+        # One epoch of small steps does not wash the beginning away.
+        assert torch.corrcoef(torch.stack([begun.flatten(), heads[initializer].flatten()]))[0, 1] > 0.5 or initializer == "zeros_last"
+    names = list(heads)
+    assert not any(torch.equal(heads[a], heads[b]) for a in names for b in names if a < b)
+    assert heads["orthogonal"].std() > 1.5 * heads["trunc_normal"].std()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"head_layers": 2},
+        {"head_units": 32},
+        {"activation": "gelu"},
+        {"dropout": 0.5},
+        {"label_smoothing": 0.1},
+        {"momentum": 0.5},
+        {"weight_decay": 0.5},
+        {"stage_lr_decay": 0.5},
+        {"unfrozen_stages": 1},
+        {"freeze_steps": 0.5},
+        {"schedule": "step"},
+        {"warmup": 0.5},
+        {"clip_norm": 0.01},
+        {"augmentation_strength": 0.5},
+        {"augmentation_ops": ("crop",)},
+        {"batch_size": 4},
+        {"weights": "none"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_hyperparameter_reaches_the_trained_network(multiclass, tiny, base_run, change):
+    trained = run(begin(multiclass, tiny(**{**BASE, **change})))
+    assert trained.history["train_loss"] != base_run.history["train_loss"]
+
+
+def test_accumulation_reaches_the_loop(multiclass, tiny):
+    trainer, sizes = begin(multiclass, tiny(accumulation=4)), set()
+    trainer.network.register_forward_pre_hook(lambda network, inputs: sizes.add((network.training, len(inputs[0]))))
+    trainer.run_epoch()
+    assert {size for training, size in sizes if training} == {2}
+
+
+def test_no_batch_comes_twice_in_a_trial(multiclass, tiny):
+    trainer, seen = begin(multiclass, tiny(epochs=2, unfrozen_stages=0)), []
+    trainer.network.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[0].clone()) if network.training else None)
+    run(trainer)
+    assert len({images.sum().item() for images in seen}) == len(seen) == 2 * trainer.steps_per_epoch
+
+
+@pytest.mark.parametrize("batch_size", [8, 16])
+def test_statistics_are_those_of_training_images_unless_batches_are_tiny(larger, tiny, batch_size):
+    trainer = begin(larger, tiny(batch_size=batch_size, freeze_steps=0.0))
+    before = weights(trainer)
+    run(trainer)
+    norm = trainer.network.body.trunk.features[0][1]
+    if batch_size < 16:
+        assert torch.equal(norm.running_mean, before["body.trunk.features.0.1.running_mean"])
+        return
+    images, _ = next(trainer.batches.evaluation(larger.rows["train"], 1000))
+    with torch.no_grad():
+        maps = trainer.network.body.trunk.features[0][0](images)
+    assert torch.allclose(norm.running_mean, maps.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("images", [127, 128, 129, 257, 1023, 1025])
+def test_statistics_come_from_batches_of_nearly_one_size(larger, tiny, monkeypatch, images):
+    """129 images are not a batch of 128 and one that weighs as much, and whose 1 × 1 maps have no variance."""
+    trainer = begin(replace(larger, rows={**larger.rows, "train": np.resize(larger.rows["train"], images)}), tiny(batch_size=16))
+    trainer.network.thaw(True)
+    sizes = []
+    hook = trainer.network.body.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    trainer.recompute_statistics()
+    hook.remove()
+    assert sum(sizes) == min(images, 1024)
+    assert max(sizes) <= 128
+    assert max(sizes) - min(sizes) < len(sizes)
+
+
+def test_exported_weights_load_into_plain_torchvision(multiclass, tiny, tmp_path):
+    trainer = run(begin(multiclass, tiny(batch_size=8)))
+    logits, _ = trainer.predict("test")
+    trainer.export(tmp_path / "best.safetensors")
+
+    state = load_file(tmp_path / "best.safetensors")
+    network = mobilenet_v3_small()
+    network.classifier = nn.Linear(576, 3)
+    network.load_state_dict({name.replace("head.1.", "classifier."): tensor for name, tensor in state.items()})
+    network.eval()
+    with safe_open(tmp_path / "best.safetensors", "pt") as file:
+        about = file.metadata()
+    assert (about["backbone"], about["task"], json.loads(about["classes"])) == (
+        "mobilenet_v3_small",
+        "multiclass",
+        list(multiclass.classes),
+    )
+    told = json.loads(about["preprocessing"])
+    assert (told["square"], told["center_crop"], told["aspect"]) == (37, 32, "crop")
+    margin = (told["square"] - told["center_crop"]) // 2
+    pixels = multiclass.images[multiclass.rows["test"]][:, margin : margin + 32, margin : margin + 32] / np.float32(255)
+    images = torch.from_numpy((pixels - np.float32(told["mean"])) / np.float32(told["std"])).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        assert torch.allclose(network(images), logits, atol=1e-4)
+
+
+def test_two_micro_batches_train_like_one(multiclass, tiny):
+    plain, split = (
+        run(begin(multiclass, tiny(dropout=0.0, optimizer="sgd", learning_rate=0.01, accumulation=accumulation))) for accumulation in (1, 2)
+    )
+    for name, tensor in weights(plain).items():
+        assert torch.allclose(tensor.float(), weights(split)[name].float(), rtol=1e-2, atol=1e-4), name
+    assert split.history["train_loss"] == pytest.approx(plain.history["train_loss"], rel=1e-3)
+
+
+def test_smoothing_is_not_in_the_validation_loss(multiclass, tiny):
+    trainer = begin(multiclass, tiny(label_smoothing=0.5))
+    logits, targets = trainer.predict("validation")
+    assert trainer.evaluate("validation")["loss"] == pytest.approx(nn.functional.cross_entropy(logits, targets).item())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
+def test_a_rate_far_too_high_is_said(multiclass, tiny, optimizer):
+    trainer = begin(
+        multiclass, tiny(optimizer=optimizer, learning_rate=10, clip_norm=0, freeze_steps=0, warmup=0, weight_decay=1, epochs=3)
+    )
+    with pytest.raises(NonFiniteError, match=r"not a finite number|the training loss became"):
+        run(trainer)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_poisoned_network_is_said_not_scored(request, tiny, task):
+    trainer = begin(request.getfixturevalue(task), tiny(learning_rate=1e-6))
+    trainer.network.head[1].weight.data.fill_(float("nan"))
+    with pytest.raises(NonFiniteError):
+        trainer.run_epoch()
+    assert trainer.epoch == 0
+    assert trainer.history == {}
+
+
+def test_steps_of_an_epoch(multiclass, tiny):
+    trainer = begin(multiclass, tiny())
+    images = len(multiclass.rows["train"])
+    assert trainer.steps_per_epoch == trainer.passes * (images // 8) >= 20
+    row = trainer.run_epoch()
+    assert row["images_per_second"] * row["seconds_training"] == pytest.approx(8 * trainer.steps_per_epoch)
+
+
+def test_a_batch_over_a_quarter_of_the_images_is_refused(multiclass, tiny):
+    images = len(multiclass.rows["train"])
+    begin(multiclass, tiny(batch_size=images // 4))
+    with pytest.raises(ConfigError, match=f"at most a quarter of the {images} training images but got {images // 4 + 1}"):
+        begin(multiclass, tiny(batch_size=images // 4 + 1))
+
+
+def test_what_does_not_fit_the_data_is_refused(multiclass, regression, tiny):
+    with pytest.raises(ConfigError, match="does not train a multiclass task"):
+        begin(multiclass, tiny(loss="mse"))
+    with pytest.raises(ConfigError, match="does not judge a multiclass task"):
+        begin(multiclass, tiny(), metric="mae")
+    with pytest.raises(ConfigError, match="at most 5, the stages of this backbone"):
+        begin(multiclass, tiny(unfrozen_stages=6))
+    for part in regression.rows:  # wherever the zero is: a loss of infinity on validation images would end every trial
+        targets = regression.targets.copy()
+        targets[regression.rows[part][0]] = 0
+        changed = replace(regression, targets=targets)
+        with pytest.raises(DataError, match="1 of 48 targets are 0"):
+            begin(changed, tiny(loss="mape"))
+        with pytest.raises(DataError, match="target: log needs targets above 0"):
+            begin(changed, tiny(target="log"))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"loss": "mape"}, {"loss": "huber", "target": "log"}, {"loss": "mae"}, {"loss": "mape", "target": "log"}]
+)
+def test_every_regression_loss_beats_the_mean(regression, tiny, changes):
+    trainer = run(begin(regression, tiny(epochs=2, augmentation_strength=0.0, **changes)))
+    assert trainer.history["r2"][-1] > 0

@@ -1,0 +1,1 @@
+"""Labelled images: reading sources and labels, splitting, preparing a data set."""

@@ -1,0 +1,114 @@
+"""``Samples``, and what folders and tables share in making them."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.config import TaskName
+from trainables.errors import DataError, did_you_mean
+from trainables.storage.locations import shown
+
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "training_set"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing", "test_set"), "test"),
+}
+IMAGES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".avif", ".ppm", ".pgm"}
+SHOWN = 8  # names in a message; then a count
+
+
+class Home(NamedTuple):
+    """The folder that a source's files lie in: on this machine, and as every machine finds it."""
+
+    folder: Path
+    location: str  # the folder again, a bucket's URL, or builtin:digits
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled images as the source says, before any pixel is read; ordered by name."""
+
+    root: Path
+    names: tuple[str, ...]  # paths relative to root, '/' between parts; unique
+    paths: tuple[Path, ...]
+    task: TaskName
+    classes: tuple[str, ...]  # class or label names; for regression the target's name
+    targets: npt.NDArray[Any]  # (N,) int64 binary, multiclass; (N, K) float32 multilabel; (N,) float64 regression
+    splits: npt.NDArray[np.str_] | None  # (N,) train, validation, test or ''
+    groups: npt.NDArray[np.str_] | None  # (N,)
+    notes: tuple[str, ...]  # sentences to say aloud
+    home: Home | None = None  # where not root itself
+
+    @property
+    def place(self) -> str:
+        """What to call the source in a message."""
+        return str(self.root) if self.home is None else shown(self.home.location)
+
+    def located(self) -> tuple[str, tuple[str, ...]]:
+        """Return where every machine finds the files: one location, and each file's path in it; an absolute one outside of a folder.
+
+        Raises ``DataError`` for files outside of a bucket, which no other machine would find.
+        """
+        folder, location = self.home or Home(self.root, str(self.root))
+        paths = tuple(str(path).removeprefix(f"{folder}/") for path in self.paths)
+        if self.home is not None and (outside := [path for path in paths if path.startswith("/")]):
+            raise DataError(f"{len(outside):,} images of {self.place} lie outside of it: {listed(outside)}; put them inside")
+        return location, paths
+
+
+def listed(names: Iterable[object], count: int | None = None) -> str:
+    """Return up to eight names and how many more there are."""
+    names = list(names)
+    more = (len(names) if count is None else count) - min(len(names), SHOWN)
+    return ", ".join(_printable(str(name)) for name in names[:SHOWN]) + (f" and {more:,} more" if more else "")
+
+
+def _printable(text: str) -> str:
+    """Escape what a terminal would obey or cannot encode."""
+    return text if text.isprintable() else ascii(text)
+
+
+def order_classes(found: Iterable[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return class names as wanted, else sorted (numbers by value); raises ``DataError`` if ``wanted`` are not the same names."""
+    names = set(found)
+    if wanted:
+        for name in wanted:
+            if name not in names:
+                raise DataError(f"classes names {name!r}, which no image has{did_you_mean(name, sorted(names))}")
+        if missing := sorted(names - set(wanted)):
+            raise DataError(f"classes leaves out {listed(missing)}; name every class once, in the order of the outputs")
+        if len(set(wanted)) < len(wanted):
+            raise DataError(f"classes names {Counter(wanted).most_common(1)[0][0]!r} twice")
+        return tuple(wanted)
+    numbers = {name: number(name) for name in names}
+    if all(value is not None for value in numbers.values()):
+        return tuple(sorted(names, key=lambda name: (numbers[name], name)))
+    return tuple(sorted(names))
+
+
+def number(text: str) -> float | None:
+    """Return the finite number that a text is, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) and "_" not in text else None
+
+
+def class_task(classes: Sequence[str], task: TaskName | None, origin: str) -> tuple[TaskName, str]:
+    """Return binary or multiclass for the classes of single-label images, and the sentence that says so."""
+    if len(classes) < 2:
+        raise DataError(f"{origin} gives one class only ({listed(classes)}); at least two are needed")
+    if task == "binary" and len(classes) > 2:
+        raise DataError(f"binary needs two classes (labels 0 and 1, say) but {origin} gives {len(classes)}: {listed(classes)}")
+    if task is not None:
+        chosen, sentence = task, f"task: {task}, as given, {len(classes)} classes from {origin}"
+    else:
+        chosen = "binary" if len(classes) == 2 else "multiclass"
+        sentence = f"task: {chosen}, inferred from {len(classes)} classes in {origin}; --task changes it"
+    return chosen, sentence + (f"; the positive class is {classes[1]!r}" if chosen == "binary" else "")

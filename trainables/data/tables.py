@@ -1,0 +1,179 @@
+"""A CSV of image paths and labels becomes ``Samples``."""
+
+from dataclasses import dataclass
+from os.path import isfile, join, normpath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.config import TaskName
+from trainables.data.csv_table import Table, read_csv
+from trainables.data.labels import read_labels
+from trainables.data.samples import IMAGES, SHOWN, SPLIT_NAMES, Samples, listed
+from trainables.errors import DataError
+
+IMAGE_COLUMNS = (
+    *("image_path", "filepath", "file_path", "image", "filename", "file_name", "file", "path", "img", "img_path"),
+    *("image_name", "imagename", "image_file", "img_name", "photo", "picture", "image_id", "id"),
+)
+
+
+def read_table(
+    path: Path,
+    *,
+    task: TaskName | None,
+    image_column: str | None,
+    label_columns: tuple[str, ...],
+    header: bool,
+    extension: str,
+    strip_prefix: str,
+    image_folder: str | None,
+    split_column: str,
+    group_column: str,
+    classes: tuple[str, ...],
+) -> Samples:
+    """Return the samples that a CSV lists, ordered by name; raises ``DataError``."""
+    table = read_csv(path, header)
+    root = _image_folder(path, image_folder)
+    special = {
+        name: table.check(name, f"data.{option}")
+        for option, name, default in (("split_column", split_column, "split"), ("group_column", group_column, "group"))
+        if name and (name in table.columns or name != default)
+    }
+    free = [column for column in table.columns if column not in special and column not in label_columns and not _is_index(table, column)]
+    locate = _Locator(root, strip_prefix, extension)
+    image = table.check(image_column, "data.image_column") if image_column is not None else _image_column(table, free, locate, header)
+    names = _names(table, image, locate)
+    labels = [table.check(column, "data.label_columns") for column in label_columns] or [column for column in free if column != image]
+    if image in labels:
+        raise DataError(f"column {image!r} of {path.name} cannot be both image and label; pass data.image_column and data.label_columns")
+    chosen, class_names, targets, sentence = read_labels(table, labels, task, classes, explicit=bool(label_columns))
+    notes = [sentence, f"read from {path.name}: images from column {image!r}, labels from {listed(map(repr, labels))}"]
+    splits = _splits(table, split_column) if split_column in special else None
+    groups = np.array(table.values(group_column)) if group_column in special else None
+    if groups is not None and (missing := [row for row, value in enumerate(groups) if not value]):
+        raise DataError(f"{len(missing):,} rows of {path.name} have no {group_column!r}: {table.cells(image, missing)}")
+    keep, unique = _once(names, targets, notes)
+    keep = sorted(keep, key=lambda row: unique[row])
+    return Samples(
+        root,
+        tuple(unique[row] for row in keep),
+        tuple(root / names[row] for row in keep),
+        chosen,
+        class_names,
+        targets[keep],
+        None if splits is None else splits[keep],
+        None if groups is None else groups[keep],
+        tuple(notes),
+    )
+
+
+def _image_folder(table: Path, image_folder: str | None) -> Path:
+    if image_folder is None:
+        return table.parent
+    for folder in (Path(image_folder).expanduser(), table.parent / image_folder):
+        if folder.is_dir():
+            return folder.resolve()
+    raise DataError(f"no folder {image_folder!r} (data.image_folder), neither here nor beside {table.name}")
+
+
+def _is_index(table: Table, column: str) -> bool:
+    """Whether a column merely counts the rows, as pandas writes it."""
+    if column.lower() not in ("", "unnamed: 0", "index"):
+        return False
+    values = table.values(column)
+    return values in ([str(row) for row in range(len(values))], [str(row + 1) for row in range(len(values))])
+
+
+@dataclass(frozen=True)
+class _Locator:
+    """How a cell becomes a path relative to the image folder."""
+
+    root: Path
+    strip_prefix: str
+    extension: str
+
+    def __call__(self, cell: str) -> str:
+        extension = self.extension if self.extension.startswith(".") or not self.extension else f".{self.extension}"
+        if self.strip_prefix and cell.startswith(self.strip_prefix):
+            cell = cell.removeprefix(self.strip_prefix).lstrip("/\\")
+        if extension and not cell.lower().endswith(extension.lower()):
+            cell += extension
+        if "\\" in cell and not isfile(join(self.root, cell)):
+            cell = cell.replace("\\", "/")
+        place = normpath(join(self.root, cell))
+        return place.removeprefix(f"{self.root}/")
+
+    def exists(self, cell: str) -> bool:
+        """Whether the cell names a regular file."""
+        return bool(cell) and "\0" not in cell and isfile(join(self.root, self(cell)))
+
+
+def _image_column(table: Table, free: list[str], locate: _Locator, header: bool) -> str:
+    sample = {column: table.values(column)[:50] for column in free}
+    found = {column: sum(map(locate.exists, cells)) for column, cells in sample.items()}
+    if header and any(locate.exists(column) for column in table.columns):
+        raise DataError(f"the first line of {table.path.name} names an image: it is no header; pass --set data.header=false")
+    named = [column for name in IMAGE_COLUMNS for column in free if column.lower() == name] if header else []
+    looks = [column for column, cells in sample.items() if all(Path(cell).suffix.lower() in IMAGES for cell in cells)]
+    for candidates in ([c for c in named if found[c]], [c for c in free if found[c]], looks, named):
+        if len(candidates) == 1 or (candidates and candidates[0] in named):
+            return candidates[0]
+        if candidates:
+            raise DataError(
+                f"{listed(map(repr, candidates))} of {table.path.name} all look like image paths; pass --set data.image_column=NAME"
+            )
+    raise DataError(
+        f"no column of {table.path.name} looks like image paths ({listed(map(repr, table.columns))}); pass --set data.image_column=NAME, "
+        "and data.extension, data.strip_prefix or data.image_folder if the names need them"
+    )
+
+
+def _names(table: Table, column: str, locate: _Locator) -> list[str]:
+    cells = table.values(column)
+    missing = [row for row, cell in enumerate(cells) if not locate.exists(cell)]
+    if missing:
+        looked = [f"{cells[row]!r} (line {table.lines[row]})" for row in missing[:SHOWN]]
+        example = locate.root / locate(cells[missing[0]]) if cells[missing[0]] else locate.root
+        raise DataError(
+            f"{len(missing):,} of {len(cells):,} images in {table.path.name} do not exist: {listed(looked, len(missing))}; "
+            f"looked for {example}. If names lack an extension pass --set data.extension=.jpg; if they begin with another "
+            "machine's folder, --set data.strip_prefix=THAT; if the images are elsewhere, --set data.image_folder=FOLDER"
+        )
+    return [locate(cell) for cell in cells]
+
+
+def _splits(table: Table, column: str) -> npt.NDArray[np.str_]:
+    values = [value.lower() for value in table.values(column)]
+    known = {**SPLIT_NAMES, "dev": "validation", "": ""}
+    if wrong := [row for row, value in enumerate(values) if value not in known]:
+        raise DataError(
+            f"column {column!r} must hold train, validation or test (or nothing) but holds {table.cells(column, wrong)}; "
+            "if it is no split, pass --set data.split_column=''"
+        )
+    return np.array([known[value] for value in values], dtype="<U10")
+
+
+def _once(names: list[str], targets: npt.NDArray[Any], notes: list[str]) -> tuple[list[int], list[str]]:
+    """Return the rows to keep and a unique name for each row: equal rows once, contradicting ones all, as 'name#2'."""
+    seen: dict[str, list[int]] = {}
+    keep, unique, repeated = [], list(names), 0
+    for row, name in enumerate(names):
+        before = seen.setdefault(name, [])
+        if any(np.array_equal(targets[row], targets[other]) for other in before):
+            repeated += 1
+            continue
+        before.append(row)
+        keep.append(row)
+        if len(before) > 1:
+            unique[row] = f"{name}#{len(before)}"
+    contradicting = sum(len(rows) > 1 for rows in seen.values())
+    if contradicting > len(seen) / 2:
+        raise DataError(
+            f"{contradicting:,} of {len(seen):,} images are listed with several labels; for multilabel write them on one row as 'a|b|c'"
+        )
+    if repeated:
+        notes.append(f"{repeated:,} rows repeat an image with the same label and were kept once")
+    return keep, unique

@@ -1,0 +1,1 @@
+"""Pixels: decoding, the pixel map, augmentation, batches."""

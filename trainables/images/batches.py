@@ -1,0 +1,111 @@
+"""From the pixel map to the device: order, augment, normalise."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainables.images.augmentation import Augmenter, Image, sample_seed
+from trainables.training.distributed import ALONE, World
+
+Rows = NDArray[np.int64]
+Batch = tuple[Tensor, Tensor]
+AHEAD = 2
+"""Batches that each worker thread prepares before they are asked for."""
+
+
+class Batches:
+    """Images of a pixel map `(N, S, S, 3) uint8`, and their targets, as normalised channels-last batches on a device.
+
+    A training batch is a function of (seed, epoch, row) alone: the same for any number of worker threads.
+    """
+
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        targets: NDArray[np.generic],
+        *,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+        workers: int = 0,
+    ) -> None:
+        self._images, self._targets, self._size, self._device, self._workers = images, targets, image_size, device, workers
+        self._mean = (torch.tensor(mean) * 255).view(1, 3, 1, 1).to(device)
+        self._std = (torch.tensor(std) * 255).view(1, 3, 1, 1).to(device)
+
+    def training(
+        self,
+        rows: Rows,
+        batch_size: int,
+        *,
+        strength: float,
+        ops: Sequence[str],
+        seed: int,
+        epoch: int,
+        passes: int = 1,
+        world: World = ALONE,
+    ) -> Iterator[Batch]:
+        """Yield `passes` shuffled passes over the rows, full batches only, freshly augmented. `epoch` is 1-based.
+
+        Each process of a `world` yields its own part of every batch: put together in the order of ranks, they are the whole one.
+        """
+        local, mine = threading.local(), batch_size // world.size
+
+        def prepare(chosen: Rows, view: int) -> Batch:
+            if not hasattr(local, "augmenter"):
+                local.augmenter = Augmenter(strength, ops, self._size)
+            pixels = np.stack([local.augmenter(self._images[row], sample_seed(seed, view, int(row))) for row in chosen])
+            return self._tensor(pixels), self._target(chosen)
+
+        def plan() -> Iterator[tuple[Rows, int]]:
+            for number in range((epoch - 1) * passes, epoch * passes):
+                order = np.random.default_rng((seed, number)).permutation(rows)
+                for start in range(0, len(order) - batch_size + 1, batch_size):
+                    own = start + world.rank * mine
+                    yield order[own : own + mine], number
+
+        if not self._workers:
+            for chosen, view in plan():
+                yield self._to_device(prepare(chosen, view))
+            return
+        with ThreadPoolExecutor(self._workers) as pool:
+            waiting: deque[Future[Batch]] = deque()
+            try:
+                for chosen, view in plan():
+                    waiting.append(pool.submit(prepare, chosen, view))
+                    if len(waiting) > AHEAD * self._workers:
+                        yield self._to_device(waiting.popleft().result())
+                while waiting:
+                    yield self._to_device(waiting.popleft().result())
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def evaluation(self, rows: Rows, batch_size: int) -> Iterator[Batch]:
+        """Yield the rows in order, the middle of each image, the last batch perhaps smaller."""
+        margin = (self._images.shape[1] - self._size) // 2
+        middle = slice(margin, margin + self._size)
+        for start in range(0, len(rows), batch_size):
+            chosen = rows[start : start + batch_size]
+            yield self._to_device((self._tensor(self._images[chosen][:, middle, middle]), self._target(chosen)))
+
+    def _tensor(self, pixels: Image) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+
+    def _target(self, chosen: Rows) -> Tensor:
+        values = self._targets[chosen]
+        return torch.from_numpy(values.astype(np.int64) if values.dtype.kind == "i" else values.copy())
+
+    def _to_device(self, batch: Batch) -> Batch:
+        pixels, targets = batch
+        if self._device.type == "cuda":
+            pixels, targets = pixels.pin_memory(), targets.pin_memory()
+        images = (pixels.to(self._device, non_blocking=True).float() - self._mean) / self._std
+        return images, targets.to(self._device, non_blocking=True)

@@ -1,0 +1,1 @@
+"""Networks: backbones, heads, pretrained weights, and which layers train."""

@@ -1,0 +1,148 @@
+"""Body and head as one network: which stages train, what batch norm does, which rate each parameter has."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from trainables.errors import ConfigError
+from trainables.networks.bodies import Body
+from trainables.training.distributed import ALONE, World
+
+SMALLEST_BATCH_FOR_STATISTICS = 16
+MATRICES = (2, 4)
+"""Axes of the weights of linear layers and convolutions."""
+
+
+class Network(nn.Module):
+    """A fine-tuned network: images `(N, 3, S, S)` → logits `(N, outputs)`.
+
+    The last `unfrozen_stages` stages of the body train. The others run in evaluation mode without gradients, their batch-norm
+    statistics untouched. Raises ``ConfigError`` for more unfrozen stages than the body has.
+    """
+
+    def __init__(self, body: Body, head: nn.Module, *, unfrozen_stages: int, batch_norm_trains: bool = True) -> None:
+        if unfrozen_stages > len(body.stages):
+            raise ConfigError(f"unfrozen_stages must be at most {len(body.stages)}, the stages of this backbone, but got {unfrozen_stages}")
+        super().__init__()
+        self.body = body
+        self.head = head
+        self.unfrozen_stages = unfrozen_stages
+        self.batch_norm_trains = batch_norm_trains
+        self.thawed = False
+        self.thaw(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits `(N, outputs)`."""
+        logits: Tensor = self.head(self.body(images))
+        return logits
+
+    def thaw(self, thawed: bool) -> None:
+        """Let the unfrozen stages train, or keep the whole body frozen, from the next step on."""
+        self.thawed = thawed
+        self.body.requires_grad_(False)
+        for stage in self._training_stages():
+            for block in stage:
+                block.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Network":
+        """Set training mode where parameters train; frozen stages, and batch norm of tiny batches, stay in evaluation mode."""
+        super().train(mode)
+        self.body.eval()
+        if mode:
+            for stage in self._training_stages():
+                for block in stage:
+                    block.train()
+            if not self.batch_norm_trains:
+                for norm in self._norms():
+                    norm.eval()
+        return self
+
+    def parameter_groups(self, learning_rate: float, stage_lr_decay: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Return optimizer groups: the head at `learning_rate`, each stage further from it `stage_lr_decay` times the one before.
+
+        Only matrices and kernels have weight decay: not biases, norms and layer scales. `peak` holds a group's own largest rate.
+        """
+        parts: list[tuple[float, Iterable[nn.Parameter]]] = [(learning_rate, self.head.parameters())]
+        for distance, stage in enumerate(reversed(self.body.stages[len(self.body.stages) - self.unfrozen_stages :]), 1):
+            parts.append((learning_rate * stage_lr_decay**distance, (p for block in stage for p in block.parameters())))
+        groups = []
+        for rate, parameters in parts:
+            listed = list(parameters)
+            decayed, plain = [p for p in listed if p.ndim in MATRICES], [p for p in listed if p.ndim not in MATRICES]
+            for decay, chosen in ((weight_decay, decayed), (0.0, plain)):
+                if chosen:
+                    groups.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay})
+        return groups
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Return the tensors that training can change: the head and the unfrozen stages, batch-norm statistics included."""
+        kept = {id(t) for s in self._unfrozen() for block in s for t in (*block.parameters(), *block.buffers())}
+        kept |= {id(t) for t in self.head.parameters()}
+        return {name: tensor for name, tensor in self.state_dict(keep_vars=True).items() if id(tensor) in kept}
+
+    def trainable_parameters(self) -> int:
+        """Return how many numbers train once the body is thawed."""
+        return sum(t.numel() for t in self.trained_state().values() if isinstance(t, nn.Parameter))
+
+    @torch.no_grad()
+    def recompute_statistics(self, batches: Iterable[Tensor], world: World = ALONE) -> None:
+        """Replace the running statistics of unfrozen batch norm by plain averages over batches of images.
+
+        A running average lags the weights; the average over unaugmented training images is what evaluation means
+        (Wu & Johnson 2021, "Rethinking Batch in BatchNorm", section 3). Does nothing while the body is frozen.
+        Each process of a `world` has batches of its own, and all come to the average over all of them.
+        """
+        norms = list(self._norms())
+        if not (norms and self.thawed and self.batch_norm_trains):
+            return
+        with _cumulative(norms):
+            self.eval()
+            for norm in norms:
+                norm.train()
+            for images in batches:
+                self.body(images)
+            self.eval()
+        if world.size > 1:
+            _pool(norms, world)
+
+    def _unfrozen(self) -> Iterator[Any]:
+        yield from self.body.stages[len(self.body.stages) - self.unfrozen_stages :]
+
+    def _training_stages(self) -> Iterator[Any]:
+        if self.thawed:
+            yield from self._unfrozen()
+
+    def _norms(self) -> Iterator[_BatchNorm]:
+        for stage in self._unfrozen():
+            for block in stage:
+                yield from (m for m in block.modules() if isinstance(m, _BatchNorm))
+
+
+@contextmanager
+def _cumulative(norms: list[_BatchNorm]) -> Iterator[None]:
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def _pool(norms: list[_BatchNorm], world: World) -> None:
+    """Make averages over this process's batches, of which there may be none, averages over all processes' batches."""
+    found: list[tuple[Any, Any, Any]] = [(norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in norms]
+    for mean, variance, count in found:
+        mean *= count
+        variance *= count
+    world.sum(tensor for three in found for tensor in three)
+    for mean, variance, count in found:
+        mean /= count
+        variance /= count

@@ -1,0 +1,87 @@
+"""A file of weights → the tensors of a body, or a reason why not.
+
+Nothing in a file is trusted: pickles are read with ``weights_only=True``, keys and shapes are compared, numbers must be finite.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from trainables.errors import WeightsError
+from trainables.networks.backbones import BACKBONES, Backbone
+from trainables.networks.bodies import Body, build_empty_body
+
+WRAPPERS = ("state_dict", "model")
+HEAD_KEYS = ("fc.", "classifier.", "aux1.", "aux2.", "AuxLogits.", "head.")
+COUNTER = "num_batches_tracked"
+# torchvision/models/densenet.py, _load_state_dict: "denselayer1.norm.1.weight" is today's "denselayer1.norm1.weight"
+LEGACY_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors or .pth file by torchvision's keys; raises ``WeightsError`` if it holds anything unsafe.
+
+    A ``state_dict`` or ``model`` entry around them and a ``module.`` before each key are taken away.
+    """
+    value: Any
+    try:
+        value = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file fails in many ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"{path} is damaged, or holds objects that could run code, and is not read ({reason}); "
+            "save the network's state_dict as safetensors"
+        ) from None
+    for wrapper in WRAPPERS:
+        if isinstance(value, Mapping) and isinstance(value.get(wrapper), Mapping):
+            value = value[wrapper]
+    tensors = {str(key): tensor for key, tensor in value.items() if isinstance(tensor, Tensor)} if isinstance(value, Mapping) else {}
+    if not tensors:
+        raise WeightsError(f"{path} holds no tensors by name; save the network's state_dict")
+    return {LEGACY_DENSENET.sub(r"\1\2.", key.removeprefix("module.")): tensor for key, tensor in tensors.items()}
+
+
+def fit(tensors: Mapping[str, Tensor], body: Body, name: str, path: Path) -> dict[str, Tensor]:
+    """Return the body's own tensors, in float32; raises ``WeightsError`` unless they are all there, alike in shape, and finite.
+
+    A head's tensors are left out; the error names the backbone that they fit, if there is one.
+    """
+    problems = _mismatch(tensors, body)
+    if any(problems.values()):
+        counts = ", ".join(f"{len(keys)} keys {what}" for what, keys in problems.items() if keys)
+        first = ", ".join([key for keys in problems.values() for key in keys][:3])
+        row = next((row for row in BACKBONES.values() if row.name != name and _fits(tensors, row)), None)
+        advice = f"they are of a {row.name}" if row else "they are of no backbone that is known here"
+        raise WeightsError(f"the weights in {path} do not fit {name}: {counts} ({first}); {advice}")
+    own = {key: tensors[key].float() for key in _tensors_of(body)}
+    broken = [key for key, tensor in own.items() if not tensor.isfinite().all()]
+    if broken:
+        raise WeightsError(f"the weights in {path} are not finite in {len(broken)} keys ({', '.join(broken[:3])}); use another file")
+    return own
+
+
+def _tensors_of(body: Body) -> dict[str, Tensor]:
+    return {key: tensor for key, tensor in body.trunk.state_dict().items() if not key.endswith(COUNTER)}
+
+
+def _mismatch(tensors: Mapping[str, Tensor], body: Body) -> dict[str, list[str]]:
+    own = _tensors_of(body)
+    return {
+        "missing": [key for key in own if key not in tensors],
+        "of another shape": [key for key in own if key in tensors and not _alike(tensors[key], own[key])],
+        "unknown": [key for key in tensors if key not in own and not key.startswith(HEAD_KEYS) and not key.endswith(COUNTER)],
+    }
+
+
+def _alike(tensor: Tensor, own: Tensor) -> bool:
+    return tensor.shape == own.shape and tensor.is_floating_point() and tensor.layout == torch.strided
+
+
+def _fits(tensors: Mapping[str, Tensor], row: Backbone) -> bool:
+    known = (*(f"{module}." for stage in row.stages for module in stage), *HEAD_KEYS)
+    return all(key.startswith(known) for key in tensors) and not any(_mismatch(tensors, build_empty_body(row.name)).values())

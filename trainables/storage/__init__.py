@@ -1,0 +1,1 @@
+"""Where files are kept: folders, buckets, and the node's cache."""

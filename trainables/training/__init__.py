@@ -1,0 +1,1 @@
+"""Training one network: the loop, optimizers, tasks, checkpoints, diagnostics."""
