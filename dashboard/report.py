@@ -14,8 +14,8 @@ from plotly.offline import get_plotlyjs
 from dashboard.charts import space_charts, study_charts
 from dashboard.charts.prediction_charts import drawn
 from dashboard.data import best_recipe, space_analysis, study_data, trial_table
-from search.display.formatting import duration
 from search.display.summary import on_test_images
+from search.formatting import duration
 from search.record.records import StudyRecord
 from trainables.errors import ConfigError, InjertoError, ResourceError
 

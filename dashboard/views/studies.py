@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard import layout, records_cache
 from dashboard.data import study_data
-from search.display.formatting import duration
+from search.formatting import duration
 from trainables.errors import InjertoError
 
 AT_FIRST = 20

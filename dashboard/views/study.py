@@ -8,9 +8,9 @@ import streamlit as st
 from dashboard import actions, auth, layout, records_cache, zoomable_chart
 from dashboard.charts import study_charts
 from dashboard.data import study_data, trial_table
-from search.display.formatting import amount, duration, number
 from search.display.snapshot import standing_of
 from search.display.summary import on_test_images
+from search.formatting import amount, duration, number
 from search.record.records import StudyRecord
 from trainables.errors import InjertoError
 

@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard import layout, records_cache, zoomable_chart
 from dashboard.charts import study_charts
 from dashboard.data import study_data
-from search.display.formatting import duration
+from search.formatting import duration
 from search.record.records import StudyRecord
 
 MOST_BARS = 600

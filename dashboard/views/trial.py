@@ -9,7 +9,7 @@ from dashboard import actions, auth, layout, records_cache
 from dashboard.charts import trial_charts
 from dashboard.charts.prediction_charts import drawn
 from dashboard.data import study_data, trial_data, trial_table
-from search.display.formatting import duration
+from search.formatting import duration
 from search.record.records import StudyRecord, TrialRecord
 from trainables.errors import StorageError
 

@@ -47,7 +47,7 @@ def jobs(
     from rich.table import Table
     from rich.text import Text
 
-    from search.display.formatting import duration, plain
+    from search.formatting import duration, plain
 
     console = Console(highlight=False)
     drawn = Table(box=None, pad_edge=False)

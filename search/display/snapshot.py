@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from search.display.formatting import in_brief
 from search.display.view import TROUBLES, Best, Row, Standing
 from search.events import ENDED, Gauge
 from search.forecast.time_left import Pace, seconds_left
+from search.formatting import in_brief
 
 if TYPE_CHECKING:
     from search.record.records import StudyRecord, TrialRecord

@@ -9,11 +9,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from search.display.formatting import duration, plain
 from search.display.snapshot import standing_of
 from search.display.summary import summary
 from search.display.terminal import heartbeat
 from search.display.view import draw
+from search.formatting import duration, plain
 from search.record.records import StudyRecord, study_record
 from search.record.store import load_study, open_storage, storage_errors
 from trainables.errors import StorageError

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from search.display.formatting import in_brief, plain
+from search.formatting import in_brief, plain
 from search.record.records import StudyRecord, TrialRecord
 
 LEADERS = 5

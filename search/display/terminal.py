@@ -12,11 +12,11 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from search.display.formatting import duration, in_brief, plain, printable
 from search.display.line_writer import Lines
 from search.display.view import STYLES, TROUBLES, Best, Row, Standing, draw, in_words, time_left
 from search.events import ENDED
 from search.forecast.time_left import Estimate
+from search.formatting import duration, in_brief, plain, printable
 from trainables.errors import InjertoError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search.display.formatting import amount, duration, number, plain, sparkline
 from search.events import Gauge
+from search.formatting import amount, duration, number, plain, sparkline
 
 STYLES = {
     "finished": "green",

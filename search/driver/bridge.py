@@ -18,9 +18,9 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
 
-from search.driver.faults import Fault, Faults, fault_of
 from search.driver.retention import Retention
 from search.events import Event, Kind
+from search.policy.faults import Fault, Faults, fault_of
 from search.policy.rungs import Ending, Rungs, Verdict
 from search.record.record_writer import Ledger
 from search.record.trial_writer import Running, Scribe

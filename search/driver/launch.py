@@ -19,9 +19,9 @@ from optuna.storages import RDBStorage
 from cluster.connect import capacity, connect, died, joins, nodes
 from search.config import SearchConfig, amended, read_config
 from search.display.terminal import Terminal
-from search.driver.resources import Share, assigner, fit
 from search.driver.steering import ENDING, Steering, enlarged, recorded
 from search.nodes.provision import provide
+from search.nodes.resources import Share, assigner, fit
 from search.nodes.versions import versions
 from search.plan import Plan, absolute, make_plan
 from search.policy.samplers import build_sampler

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from search.driver.resources import Share, assigner
+from search.nodes.resources import Share, assigner
 from search.record.records import StudyRecord, TrialRecord, study_record
 from trainables.config import Recipe, TrialConfig, write_yaml
 from trainables.errors import InjertoError, StorageError

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from statistics import mean, stdev
 from typing import Any
 
-from search.display.formatting import duration
+from search.formatting import duration
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.storage.cache import show_bytes

@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from search.display.formatting import duration, number
 from search.forecast.forecast import RUNG_SHARE, Forecast
+from search.formatting import duration, number
 from search.plan import Plan
 from trainables.storage.cache import cache_root, show_bytes
 

@@ -14,11 +14,11 @@ from optuna.samplers import RandomSampler
 
 from cluster.connect import connect
 from search.config import SearchConfig
-from search.display.formatting import duration
-from search.driver.faults import fault_of
-from search.driver.resources import Share, assigner, fit
 from search.forecast.forecast import Demand, Forecast, Measure, Room, forecast
+from search.formatting import duration
+from search.nodes.resources import Share, assigner, fit
 from search.plan import Plan
+from search.policy.faults import fault_of
 from search.record.store import study_root
 from search.space.space import Space
 from trainables.config import TrialConfig

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.on_each_node import Answer, Node, on_each
-from search.display.formatting import plain
-from search.driver.resources import Share
+from search.formatting import plain
 from search.nodes.inspection import CHECKS, Finding, Report, Wanted, inspect
+from search.nodes.resources import Share
 from search.nodes.versions import versions
 from trainables.errors import ResourceError
 from trainables.storage.locations import Root

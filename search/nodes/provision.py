@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from cluster.connect import connect
 from cluster.on_each_node import on_each
 from search.config import SearchConfig
-from search.driver.resources import Share, fit
 from search.nodes.preflight import preflight
+from search.nodes.resources import Share, fit
 from search.plan import absolute, make_plan
 from search.record.store import study_root
 from search.watcher import Watcher

@@ -12,7 +12,7 @@ import optuna
 from optuna.artifacts import upload_artifact
 from optuna.trial import TrialState
 
-from search.driver.faults import Fault
+from search.policy.faults import Fault
 from search.policy.rungs import Verdict
 from search.record.record_writer import Ledger
 from search.record.store import artifact_store

@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from search.display.formatting import plain
+from search.formatting import plain
 from search.trackers.tracker import MLflow, TensorBoard, Tracker, Wandb
 from search.watcher import Silent
 from trainables.errors import ConfigError, InjertoError, did_you_mean

@@ -73,7 +73,7 @@ def work(rank: int, size: int, ports: Any, found: Any, fingerprint: str, values:
 
     from trainables.config import TrialConfig
     from trainables.data.dataset import open_dataset
-    from trainables.training.distributed import World, join, leave, listen, visit
+    from trainables.distributed.world import World, join, leave, listen, visit
     from trainables.training.trainer import Trainer
 
     @dataclass(frozen=True)

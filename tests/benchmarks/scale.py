@@ -70,8 +70,8 @@ def nodes(nodes: int = 8, json_file: Json = None) -> None:
     from cluster import local
     from cluster.connect import connect
     from search.config import read_config
-    from search.driver.resources import fit
     from search.nodes.preflight import examine
+    from search.nodes.resources import fit
     from search.plan import absolute, make_plan
 
     with tempfile.TemporaryDirectory() as scratch:

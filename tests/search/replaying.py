@@ -3,8 +3,8 @@
 from collections import Counter
 
 from search.config import read_config
-from search.driver.faults import TRIES
 from search.driver.launch import launch
+from search.policy.faults import TRIES
 from search.record.records import STATES
 from trainables.config import TrialConfig
 from trainables.worker.simulated_trial import MENDED, Replay, ReplayTrial, curve

@@ -12,8 +12,8 @@ from torch import nn
 
 from trainables.config import TrialConfig
 from trainables.data.dataset import open_dataset
-from trainables.networks.sync_batch_norm import SyncNorm
-from trainables.training.distributed import ALONE, World, join, leave, listen, visit
+from trainables.distributed.sync_batch_norm import SyncNorm
+from trainables.distributed.world import ALONE, World, join, leave, listen, visit
 from trainables.training.trainer import Trainer
 
 HOST, CPU = "127.0.0.1", torch.device("cpu")

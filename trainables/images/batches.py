@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainables.distributed.world import ALONE, World
 from trainables.images.augmentation import Augmenter, Image, sample_seed
-from trainables.training.distributed import ALONE, World
 
 Rows = NDArray[np.int64]
 Batch = tuple[Tensor, Tensor]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trainables.distributed.world import ALONE, World
 from trainables.errors import ConfigError
 from trainables.networks.bodies import Body
-from trainables.training.distributed import ALONE, World
 
 SMALLEST_BATCH_FOR_STATISTICS = 16
 MATRICES = (2, 4)

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from trainables.distributed.world import ALONE, World
 from trainables.errors import NonFiniteError
 from trainables.images.batches import Batch
 from trainables.networks.model import Network
-from trainables.training.distributed import ALONE, World
 from trainables.training.tasks import Loss
 
 Autocast = Callable[[], AbstractContextManager[None]]

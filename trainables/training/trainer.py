@@ -15,19 +15,19 @@ from torch import Tensor
 
 from trainables.config import TrialConfig
 from trainables.data.dataset import Dataset
+from trainables.distributed.sync_batch_norm import synchronise
+from trainables.distributed.world import ALONE, World
 from trainables.errors import ConfigError, NonFiniteError
 from trainables.images.batches import Batches
 from trainables.networks.backbones import backbone, check_image_size
 from trainables.networks.bodies import build_body
 from trainables.networks.heads import build_head
 from trainables.networks.model import SMALLEST_BATCH_FOR_STATISTICS, Network
-from trainables.networks.sync_batch_norm import synchronise
 from trainables.networks.weights import load_weights
 from trainables.objectives import check_targets, objective
 from trainables.recipe import passes_per_epoch
 from trainables.training.checkpoint import State, export_weights
 from trainables.training.diagnostics import interval, pictures, predictions
-from trainables.training.distributed import ALONE, World
 from trainables.training.loop import Autocast, predict, train_epoch
 from trainables.training.optim import OPTIMIZERS, learning_rate_factor
 from trainables.training.tasks import TASKS, TargetScale, build_loss, fit_target_scale, is_better, score

@@ -1,7 +1,7 @@
 """One trial in several processes, each with a GPU of its own: the trial's own process is rank 0, replicas are the other ranks.
 
 Ray starts the replicas in the trial's placement group, tells them what to do, and notices when one dies; what they exchange goes
-directly between them (see `trainables.training.distributed`).
+directly between them (see `trainables.distributed.world`).
 """
 
 import threading
@@ -15,8 +15,8 @@ from ray.util import get_node_ip_address
 from ray.util.placement_group import PlacementGroup, get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from trainables.distributed.world import TIMEOUT, World, interrupt, join, leave, listen, visit
 from trainables.errors import ConfigError
-from trainables.training.distributed import TIMEOUT, World, interrupt, join, leave, listen, visit
 from trainables.worker.node_usage import worker
 from trainables.worker.trainable import Assignment, Effort, begin, failure_kind, free_memory, peak_memory
 

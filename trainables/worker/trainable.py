@@ -23,7 +23,7 @@ from trainables.worker.trial_report import read_account, write_account
 
 if TYPE_CHECKING:
     from trainables.data.dataset import Dataset
-    from trainables.training.distributed import World
+    from trainables.distributed.world import World
     from trainables.training.trainer import Trainer
     from trainables.worker.replicas import Replicas
 
@@ -164,15 +164,15 @@ class ImageTrial(tune.Trainable):
 
     @staticmethod
     def finish(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
-        """Return what a finished trial says on the test images; see `trainables.worker.test_evaluation.finish`."""
-        from trainables.worker.test_evaluation import finish
+        """Return what a finished trial says on the test images; see `trainables.worker.final_evaluation.finish`."""
+        from trainables.worker.final_evaluation import finish
 
         return finish(assignment, weights)
 
     @staticmethod
     def previews(assignment: dict[str, Any]) -> dict[str, Any]:
-        """Return what augmentation does to the images; see `trainables.images.augmentation_previews.sheets`."""
-        from trainables.images.augmentation_previews import sheets
+        """Return what augmentation does to the images; see `trainables.data.augmentation_previews.sheets`."""
+        from trainables.data.augmentation_previews import sheets
 
         job = Assignment.model_validate(assignment)
         return sheets(open_data(job), job.trial.augmentation_ops)
@@ -245,8 +245,8 @@ def begin(assignment: Assignment, *, start_over: bool = False, world: "World | N
 
     Raises ``DamagedError`` for a state that is none, unless the trial may start over.
     """
+    from trainables.distributed.world import ALONE
     from trainables.training.checkpoint import load_state
-    from trainables.training.distributed import ALONE
     from trainables.training.trainer import Trainer, set_threads
 
     set_threads(assignment.threads)

@@ -1,6 +1,6 @@
 import pytest
 
-from search.driver.faults import TRIES
+from search.policy.faults import TRIES
 from tests.search.replaying import ALWAYS, check, ended_as, outcome, replay_search
 from trainables.config import TrialConfig
 from trainables.storage.locations import Root

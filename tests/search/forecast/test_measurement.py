@@ -9,10 +9,10 @@ from rich.console import Console
 
 from search.cli.main import app
 from search.config import SHORTHANDS, read_config
-from search.driver.resources import Share
 from search.forecast.forecast import Band, Forecast
 from search.forecast.forecast_table import measuring, rows, show
 from search.forecast.measurement import calibrate, configurations, demand, free_disk
+from search.nodes.resources import Share
 from search.plan import absolute, make_plan
 from search.record.store import names, open_storage
 from tests.search.conftest import IMAGE_SIZE, command, make_space

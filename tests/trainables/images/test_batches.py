@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from trainables.distributed.world import World
 from trainables.images.augmentation import Augmenter, sample_seed
 from trainables.images.batches import Batches
-from trainables.training.distributed import World
 
 SIZE, SIDE, IMAGES = 16, 18, 37
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -13,9 +13,9 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from tests.trainables.replicating import CPU, Pair, exchange, listening, normalise, train, train_alone
 from trainables.config import DataConfig
+from trainables.distributed.world import World
 from trainables.errors import ConfigError, DataError
 from trainables.training.checkpoint import load_state
-from trainables.training.distributed import World
 from trainables.training.trainer import Trainer
 from trainables.worker.trainable import Assignment, ImageTrial, checkpoint_location
 

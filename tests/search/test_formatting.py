@@ -3,7 +3,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.display.formatting import GAP, LEVELS, amount, duration, in_brief, number, plain, sparkline
+from search.formatting import GAP, LEVELS, amount, duration, in_brief, number, plain, sparkline
 from trainables.config import TrialConfig
 
 CONFIG = TrialConfig(epochs=4)

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from cluster.capacity import Capacity
 from search.config import read_config
-from search.driver.resources import Share, fit
+from search.nodes.resources import Share, fit
 from trainables.errors import ConfigError, ResourceError
 
 GPU_NODE = {"CPU": 16.0, "GPU": 4.0, "accelerator_type:A100": 1.0}

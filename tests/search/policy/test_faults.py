@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray import exceptions
 
-from search.driver.faults import POISON, TRIES, Fault, Faults, fault_of, summary
+from search.policy.faults import POISON, TRIES, Fault, Faults, fault_of, summary
 from trainables.worker.node_draining import NodeLeaving
 from trainables.worker.replicas import ReplicaError
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from trainables.config import AUGMENTATION_OPS
-from trainables.images.augmentation_previews import DRAWS, GAP, SIDE, STRENGTHS, examples, sheets
+from trainables.data.augmentation_previews import DRAWS, GAP, SIDE, STRENGTHS, examples, sheets
 
 
 def opened(drawn, strength):
