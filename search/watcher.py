@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from search.events import Event
     from search.plan import Plan
-    from search.policy.rungs import Ending
+    from search.policy.rungs import StopCondition
 
 
 class Watcher(Protocol):
@@ -15,7 +15,7 @@ class Watcher(Protocol):
     def preparing(self, done: int, total: int, what: str) -> None:
         """Data is being read or decoded."""
 
-    def begin(self, name: str, plan: "Plan", slots: int, ending: "Ending", ended: int) -> None:
+    def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
         """Trials are about to start; `ended` of them have ended before."""
 
     def event(self, event: "Event") -> None:
@@ -37,13 +37,13 @@ class Watcher(Protocol):
         """Stop showing."""
 
 
-class Silent:
+class SilentWatcher:
     """Shows nothing."""
 
     def preparing(self, done: int, total: int, what: str) -> None:
         """Ignore."""
 
-    def begin(self, name: str, plan: "Plan", slots: int, ending: "Ending", ended: int) -> None:
+    def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
         """Ignore."""
 
     def event(self, event: "Event") -> None:
@@ -65,7 +65,7 @@ class Silent:
         return
 
 
-class Several:
+class WatcherGroup:
     """Passes everything on to each of some watchers, in their order."""
 
     def __init__(self, watchers: Sequence[Watcher]) -> None:
@@ -76,10 +76,10 @@ class Several:
         for watcher in self._watchers:
             watcher.preparing(done, total, what)
 
-    def begin(self, name: str, plan: "Plan", slots: int, ending: "Ending", ended: int) -> None:
+    def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
         """Pass on."""
         for watcher in self._watchers:
-            watcher.begin(name, plan, slots, ending, ended)
+            watcher.begin(name, plan, slots, stop_condition, ended)
 
     def event(self, event: "Event") -> None:
         """Pass on."""
@@ -101,7 +101,7 @@ class Several:
         for watcher in self._watchers:
             watcher.finishing()
 
-    def __enter__(self) -> "Several":
+    def __enter__(self) -> "WatcherGroup":
         for watcher in self._watchers:
             watcher.__enter__()
         return self

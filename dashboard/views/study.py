@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard import actions, auth, layout, records_cache, zoomable_chart
 from dashboard.charts import study_charts
 from dashboard.data import study_data, trial_table
-from search.display.snapshot import standing_of
+from search.display.snapshot import snapshot_of
 from search.display.summary import on_test_images
 from search.formatting import amount, duration, number
 from search.record.records import StudyRecord
@@ -40,7 +40,7 @@ def _about(record: StudyRecord) -> None:
 def _headline(record: StudyRecord) -> None:
     best, gain = record.best, study_data.gain(record)
     hourly, images = study_data.throughput(record)
-    left = standing_of(record).left if record.state == "running" else None
+    left = snapshot_of(record).left if record.state == "running" else None
     tiles = (
         layout.Tile(f"best validation {record.metric}", layout.number(best.value if best else None), _interval(record), BEST),
         layout.Tile("gain over the default recipe", layout.number(gain, sign=True), None, "Trial 0 is the default recipe."),
@@ -61,7 +61,7 @@ def _interval(record: StudyRecord) -> str | None:
 
 
 def _budgets(record: StudyRecord) -> None:
-    gauges = standing_of(record).gauges
+    gauges = snapshot_of(record).gauges
     for gauge, place in zip(gauges, st.columns(len(gauges)) if gauges else (), strict=True):
         place.progress(gauge.share, f"{gauge.name}: {amount(gauge.used, gauge.limit, gauge.unit)}")
 

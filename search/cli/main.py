@@ -345,10 +345,10 @@ app.add_typer(cluster_commands.group, name="cluster")
 def _watch(run: Callable[[Any], Any], track: list[str] | None, as_json: bool) -> None:
     """Run a search, show it, and exit with its code."""
     from search.trackers.tracker_thread import trackers
-    from search.watcher import Several
+    from search.watcher import WatcherGroup
 
     with _output(as_json) as (shown, conclude):
-        with Several([shown, *trackers(track or (), shown.say)]) as watcher:
+        with WatcherGroup([shown, *trackers(track or (), shown.say)]) as watcher:
             record = run(watcher)
         conclude(record)
     if record.state == "interrupted":

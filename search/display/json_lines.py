@@ -31,7 +31,7 @@ from trainables.errors import StorageError
 if TYPE_CHECKING:
     from search.events import Event
     from search.plan import Plan
-    from search.policy.rungs import Ending
+    from search.policy.rungs import StopCondition
     from search.record.records import StudyRecord
 
 
@@ -41,14 +41,14 @@ class JsonLines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lines = Lines(self._write)
-        self._ending: Ending | None = None
+        self._stop_condition: StopCondition | None = None
 
     def preparing(self, done: int, total: int, what: str) -> None:
         """Ignore."""
 
-    def begin(self, name: str, plan: "Plan", slots: int, ending: "Ending", ended: int) -> None:
+    def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
         """Write what is about to happen."""
-        self._ending = ending
+        self._stop_condition = stop_condition
         self._put(
             "begin",
             study=name,
@@ -56,7 +56,7 @@ class JsonLines:
             task=plan.dataset.task,
             metric=plan.metric,
             mode=plan.mode,
-            trials=ending.trials,
+            trials=stop_condition.trials,
             slots=slots,
             ended=ended,
             notes=list(plan.dataset.notes),
@@ -71,8 +71,8 @@ class JsonLines:
             shown |= {"value": event.value, "metrics": dict(event.metrics), "seconds": event.seconds}
         if event.kind not in ("began", "epoch"):
             shown["reason"] = event.reason
-        if event.kind not in ("began", "epoch", "retry") and self._ending is not None:
-            shown["best"] = self._ending.best
+        if event.kind not in ("began", "epoch", "retry") and self._stop_condition is not None:
+            shown["best"] = self._stop_condition.best
         self._put(event.kind, **shown)
 
     def say(self, text: str) -> None:
@@ -102,7 +102,7 @@ class JsonLines:
         self._lines.close()
 
     def _put(self, event: str, **shown: Any) -> None:
-        clock = {} if self._ending is None else {"elapsed": round(self._ending.elapsed(), 3)}
+        clock = {} if self._stop_condition is None else {"elapsed": round(self._stop_condition.elapsed(), 3)}
         self._lines.put({"event": event} | shown | clock)
 
     def _write(self, shown: dict[str, Any]) -> None:

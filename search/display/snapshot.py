@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from search.display.view import TROUBLES, Best, Row, Standing
+from search.display.view import TROUBLES, Best, Row, Snapshot
 from search.events import ENDED, Gauge
 from search.forecast.time_left import Pace, seconds_left
 from search.formatting import in_brief
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from search.record.records import StudyRecord, TrialRecord
 
 
-def standing_of(record: "StudyRecord") -> Standing:
+def snapshot_of(record: "StudyRecord") -> Snapshot:
     """Return how a study stands."""
     ended = sorted((t for t in record.trials if t.state in ENDED), key=lambda t: t.ended or datetime.min)
     running = [trial for trial in record.trials if trial.state == "running"]
     budget = record.config.get("budget", {})
     troubles = [f"trial {trial.number} failed: {trial.stop_reason}" for trial in ended if trial.state == "failed"]
-    return Standing(
+    return Snapshot(
         metric=record.metric,
         counts=record.counts | {"queued": to_come(record, budget)},
         gauges=gauges(record, ended, budget),

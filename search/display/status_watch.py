@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from search.display.snapshot import standing_of
+from search.display.snapshot import snapshot_of
 from search.display.summary import summary
 from search.display.terminal import heartbeat
 from search.display.view import draw
@@ -70,7 +70,7 @@ def _live(out: Console, found: Readings) -> StudyRecord:
         for record, trouble in found:
             if record.state == "running":
                 head = Text.assemble((record.name, "bold"), f" running for {duration(record.seconds)}")
-                view = draw(standing_of(record), out.width, out.height - 2)
+                view = draw(snapshot_of(record), out.width, out.height - 2)
                 live.update(Group(head, view, *([Text(plain(trouble), style="red")] if trouble else [])), refresh=True)
     return record
 
@@ -78,10 +78,10 @@ def _live(out: Console, found: Readings) -> StudyRecord:
 def _changes(out: Console, found: Readings) -> StudyRecord:
     seen: object = None
     for record, trouble in found:
-        standing = standing_of(record)
-        now = (dict(standing.counts), standing.best and standing.best.number, trouble)
+        snapshot = snapshot_of(record)
+        now = (dict(snapshot.counts), snapshot.best and snapshot.best.number, trouble)
         if record.state == "running" and now != seen:
-            out.print(Text(plain(trouble or heartbeat(standing, record.seconds))), soft_wrap=True)
+            out.print(Text(plain(trouble or heartbeat(snapshot, record.seconds))), soft_wrap=True)
         seen = now
     return record
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from search.display.line_writer import Lines
-from search.display.view import STYLES, TROUBLES, Best, Row, Standing, draw, in_words, time_left
+from search.display.view import STYLES, TROUBLES, Best, Row, Snapshot, draw, in_words, time_left
 from search.events import ENDED
 from search.forecast.time_left import Estimate
 from search.formatting import duration, in_brief, plain, printable
@@ -22,7 +22,7 @@ from trainables.errors import InjertoError
 if TYPE_CHECKING:
     from search.events import Event
     from search.plan import Plan
-    from search.policy.rungs import Ending
+    from search.policy.rungs import StopCondition
 
 HEARTBEAT_SECONDS = 60.0
 EARLY = 0.5
@@ -30,7 +30,7 @@ EARLY = 0.5
 
 
 @dataclass
-class Course:
+class RunningTrial:
     """A running trial: its objective by epoch, its last images a second."""
 
     event: "Event"
@@ -65,7 +65,7 @@ class Terminal:
         self._decoding: Progress | None = None
         self._live: Live | None = None
         self._lock = Lock()
-        self._running: dict[int, Course] = {}
+        self._running: dict[int, RunningTrial] = {}
         self._past: dict[int, dict[int, float]] = {}
         self._ended: Counter[str] = Counter()
         self._troubles: deque[str] = deque(maxlen=TROUBLES)
@@ -83,21 +83,21 @@ class Terminal:
             self._task = self._decoding.add_task(what, total=total)
         self._decoding.update(self._task, completed=done, total=total, description=what)
 
-    def begin(self, name: str, plan: "Plan", slots: int, ending: "Ending", ended: int) -> None:
+    def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
         """Say what is about to happen."""
         if self._decoding is not None:
             self._decoding.stop()
             self._decoding = None
-        self._metric, self._sign, self._ending = plan.metric, 1 if plan.mode == "max" else -1, ending
+        self._metric, self._sign, self._stop_condition = plan.metric, 1 if plan.mode == "max" else -1, stop_condition
         share = EARLY if plan.config.algorithm.scheduler == "asha" else 1.0
-        self._estimate = Estimate(ending.trials, slots, ended=ended, share=share)
+        self._estimate = Estimate(stop_condition.trials, slots, ended=ended, share=share)
         self._recall(name, plan.config.storage)
         data = plan.dataset
         self.say(f"study {name}: {data.task} on images of {data.image_size} px, by {plan.metric} ({plan.mode})")
         for note in data.notes:
             self.say(note)
         before = f", {ended} ended before" if ended else ""
-        self.say(f"{ending.trials} trials, {slots} at a time{before}; trial 0 is the default recipe")
+        self.say(f"{stop_condition.trials} trials, {slots} at a time{before}; trial 0 is the default recipe")
         if self._console.is_terminal:
             self._live = Live(get_renderable=self._view, console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
@@ -107,9 +107,9 @@ class Terminal:
         with self._lock:
             self._estimate.hear(event)
             if event.kind in ("began", "epoch", "retry"):
-                self._running.setdefault(event.number, Course(event, self._past.pop(event.number, {}))).hear(event)
+                self._running.setdefault(event.number, RunningTrial(event, self._past.pop(event.number, {}))).hear(event)
             else:
-                self._close(event, self._running.pop(event.number, Course(event)))
+                self._close(event, self._running.pop(event.number, RunningTrial(event)))
             if event.kind in ("began", "epoch"):
                 return
             line = self._line(event)
@@ -136,14 +136,14 @@ class Terminal:
     def __exit__(self, *error: object) -> None:
         self._stop()
 
-    def standing(self) -> Standing:
+    def snapshot(self) -> Snapshot:
         """Return how the search stands now, in values of its own."""
         with self._lock:
             rows = [course.row() for _, course in sorted(self._running.items())]
             counts = dict(self._ended) | {"running": len(rows)}
-            counts["queued"] = max(0, self._ending.trials - self._estimate.ended - len(rows) - counts.get("paused", 0))
+            counts["queued"] = max(0, self._stop_condition.trials - self._estimate.ended - len(rows) - counts.get("paused", 0))
             troubles, best, left = tuple(self._troubles), self._best, self._seconds_left()
-        return Standing(self._metric, counts, self._ending.gauges(), best, left, rows, troubles)
+        return Snapshot(self._metric, counts, self._stop_condition.gauges(), best, left, rows, troubles)
 
     def _stop(self) -> None:
         self._lines.close()
@@ -159,24 +159,24 @@ class Terminal:
 
     def _recall(self, name: str, storage: str | None) -> None:
         """Take over what an earlier run of the study came to; without it the view begins at nought."""
-        from search.display.snapshot import objectives, standing_of
+        from search.display.snapshot import objectives, snapshot_of
         from search.record.records import read_study
 
         with suppress(InjertoError):
             record = read_study(name, storage)
-            before, default = standing_of(record), record.default_recipe
+            before, default = snapshot_of(record), record.default_recipe
             self._best, self._default = before.best, default.value if default and default.state == "finished" else None
             self._ended.update({state: before.counts[state] for state in ENDED})
             self._past = {trial.number: objectives(trial) for trial in record.trials if trial.state not in ENDED}
 
-    def _close(self, event: "Event", course: Course) -> None:
+    def _close(self, event: "Event", course: RunningTrial) -> None:
         self._ended[event.kind] += 1
         if event.kind != "finished" or event.value is None:
             return
         if event.number == 0:
             self._default = event.value
         if self._best is None or self._sign * event.value > self._sign * self._best.value:
-            self._best = Best(event.number, event.value, self._ending.elapsed(), curve=course.curve())
+            self._best = Best(event.number, event.value, self._stop_condition.elapsed(), curve=course.curve())
         if self._default is not None:
             self._best = replace(self._best, gain=self._best.value - self._default)
 
@@ -188,38 +188,38 @@ class Terminal:
         best = f"; best {self._best.value:.4g} (trial {self._best.number})" if self._best else ""
         ahead = "" if event.kind == "paused" else f"{best}, {time_left(self._seconds_left())}"
         return (
-            f"[{self._estimate.ended}/{self._ending.trials}] trial {event.number} {event.kind}{value} "
+            f"[{self._estimate.ended}/{self._stop_condition.trials}] trial {event.number} {event.kind}{value} "
             f"after {event.epoch}/{event.config.epochs} epochs, {event.seconds:.0f} s{reason}{ahead}"
         )
 
     def _heartbeat(self) -> None:
         """Write that the search lives, where no trial has ended for a while."""
-        standing = self.standing() if self._running else None
-        if standing is not None:
-            self._write(Text(heartbeat(standing, self._ending.elapsed())))
+        snapshot = self.snapshot() if self._running else None
+        if snapshot is not None:
+            self._write(Text(heartbeat(snapshot, self._stop_condition.elapsed())))
 
     def _seconds_left(self) -> float | None:
         left = self._estimate.seconds_left()
-        if left is None or self._ending.seconds is None:
+        if left is None or self._stop_condition.seconds is None:
             return left
-        return min(left, max(0.0, self._ending.seconds - self._ending.elapsed()))
+        return min(left, max(0.0, self._stop_condition.seconds - self._stop_condition.elapsed()))
 
     def _view(self) -> RenderableType:
         size = self._console.size
-        return draw(self.standing(), size.width, size.height)
+        return draw(self.snapshot(), size.width, size.height)
 
 
-def heartbeat(standing: Standing, elapsed: float) -> str:
+def heartbeat(snapshot: Snapshot, elapsed: float) -> str:
     """Return how a search stands in one line."""
-    counts: Mapping[str, Any] = {state: count for state, count in standing.counts.items() if count}
+    counts: Mapping[str, Any] = {state: count for state, count in snapshot.counts.items() if count}
     running = [
-        f"trial {row.number} epoch {row.epoch}/{row.epochs}" + (f" {row.curve[-1]:.4g}" if row.curve else "") for row in standing.running
+        f"trial {row.number} epoch {row.epoch}/{row.epochs}" + (f" {row.curve[-1]:.4g}" if row.curve else "") for row in snapshot.running
     ]
     parts = [
         ", ".join(f"{count} {state}" for state, count in counts.items()),
         ", ".join(running[:4]) + (f" and {len(running) - 4} more" if len(running) > 4 else ""),
-        f"best {in_words(standing.best, standing.metric)}" if standing.best else "",
-        f"{standing.speed:,.0f} images/s" if standing.speed else "",
-        time_left(standing.left),
+        f"best {in_words(snapshot.best, snapshot.metric)}" if snapshot.best else "",
+        f"{snapshot.speed:,.0f} images/s" if snapshot.speed else "",
+        time_left(snapshot.left),
     ]
     return f"{duration(elapsed)}: " + "; ".join(part for part in parts if part)

@@ -51,7 +51,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Snapshot:
     """How a search stands at one moment."""
 
     metric: str
@@ -68,17 +68,17 @@ class Standing:
         return sum(row.speed for row in self.running if row.speed is not None and math.isfinite(row.speed))
 
 
-def draw(standing: Standing, width: int, height: int) -> RenderableType:
+def draw(snapshot: Snapshot, width: int, height: int) -> RenderableType:
     """Return the view for a terminal of so many columns and rows; running trials that do not fit are counted.
 
     Its last line is empty: a terminal echoes ``^C`` there, and on a full line that would push the view up by a row.
     """
     narrow = width < NARROW
-    parts: list[RenderableType] = [_head(standing, 24 if narrow else 48), _gauges(standing, 16 if narrow else 40)]
-    troubles = standing.troubles[-TROUBLES:]
+    parts: list[RenderableType] = [_head(snapshot, 24 if narrow else 48), _gauges(snapshot, 16 if narrow else 40)]
+    troubles = snapshot.troubles[-TROUBLES:]
     parts += [Text(plain(trouble), style="red", no_wrap=True, overflow="ellipsis") for trouble in troubles]
-    taken = (5 if standing.best else 4) + len(standing.gauges) + len(troubles) + 4
-    return Group(*parts, _running(standing, narrow=narrow, rows=max(1, height - taken)), Text(""))
+    taken = (5 if snapshot.best else 4) + len(snapshot.gauges) + len(troubles) + 4
+    return Group(*parts, _running(snapshot, narrow=narrow, rows=max(1, height - taken)), Text(""))
 
 
 def in_counts(counts: Mapping[str, int]) -> Text:
@@ -103,15 +103,15 @@ def time_left(seconds: float | None) -> str:
     return f"about {duration(seconds)} left" if seconds >= 1 else "almost done"
 
 
-def _head(standing: Standing, width: int) -> Table:
-    rows: list[tuple[str, RenderableType]] = [("trials", in_counts(standing.counts))]
-    if standing.best is None:
+def _head(snapshot: Snapshot, width: int) -> Table:
+    rows: list[tuple[str, RenderableType]] = [("trials", in_counts(snapshot.counts))]
+    if snapshot.best is None:
         rows.append(("best", "none yet"))
     else:
-        rows.append(("best", Text(in_words(standing.best, standing.metric), style="bold")))
-        rows.append(("its curve", _with_ends(standing.best.curve, width)))
-    speed = f"{number(round(standing.speed))} images/s, " if standing.speed else ""
-    rows.append(("pace", speed + time_left(standing.left)))
+        rows.append(("best", Text(in_words(snapshot.best, snapshot.metric), style="bold")))
+        rows.append(("its curve", _with_ends(snapshot.best.curve, width)))
+    speed = f"{number(round(snapshot.speed))} images/s, " if snapshot.speed else ""
+    rows.append(("pace", speed + time_left(snapshot.left)))
     return _grid(rows)
 
 
@@ -119,9 +119,9 @@ def _with_ends(curve: Sequence[float], width: int) -> str:
     return f"{curve[0]:.3g} {sparkline(curve, width)} {curve[-1]:.3g}" if curve else ""
 
 
-def _gauges(standing: Standing, width: int) -> Table:
+def _gauges(snapshot: Snapshot, width: int) -> Table:
     rows = []
-    for gauge in standing.gauges:
+    for gauge in snapshot.gauges:
         bar = ProgressBar(total=1.0, completed=gauge.share, width=width)
         rows.append((gauge.name, bar, amount(gauge.used, gauge.limit, gauge.unit)))
     return _grid(rows)
@@ -135,22 +135,22 @@ def _grid(rows: Sequence[tuple[RenderableType, ...]]) -> Table:
     return table
 
 
-def _running(standing: Standing, *, narrow: bool, rows: int) -> RenderableType:
-    if not standing.running:
+def _running(snapshot: Snapshot, *, narrow: bool, rows: int) -> RenderableType:
+    if not snapshot.running:
         return Group()
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("epoch", justify="right", no_wrap=True, min_width=6)
-    table.add_column(standing.metric, justify="right", no_wrap=True, min_width=6)
+    table.add_column(snapshot.metric, justify="right", no_wrap=True, min_width=6)
     table.add_column("curve", no_wrap=True, min_width=CURVE[narrow])
     if not narrow:
         table.add_column("images/s", justify="right", no_wrap=True, min_width=8)
     table.add_column("configuration", no_wrap=True, overflow="ellipsis", ratio=1)
-    for row in standing.running[:rows]:
+    for row in snapshot.running[:rows]:
         speed = () if narrow else ("" if row.speed is None else number(round(row.speed)),)
         value = f"{row.curve[-1]:.4g}" if row.curve else ""
         table.add_row(
             str(row.number), f"{row.epoch}/{row.epochs}", value, sparkline(row.curve, CURVE[narrow]), *speed, Text(plain(row.config))
         )
-    over = len(standing.running) - rows
+    over = len(snapshot.running) - rows
     return Group(Text(""), table, *([Text(f"and {over} more running", style="dim")] if over > 0 else []))

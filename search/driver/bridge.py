@@ -21,9 +21,9 @@ from ray.tune.search import Searcher
 from search.driver.retention import Retention
 from search.events import Event, Kind
 from search.policy.faults import Fault, Faults, fault_of
-from search.policy.rungs import Ending, Rungs, Verdict
-from search.record.record_writer import Ledger
-from search.record.trial_writer import Running, Scribe
+from search.policy.rungs import Rungs, StopCondition, Verdict
+from search.record.record_writer import RecordWriter
+from search.record.trial_writer import Running, TrialWriter
 from search.space.space import Space
 from trainables.config import TrialConfig
 from trainables.errors import InjertoError, ResourceError, StorageError
@@ -47,8 +47,8 @@ class Bridge(Searcher):
         space: Space,
         assign: Callable[[int, TrialConfig], Assignment],
         *,
-        ledger: Ledger,
-        ending: Ending,
+        record_writer: RecordWriter,
+        stop_condition: StopCondition,
         rungs: Rungs,
         retention: Retention,
         root: str,
@@ -58,9 +58,9 @@ class Bridge(Searcher):
         watch: Callable[[Event], None],
     ) -> None:
         super().__init__(metric="objective", mode=rungs.mode)
-        self._study, self._space, self._assign, self._ledger = study, space, assign, ledger
-        self._ending, self._rungs, self._retention, self._watch = ending, rungs, retention, watch
-        self._scribe = Scribe(study, ledger, root=root, gpus=gpus, mode=rungs.mode)
+        self._study, self._space, self._assign, self._record_writer = study, space, assign, record_writer
+        self._stop_condition, self._rungs, self._retention, self._watch = stop_condition, rungs, retention, watch
+        self._trial_writer = TrialWriter(study, record_writer, root=root, gpus=gpus, mode=rungs.mode)
         self._gpus, self._halving = gpus, halving
         self.slots = slots
         """Trials at a time; may change while the search runs, as nodes come and go."""
@@ -99,18 +99,18 @@ class Bridge(Searcher):
 
         None while all slots are taken, the proposal is not ready (the record may be waiting for its database), or trials may yet be added.
         """
-        if len(self._running) >= self.slots and self._ending.reason() is None:
+        if len(self._running) >= self.slots and self._stop_condition.reason() is None:
             return None
         if self._proposal is None:
-            if self._ending.reason() is not None:
+            if self._stop_condition.reason() is not None:
                 return cast("dict[str, Any]", Searcher.FINISHED)
-            if not (self._interrupted or self._ending.may_propose(len(self._known))):
+            if not (self._interrupted or self._stop_condition.may_propose(len(self._known))):
                 return None if self._running else cast("dict[str, Any]", Searcher.FINISHED)  # while one runs, more may be added
-            self._proposal = self._ledger.put(self._resume_one if self._interrupted else self._propose)
+            self._proposal = self._record_writer.put(self._resume_one if self._interrupted else self._propose)
         try:
             running = self._proposal.result(timeout=PROPOSAL_SECONDS)
         except TimeoutError:
-            return cast("dict[str, Any]", Searcher.FINISHED) if self._ending.reason() is not None else None
+            return cast("dict[str, Any]", Searcher.FINISHED) if self._stop_condition.reason() is not None else None
         except Exception:
             return cast("dict[str, Any]", Searcher.FINISHED)
         self._proposal = None
@@ -119,7 +119,7 @@ class Bridge(Searcher):
             return None
         self._running[trial_id] = running
         running.began = time.monotonic()
-        self._ledger.put(lambda: self._scribe.write(running, ray_trial_id=trial_id))
+        self._record_writer.put(lambda: self._trial_writer.write(running, ray_trial_id=trial_id))
         self._say("began", running)
         return {"assignment": running.assignment.model_dump(mode="json")}
 
@@ -131,9 +131,9 @@ class Bridge(Searcher):
         running = self._running.pop(trial_id, None)
         if running is None:
             return
-        fault, reason = running.failure, self._ending.reason()
+        fault, reason = running.failure, self._stop_condition.reason()
         if fault is not None and fault.kind in PAUSING:
-            self._ending.interrupt(fault.in_words(), PAUSING[fault.kind](fault.message))
+            self._stop_condition.interrupt(fault.in_words(), PAUSING[fault.kind](fault.message))
             self._say("paused", running, fault.in_words())
         elif fault is not None:
             self._fail(running, fault)
@@ -143,10 +143,10 @@ class Bridge(Searcher):
             self._end(running, TrialState.PRUNED, self.verdicts[running.number].in_words(self._rungs.mode))
         elif running.asked is not None:
             self._end(running, TrialState.PRUNED, running.asked)
-        elif self._ending.interrupted:
-            self._say("paused", running, self._ending.interrupted)
+        elif self._stop_condition.interrupted:
+            self._say("paused", running, self._stop_condition.interrupted)
         elif reason:
-            self._end(running, TrialState.PRUNED, f"budget: {reason}" if not self._ending.hopeless else reason)
+            self._end(running, TrialState.PRUNED, f"budget: {reason}" if not self._stop_condition.hopeless else reason)
         else:
             self._fail(running, Fault("other", "Ray ended the trial before its last epoch"))
 
@@ -171,10 +171,12 @@ class Bridge(Searcher):
         self._charge(running.number, running.facts)
         self._discard(self._retention.size(running.number, running.facts.get("checkpoint_bytes", 0)))
         verdict = self.verdicts.get(running.number)
-        self._ledger.put(lambda: self._scribe.write_epochs(running, first, result["epoch"], result["history"], result["facts"], verdict))
+        self._record_writer.put(
+            lambda: self._trial_writer.write_epochs(running, first, result["epoch"], result["history"], result["facts"], verdict)
+        )
         self._say("epoch", running)
         if (short := self._retention.short()) is not None:
-            self._ending.interrupt("no space left", ResourceError(short))
+            self._stop_condition.interrupt("no space left", ResourceError(short))
 
     def go_on(self, trial_id: str, error: BaseException) -> bool:
         """Say whether a trial whose worker broke is tried again, from its last epoch."""
@@ -187,7 +189,7 @@ class Bridge(Searcher):
             running.failure = fault
             return False
         retries = list(running.retries)
-        self._ledger.put(lambda: self._scribe.write(running, retries=retries))
+        self._record_writer.put(lambda: self._trial_writer.write(running, retries=retries))
         self._say("retry", running, f"{fault.in_words()}; it goes on after epoch {running.reported}")
         return True
 
@@ -196,15 +198,15 @@ class Bridge(Searcher):
         for trial_id, running in list(self._running.items()):
             if running.number == number:
                 running.asked = why
-                self._ending.asked.add(trial_id)
+                self._stop_condition.asked.add(trial_id)
                 return True
         return False
 
     def look(self, running: bool) -> None:
         """Note whether any trial has a worker: a search that is over does not wait for those that have none."""
-        if running or not self._running or self._ending.reason() is None:
+        if running or not self._running or self._stop_condition.reason() is None:
             self._lonely = time.monotonic()
-        self._ending.stranded = time.monotonic() - self._lonely > STRANDED_SECONDS
+        self._stop_condition.stranded = time.monotonic() - self._lonely > STRANDED_SECONDS
 
     def live(self, trial_id: str) -> bool:
         """Say whether a trial has not yet ended."""
@@ -213,14 +215,14 @@ class Bridge(Searcher):
     def close(self) -> None:
         """After Ray's loop: no trial stays RUNNING unless it was interrupted and can be resumed."""
         if self._proposal is not None:
-            self._ledger.put(self._withdraw(self._proposal))
+            self._record_writer.put(self._withdraw(self._proposal))
         for trial_id in list(self._running):
-            if self._ending.reason() is not None:
+            if self._stop_condition.reason() is not None:
                 self.on_trial_complete(trial_id)
             else:
                 self._fail(self._running.pop(trial_id), Fault("other", "the search ended before the trial did"))
-        if not self._ending.interrupted:
-            self._ledger.put(self._leave_none_open)
+        if not self._stop_condition.interrupted:
+            self._record_writer.put(self._leave_none_open)
 
     # What the ledger does
 
@@ -230,7 +232,7 @@ class Bridge(Searcher):
         running = self._reattached(frozen)
         running.outcome = self._outcome(running, frozen)
         if running.outcome is not None:
-            self._scribe.tell(running, *running.outcome)
+            self._trial_writer.tell(running, *running.outcome)
         return running
 
     def _reattached(self, frozen: FrozenTrial) -> Running:
@@ -247,12 +249,12 @@ class Bridge(Searcher):
 
     def _propose(self) -> Running:
         """Ask Optuna for a trial; one whose configuration is not worth another try fails at once."""
-        running = self._running_of(self._ledger.patiently(self._ask))
+        running = self._running_of(self._record_writer.patiently(self._ask))
         refusal = self._faults.refusal(running.written["config"])
         if refusal is not None:
             fault = Fault("not tried", refusal)
             running.outcome = TrialState.FAIL, fault.in_words()
-            self._scribe.tell_failed(running, fault)
+            self._trial_writer.tell_failed(running, fault)
         return running
 
     def _ask(self) -> optuna.Trial:
@@ -271,11 +273,11 @@ class Bridge(Searcher):
         config = TrialConfig.model_validate(attributes["config"]) if "config" in attributes else self._space.suggest(trial)
         reported = len(frozen.intermediate_values) if frozen else 0
         assignment = self._assign(trial.number, config).model_copy(update={"reported": reported})
-        history, facts = self._scribe.history_of(attributes), attributes.get("facts", {})
+        history, facts = self._trial_writer.history_of(attributes), attributes.get("facts", {})
         retries, account = list(attributes.get("retries", [])), attributes.get("account")
         running = Running(trial, assignment, reported, history, facts, retries=retries, account=account)
         planned = assignment.trial
-        self._scribe.write(running, config=planned.model_dump(mode="json"), epochs_planned=planned.epochs, seed=planned.seed)
+        self._trial_writer.write(running, config=planned.model_dump(mode="json"), epochs_planned=planned.epochs, seed=planned.seed)
         return running
 
     def _withdraw(self, proposal: "Future[Running]") -> Callable[[], None]:
@@ -283,21 +285,21 @@ class Bridge(Searcher):
 
         def job() -> None:
             running = None if proposal.exception() else proposal.result()
-            if running is not None and running.outcome is None and not self._ending.interrupted:
-                self._scribe.tell(running, TrialState.PRUNED, f"budget: {self._ending.reason()}")
+            if running is not None and running.outcome is None and not self._stop_condition.interrupted:
+                self._trial_writer.tell(running, TrialState.PRUNED, f"budget: {self._stop_condition.reason()}")
 
         return job
 
     def _leave_none_open(self) -> None:
         """Tell the trials that wait for a resume, now that the budget is over, and any that Ray has lost."""
-        reason = self._ending.reason()
-        for frozen in self._ledger.patiently(self._study.get_trials, deepcopy=False, states=(TrialState.RUNNING,)):
+        reason = self._stop_condition.reason()
+        for frozen in self._record_writer.patiently(self._study.get_trials, deepcopy=False, states=(TrialState.RUNNING,)):
             running = self._reattached(frozen)
             over = (TrialState.PRUNED, f"budget: {reason}") if reason else None
             if (outcome := self._outcome(running, frozen) or over) is not None:
-                self._scribe.tell(running, *outcome)
+                self._trial_writer.tell(running, *outcome)
             else:
-                self._scribe.tell_failed(running, Fault("other", "the driver lost sight of the trial"))
+                self._trial_writer.tell_failed(running, Fault("other", "the driver lost sight of the trial"))
 
     # How trials end
 
@@ -306,11 +308,11 @@ class Bridge(Searcher):
         fault = Fault(**trial.user_attrs["error"]) if trial.state == TrialState.FAIL and "error" in trial.user_attrs else None
         self._charge(trial.number, trial.user_attrs.get("facts", {}))
         if trial.state == TrialState.COMPLETE and trial.value is not None:
-            self._ending.completed(trial.value)
+            self._stop_condition.completed(trial.value)
         elif trial.state == TrialState.PRUNED:
-            self._ending.stopped()
+            self._stop_condition.stopped()
         elif trial.state == TrialState.FAIL:
-            self._ending.failed()
+            self._stop_condition.failed()
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             self._faults.ended_well()
         self._replay_rungs(trial, planned)
@@ -331,33 +333,33 @@ class Bridge(Searcher):
     def _ended_untried(self, running: Running, state: TrialState, reason: str) -> None:
         """Take note of a trial that was told before it could run."""
         if state == TrialState.FAIL:
-            self._ending.failed()
+            self._stop_condition.failed()
             self._say("failed", running, reason)
         else:
             self._take_note(running, state, reason)
 
     def _end(self, running: Running, state: TrialState, reason: str) -> None:
-        self._ledger.put(lambda: self._scribe.tell(running, state, reason))
+        self._record_writer.put(lambda: self._trial_writer.tell(running, state, reason))
         self._take_note(running, state, reason)
 
     def _take_note(self, running: Running, state: TrialState, reason: str) -> None:
         value, finished = running.value, state == TrialState.COMPLETE
         self._faults.ended_well()
         if finished and value is not None:
-            self._ending.completed(value)
+            self._stop_condition.completed(value)
         else:
-            self._ending.stopped()
+            self._stop_condition.stopped()
         self._release(running.number, state, value, running.facts)
         self._say("finished" if finished else "stopped", running, reason)
 
     def _fail(self, running: Running, fault: Fault) -> None:
-        self._ending.failed()
+        self._stop_condition.failed()
         self._faults.failed(running.assignment.trial.model_dump(mode="json"), fault, tries=tries(fault, running.retries))
-        self._ledger.put(lambda: self._scribe.tell_failed(running, fault))
+        self._record_writer.put(lambda: self._trial_writer.tell_failed(running, fault))
         self._release(running.number, TrialState.FAIL, None, running.facts)
         self._say("failed", running, fault.in_words())
         if self._faults.hopeless() and not any(other.reported for other in self._running.values()):
-            self._ending.give_up(f"the first trials all failed alike ({fault.in_words()})")
+            self._stop_condition.give_up(f"the first trials all failed alike ({fault.in_words()})")
 
     def _release(self, number: int, state: TrialState, value: float | None, facts: Mapping[str, Any]) -> None:
         """Remove the states that are not wanted any more, once the record does not need them."""
@@ -368,12 +370,12 @@ class Bridge(Searcher):
         """Remove states; while the past is replayed, only those that are still there."""
         for location in locations:
             if self._left is None or split(split(location)[0])[1] in self._left:
-                self._ledger.put(partial(self._ledger.patiently, discard, location))
+                self._record_writer.put(partial(self._record_writer.patiently, discard, location))
 
     def _charge(self, number: int, facts: Mapping[str, Any]) -> None:
         """Add what a trial has cost since it was last heard of to the GPU-hours."""
         total = self._gpus * facts.get("seconds_total", 0.0)
-        self._ending.used_gpu_seconds += total - self._gpu_seconds.get(number, 0.0)
+        self._stop_condition.used_gpu_seconds += total - self._gpu_seconds.get(number, 0.0)
         self._gpu_seconds[number] = total
 
     def _say(self, kind: Kind, running: Running, reason: str = "") -> None:
@@ -396,7 +398,7 @@ def tries(fault: Fault, retries: list[dict[str, Any]]) -> int:
     return max(1, sum(1 for retry in retries if retry["kind"] == fault.kind))
 
 
-class Ear(Callback):
+class ResultCallback(Callback):
     """Passes on what Ray tells its callbacks and not its searcher."""
 
     def __init__(self, bridge: Bridge) -> None:

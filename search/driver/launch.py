@@ -20,8 +20,8 @@ from cluster.connect import capacity, connect, died, joins, nodes
 from search.config import SearchConfig, amended, read_config
 from search.display.terminal import Terminal
 from search.driver.steering import ENDING, Steering, enlarged, recorded
-from search.nodes.provision import provide
-from search.nodes.resources import Share, assigner, fit
+from search.nodes.provision import prepare_nodes
+from search.nodes.resources import TrialResources, assignment_factory, fit
 from search.nodes.versions import versions
 from search.plan import Plan, absolute, make_plan
 from search.policy.samplers import build_sampler
@@ -39,14 +39,14 @@ from search.record.store import (
     study_root,
     taken,
 )
-from search.watcher import Silent, Watcher
+from search.watcher import SilentWatcher, Watcher
 from trainables.config import validate
 from trainables.errors import ConfigError, ResourceError, StorageError
 from trainables.storage.locations import Root, is_url, probe
 
 if TYPE_CHECKING:
-    from search.policy.rungs import Ending
-    from search.record.record_writer import Ledger
+    from search.policy.rungs import StopCondition
+    from search.record.record_writer import RecordWriter
     from trainables.worker.trainable import ImageTrial
 
 POLL_SECONDS = 1.0
@@ -69,7 +69,7 @@ def run(source: str | Path | None = None, *, settings: tuple[str, ...] = (), **o
 
 def launch(config: SearchConfig, watcher: Watcher | None = None, *, trainable: "type[ImageTrial] | None" = None) -> StudyRecord:
     """Prepare a search, run it to its end and return its record. Raises ``InjertoError`` for whatever cannot work."""
-    config, watcher = absolute(config).model_copy(update={"storage": resolve_url(config.storage)}), watcher or Silent()
+    config, watcher = absolute(config).model_copy(update={"storage": resolve_url(config.storage)}), watcher or SilentWatcher()
     storage = open_storage(config.storage, create=True)
     known = names(storage)
     if config.name in known:
@@ -84,12 +84,12 @@ def launch(config: SearchConfig, watcher: Watcher | None = None, *, trainable: "
     plan = make_plan(config.model_copy(update={"name": name}), watcher.preparing)
     root, joining = study_root(config.root, name, folder), joins(config.resources.address)
     with storage_errors(config.storage), _workplace(folder), connect(config.resources.address) as found:
-        share = fit(found, config)
+        resources = fit(found, config)
         if joining:
-            plan = provide(plan, share, root, watcher)
+            plan = prepare_nodes(plan, resources, root, watcher)
         study = _begin(storage, plan, folder)
         with lease.Lease(study, folder, 0.0) as held:
-            return _drive(study, plan, folder, share, watcher, held, trainable)
+            return _drive(study, plan, folder, resources, watcher, held, trainable)
 
 
 def _begin(storage: RDBStorage, plan: Plan, folder: Path) -> optuna.Study:
@@ -136,7 +136,7 @@ def resume(
 
     Raises ``StorageError`` if there is nothing to go on with or it is still running, ``ConfigError`` if the data has changed.
     """
-    watcher, storage = watcher or Silent(), resolve_url(storage)
+    watcher, storage = watcher or SilentWatcher(), resolve_url(storage)
     opened = open_storage(storage)
     study = load_study(opened, name)
     record = study_record(study)
@@ -160,35 +160,35 @@ def resume(
     study.sampler = build_sampler(config.algorithm.sampler, seed=config.seed, trials=config.budget.trials)
     joining = joins(config.resources.address)
     with storage_errors(storage), _workplace(record.folder), connect(config.resources.address) as found:
-        share = fit(found, config)
+        resources = fit(found, config)
         if joining:
-            plan = provide(plan, share, root, watcher)
+            plan = prepare_nodes(plan, resources, root, watcher)
         with lease.Lease(study, record.folder, record.seconds) as held:
             if config != before.model_copy(update={"storage": storage}):
                 study.set_user_attr("config", recorded(config))
-            return _drive(study, plan, record.folder, share, watcher, held, trainable)
+            return _drive(study, plan, record.folder, resources, watcher, held, trainable)
 
 
 def _refuse_spent(config: SearchConfig, record: StudyRecord) -> None:
     """Raise ``ConfigError`` where a finished search would end at once, so that the test images are not opened again for nothing."""
-    ending = _ending(config, record.mode, record.seconds)
+    stop_condition = _stop_condition(config, record.mode, record.seconds)
     for trial in sorted(record.trials, key=lambda trial: (trial.ended is None, trial.ended, trial.number)):
         if trial.state == "finished" and trial.value is not None:
-            ending.completed(trial.value)
+            stop_condition.completed(trial.value)
         elif trial.state == "stopped":
-            ending.stopped()
-    over = ending.reason() or (None if ending.may_propose(len(record.trials)) else all_ended(config.budget.trials))
+            stop_condition.stopped()
+    over = stop_condition.reason() or (None if stop_condition.may_propose(len(record.trials)) else all_ended(config.budget.trials))
     if over is not None:
         raise ConfigError(
             f"{record.name!r} would end at once: {over}; raise that one: --add-trials, --add-time, or --set budget.target=..."
         )
 
 
-def _ending(config: SearchConfig, mode: str, used_seconds: float) -> "Ending":
-    from search.policy.rungs import Ending
+def _stop_condition(config: SearchConfig, mode: str, used_seconds: float) -> "StopCondition":
+    from search.policy.rungs import StopCondition
 
     budget = config.budget
-    return Ending(
+    return StopCondition(
         mode,
         trials=budget.trials,
         seconds=budget.time,
@@ -203,53 +203,55 @@ def _drive(
     study: optuna.Study,
     plan: Plan,
     folder: Path,
-    share: Share,
+    resources: TrialResources,
     watcher: Watcher,
     held: lease.Lease,
     trainable: "type[ImageTrial] | None",
 ) -> StudyRecord:
     from search.driver.result import hand_over
-    from search.record.record_writer import Ledger
+    from search.record.record_writer import RecordWriter
     from trainables.worker.trainable import ImageTrial
 
     trainable = trainable or ImageTrial
-    ending = _ending(plan.config, plan.mode, held.status["used_seconds"])
-    steering = Steering(study, plan, ending, watcher)
+    stop_condition = _stop_condition(plan.config, plan.mode, held.status["used_seconds"])
+    steering = Steering(study, plan, stop_condition, watcher)
     state, why = "failed", "the driver ended with an error"
 
     def interrupt(reason: str) -> None:
-        if ending.over:
+        if stop_condition.over:
             watcher.say(f"{reason}: {ENDING}; once more ends it at once")
             return
-        ending.interrupt(reason)
+        stop_condition.interrupt(reason)
         watcher.pausing(reason)
 
-    with Ledger(watcher.say, partial(ending.interrupt, "the record cannot be written")) as ledger:
-        ledger.every(lease.BEAT_SECONDS, partial(_beat, held, ending, ledger))
-        ledger.every(LOOK_SECONDS, partial(_look, plan.config, ending, ledger))
-        ledger.every(POLL_SECONDS, steering.obey)
-        ledger.every(LOOK_SECONDS, partial(_count_nodes, steering, share))
+    with RecordWriter(watcher.say, partial(stop_condition.interrupt, "the record cannot be written")) as record_writer:
+        record_writer.every(lease.BEAT_SECONDS, partial(_beat, held, stop_condition, record_writer))
+        record_writer.every(LOOK_SECONDS, partial(_look, plan.config, stop_condition, record_writer))
+        record_writer.every(POLL_SECONDS, steering.obey)
+        record_writer.every(LOOK_SECONDS, partial(_count_nodes, steering, resources))
         try:
             with watcher, _signals(interrupt):
-                _tune(steering, folder, share, ledger, trainable)
-                ledger.wait()
-                if ending.interrupted:
-                    state, why = "interrupted", ending.interrupted
+                _tune(steering, folder, resources, record_writer, trainable)
+                record_writer.wait()
+                if stop_condition.interrupted:
+                    state, why = "interrupted", stop_condition.interrupted
                 else:
-                    why, ending.over = ending.reason() or all_ended(ending.trials), True
+                    why, stop_condition.over = stop_condition.reason() or all_ended(stop_condition.trials), True
                     watcher.finishing()
-                    hand_over(study, plan, folder, share, trainable, ledger.do)
-                    state = "failed" if ending.hopeless else "finished"
+                    hand_over(study, plan, folder, resources, trainable, record_writer.do)
+                    state = "failed" if stop_condition.hopeless else "finished"
         except KeyboardInterrupt:
             state, why = "interrupted", "ended at once by a second signal"
-            ledger.abandon()
+            record_writer.abandon()
             watcher.say(f"ended at once; go on with it: injerto resume {study.study_name}")
             raise
         finally:
-            ledger.last(partial(held.end, state, why, ending.elapsed()))
+            record_writer.last(partial(held.end, state, why, stop_condition.elapsed()))
             shutil.rmtree(folder / "ray", ignore_errors=True)
-    if ending.error is not None and not ending.over:
-        raise type(ending.error)(f"{ending.error}; once that is mended, go on: injerto resume {study.study_name}") from ending.error
+    if stop_condition.error is not None and not stop_condition.over:
+        raise type(stop_condition.error)(
+            f"{stop_condition.error}; once that is mended, go on: injerto resume {study.study_name}"
+        ) from stop_condition.error
     return study_record(study)
 
 
@@ -258,72 +260,74 @@ def all_ended(trials: int) -> str:
     return f"all {trials} trials have ended"
 
 
-def _beat(held: lease.Lease, ending: "Ending", ledger: "Ledger") -> None:
+def _beat(held: lease.Lease, stop_condition: "StopCondition", record_writer: "RecordWriter") -> None:
     """Say that this driver lives; one that another took for dead leaves the study to that."""
     if (other := held.lost()) is not None:
-        ledger.abandon()
-        ending.interrupt(other, StorageError(other))
+        record_writer.abandon()
+        stop_condition.interrupt(other, StorageError(other))
     else:
         held.beat()
 
 
-def _look(config: SearchConfig, ending: "Ending", ledger: "Ledger") -> None:
+def _look(config: SearchConfig, stop_condition: "StopCondition", record_writer: "RecordWriter") -> None:
     """Pause where what the search stands on is gone: Ray's own processes, or the file of the record, which SQLite would not notice."""
     if dead := died():
-        ending.interrupt("Ray is gone", ResourceError(f"Ray's own processes have ended ({', '.join(dead)})"))
+        stop_condition.interrupt("Ray is gone", ResourceError(f"Ray's own processes have ended ({', '.join(dead)})"))
     record = sqlite_file(config.storage)
     if record is not None and not record.exists():
-        ledger.abandon()
-        ending.interrupt("the record is gone", StorageError(f"the file of the record, {record}, has been removed"))
+        record_writer.abandon()
+        stop_condition.interrupt("the record is gone", StorageError(f"the file of the record, {record}, has been removed"))
 
 
-def _count_nodes(steering: Steering, share: Share) -> None:
+def _count_nodes(steering: Steering, resources: TrialResources) -> None:
     """Use the nodes that have come, and record which there are and how busy, as far as their trials have told."""
-    if steering.bridge is not None and not steering.ending.over:
-        steering.bridge.slots = share.fits(capacity())
+    if steering.bridge is not None and not steering.stop_condition.over:
+        steering.bridge.slots = resources.fits(capacity())
         seen = [node | steering.bridge.usage.get(node["node"], {}) for node in nodes()]
         steering.study.set_user_attr("cluster", {"at": time.time(), "nodes": seen})
 
 
-def _tune(steering: Steering, folder: Path, share: Share, ledger: "Ledger", trainable: "type[ImageTrial]") -> None:
+def _tune(
+    steering: Steering, folder: Path, resources: TrialResources, record_writer: "RecordWriter", trainable: "type[ImageTrial]"
+) -> None:
     from ray import tune
     from ray.tune.schedulers import FIFOScheduler
 
-    from search.driver.bridge import Bridge, Ear
+    from search.driver.bridge import Bridge, ResultCallback
     from search.driver.previews import make_previews
-    from search.driver.ray_credentials import secrets_kept
-    from search.driver.ray_patches import tolerant
+    from search.driver.ray_credentials import credentials_withheld
+    from search.driver.ray_patches import retries_decided_by
     from search.driver.retention import Retention
     from search.policy.rungs import ProgressHalving, Rungs
 
-    study, plan, ending, watcher = steering.study, steering.plan, steering.ending, steering.watcher
+    study, plan, stop_condition, watcher = steering.study, steering.plan, steering.stop_condition, steering.watcher
     algorithm, keep = plan.config.algorithm, plan.config.keep
     rungs, root = Rungs(plan.mode, algorithm.reduction_factor), str(study.user_attrs.get("root", folder))
-    assign = assigner(plan, root, share)
+    assign = assignment_factory(plan, root, resources)
     bridge = Bridge(
         study,
         plan.space,
         assign,
-        ledger=ledger,
-        ending=ending,
+        record_writer=record_writer,
+        stop_condition=stop_condition,
         rungs=rungs,
         retention=Retention(plan.mode, best=keep.best, disk=keep.disk),
         root=root,
-        slots=share.slots,
-        gpus=share.gpus,
+        slots=resources.slots,
+        gpus=resources.gpus,
         halving=algorithm.scheduler == "asha",
         watch=watcher.event,
     )
     steering.bridge = bridge
-    make_previews(study, assign(0, plan.space.recipe), trainable, root=root, ledger=ledger, say=watcher.say)
-    watcher.begin(study.study_name, plan, share.slots, ending, ending.ended)
+    make_previews(study, assign(0, plan.space.recipe), trainable, root=root, record_writer=record_writer, say=watcher.say)
+    watcher.begin(study.study_name, plan, resources.slots, stop_condition, stop_condition.ended)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, share.request()),
+        tune.with_resources(trainable, resources.request()),
         tune_config=tune.TuneConfig(
             metric="objective",
             mode=plan.mode,
             search_alg=bridge,
-            max_concurrent_trials=share.most or MOST_AT_ONCE,
+            max_concurrent_trials=resources.most or MOST_AT_ONCE,
             scheduler=ProgressHalving(rungs, bridge.verdicts) if algorithm.scheduler == "asha" else FIFOScheduler(),
             num_samples=-1,
             reuse_actors=True,
@@ -333,17 +337,17 @@ def _tune(steering: Steering, folder: Path, share: Share, ledger: "Ledger", trai
             storage_path=str(folder),
             failure_config=tune.FailureConfig(max_failures=-1),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            callbacks=[Ear(bridge)],
-            stop=ending,
+            callbacks=[ResultCallback(bridge)],
+            stop=stop_condition,
             verbose=0,
         ),
     )
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists the trials that failed, as the watcher has done
-    with tolerant(bridge.go_on), secrets_kept():
+    with retries_decided_by(bridge.go_on), credentials_withheld():
         try:
             tuner.fit()
         except OSError as error:
-            ending.interrupt("the output folder cannot be used", StorageError(f"{folder} cannot be used any more: {error}"))
+            stop_condition.interrupt("the output folder cannot be used", StorageError(f"{folder} cannot be used any more: {error}"))
     bridge.close()
 
 

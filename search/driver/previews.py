@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.artifacts import upload_artifact
 
-from search.record.record_writer import Ledger
+from search.record.record_writer import RecordWriter
 from search.record.store import artifact_store
 from trainables.worker.trainable import Assignment
 
@@ -22,7 +22,13 @@ PREVIEWS = "augmentation"
 
 
 def make_previews(
-    study: optuna.Study, assignment: Assignment, trainable: "type[ImageTrial]", *, root: str, ledger: Ledger, say: Callable[[str], None]
+    study: optuna.Study,
+    assignment: Assignment,
+    trainable: "type[ImageTrial]",
+    *,
+    root: str,
+    record_writer: RecordWriter,
+    say: Callable[[str], None],
 ) -> None:
     """Have the sheets made, unless the study has them; the search goes on meanwhile, and without them if that fails."""
     import ray
@@ -34,17 +40,17 @@ def make_previews(
         if error := future.exception():
             say(f"there are no previews of the augmentation: {str(error).strip().splitlines()[-1]}")
         elif drawn := future.result():
-            ledger.put(partial(_keep, study, drawn, root, ledger))
+            record_writer.put(partial(_keep, study, drawn, root, record_writer))
 
     task = ray.remote(num_cpus=0, max_retries=0)(trainable.previews)
     task.remote(assignment.model_dump(mode="json")).future().add_done_callback(made)
 
 
-def _keep(study: optuna.Study, drawn: dict[str, Any], root: str, ledger: Ledger) -> None:
+def _keep(study: optuna.Study, drawn: dict[str, Any], root: str, record_writer: RecordWriter) -> None:
     store, linked = artifact_store(root), {}
     with tempfile.TemporaryDirectory() as folder:
         for strength, content in drawn["sheets"].items():
             file = Path(folder) / f"augmentation-{strength}.jpg"
             file.write_bytes(content)
-            linked[strength] = ledger.patiently(upload_artifact, artifact_store=store, file_path=str(file), study_or_trial=study)
-    ledger.patiently(study.set_user_attr, PREVIEWS, drawn | {"sheets": linked})
+            linked[strength] = record_writer.patiently(upload_artifact, artifact_store=store, file_path=str(file), study_or_trial=study)
+    record_writer.patiently(study.set_user_attr, PREVIEWS, drawn | {"sheets": linked})

@@ -9,7 +9,7 @@ SECRET = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "A
 
 
 @contextmanager
-def secrets_kept() -> Iterator[None]:
+def credentials_withheld() -> Iterator[None]:
     """Run trials without passing credentials to them."""
     from ray.tune.execution import class_cache
 

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 
 @contextmanager
-def tolerant(go_on: Callable[[str, BaseException], bool]) -> Iterator[None]:
+def retries_decided_by(go_on: Callable[[str, BaseException], bool]) -> Iterator[None]:
     """While the block runs, ask `go_on(ray_trial_id, error)` whether a trial that broke is tried again."""
     from ray.air.execution._internal.actor_manager import RayActorManager
     from ray.exceptions import RayActorError, RayError, RayTaskError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from search.nodes.resources import Share, assigner
+from search.nodes.resources import TrialResources, assignment_factory
 from search.record.records import StudyRecord, TrialRecord, study_record
 from trainables.config import Recipe, TrialConfig, write_yaml
 from trainables.errors import InjertoError, StorageError
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 WEIGHTS = "best.safetensors"
 
 
-def hand_over(study: optuna.Study, plan: "Plan", folder: Path, share: Share, trainable: "type[ImageTrial]", do: Callable[..., Any]) -> None:
+def hand_over(
+    study: optuna.Study, plan: "Plan", folder: Path, resources: TrialResources, trainable: "type[ImageTrial]", do: Callable[..., Any]
+) -> None:
     """Write `best.yaml` and `best.safetensors`, and the test metrics of the winner and of the default recipe to the study.
 
     Workers read states and write weights under the study's root, which the driver need not have on a disk of its own. The default recipe
@@ -34,7 +36,7 @@ def hand_over(study: optuna.Study, plan: "Plan", folder: Path, share: Share, tra
     judged = default.state in ("finished", "stopped") and size_of(default.attributes.get("checkpoint", "none")) is not None
     chosen = {"winner": best} | ({"default_recipe": default} if judged else {})
     root = str(study.user_attrs.get("root", folder))
-    scores = _finish(chosen, plan, root, share, trainable)
+    scores = _finish(chosen, plan, root, resources, trainable)
     if root != str(folder):
         fetch(WEIGHTS, Root(root), Root(folder))
     do(study.set_user_attr, "test", scores)
@@ -44,7 +46,7 @@ def hand_over(study: optuna.Study, plan: "Plan", folder: Path, share: Share, tra
         trial_number=best.number,
         metric=plan.metric,
         value=best.value,
-        threads=share.cpus,
+        threads=resources.cpus,
         fingerprint=plan.dataset.fingerprint,
         data=plan.config.data,
         trial=TrialConfig.model_validate(best.config),
@@ -60,11 +62,13 @@ def fetch(key: str, source: Root, to: Root) -> None:
     to.write(key, found)
 
 
-def _finish(chosen: dict[str, TrialRecord], plan: "Plan", root: str, share: Share, trainable: "type[ImageTrial]") -> dict[str, Any]:
+def _finish(
+    chosen: dict[str, TrialRecord], plan: "Plan", root: str, resources: TrialResources, trainable: "type[ImageTrial]"
+) -> dict[str, Any]:
     import ray
 
-    assign = assigner(plan, root, share)
-    task = ray.remote(**share.options())(trainable.finish)
+    assign = assignment_factory(plan, root, resources)
+    task = ray.remote(**resources.options())(trainable.finish)
     pending = {}
     for role, trial in chosen.items():
         config = TrialConfig.model_validate(trial.config)

@@ -15,7 +15,7 @@ from trainables.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from search.driver.bridge import Bridge
-    from search.policy.rungs import Ending
+    from search.policy.rungs import StopCondition
 
 ENDING = "the search is ending: the test images are being opened"
 MOST_TRIALS, MOST_SECONDS, LONGEST = 100_000, 365 * 86400.0, 300
@@ -28,8 +28,8 @@ Command = Mapping[str, Any]
 class Steering:
     """Does what others ask of a search, and answers each of them. `bridge` is set once trials run."""
 
-    def __init__(self, study: optuna.Study, plan: Plan, ending: "Ending", watcher: Watcher) -> None:
-        self.study, self.plan, self.ending, self.watcher = study, plan, ending, watcher
+    def __init__(self, study: optuna.Study, plan: Plan, stop_condition: "StopCondition", watcher: Watcher) -> None:
+        self.study, self.plan, self.stop_condition, self.watcher = study, plan, stop_condition, watcher
         self.config = plan.config
         self._said: str | None = None
         self._done: dict[str, str] = {}
@@ -43,19 +43,19 @@ class Steering:
                 by = command.get("by", "somebody") if isinstance(command, Mapping) else "somebody"
                 self.watcher.say(f"{by}: {self._done[key]}")
             lease.answer(self.study, key, self._done[key])
-        if (reason := self.ending.reason() or "") != self._said:
+        if (reason := self.stop_condition.reason() or "") != self._said:
             self.study.set_user_attr(ENDS, reason)
             self._said = reason
 
     def enlarge(self, trials: int, seconds: float) -> None:
         """Raise the budget, here and in the record."""
-        larger = enlarged(self.config, trials, seconds, self.ending.elapsed())
+        larger = enlarged(self.config, trials, seconds, self.stop_condition.elapsed())
         self.study.set_user_attr("config", recorded(larger))
         self.config = larger
-        self.ending.trials, self.ending.seconds = self.config.budget.trials, self.config.budget.time
+        self.stop_condition.trials, self.stop_condition.seconds = self.config.budget.trials, self.config.budget.time
 
     def _words(self, command: Command) -> str:
-        if self.ending.over:
+        if self.stop_condition.over:
             return ENDING
         do = str(command.get("do"))[:LONGEST]
         if do not in COMMANDS:
@@ -69,12 +69,12 @@ class Steering:
 
 
 def _pause(search: Steering, command: Command) -> str:
-    search.ending.interrupt(f"paused by {command['by']}")
+    search.stop_condition.interrupt(f"paused by {command['by']}")
     return "the search pauses: running trials pause at their next epoch"
 
 
 def _finish(search: Steering, command: Command) -> str:
-    search.ending.finish(f"ended early by {command['by']}")
+    search.stop_condition.finish(f"ended early by {command['by']}")
     return "the search ends: running trials stop at their next epoch, then the test images are opened"
 
 

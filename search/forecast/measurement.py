@@ -16,7 +16,7 @@ from cluster.connect import connect
 from search.config import SearchConfig
 from search.forecast.forecast import Demand, Forecast, Measure, Room, forecast
 from search.formatting import duration
-from search.nodes.resources import Share, assigner, fit
+from search.nodes.resources import TrialResources, assignment_factory, fit
 from search.plan import Plan
 from search.policy.faults import fault_of
 from search.record.store import study_root
@@ -51,10 +51,10 @@ def calibrate(plan: Plan, *, seconds: float = 60.0, told: Told | None = None) ->
     config = plan.config
     root = study_root(config.root, "plan", config.output / "plan")
     with _away(), connect(config.resources.address) as capacity:
-        share = fit(capacity, config)
-        found = survey(plan, root, share, seconds, told or (lambda spent, measured: None))
+        resources = fit(capacity, config)
+        found = survey(plan, root, resources, seconds, told or (lambda spent, measured: None))
     room = Room(disk=None if is_url(root) else free_disk(Path(root)), memory=found.memory, gpu=found.gpu)
-    wanted = demand(config, share, found.start)
+    wanted = demand(config, resources, found.start)
     return forecast(found.measures, wanted, room, failed=found.failed, cache_bytes=int(plan.dataset.images.nbytes))
 
 
@@ -65,19 +65,19 @@ def _away() -> Iterator[None]:
         yield
 
 
-def demand(config: SearchConfig, share: Share, start: float) -> Demand:
+def demand(config: SearchConfig, resources: TrialResources, start: float) -> Demand:
     """Return what a configuration asks of the machine; rungs that no trial can be stopped at count for nothing."""
     from search.policy.rungs import SMALLEST_RUNG
 
     budget, algorithm = config.budget, config.algorithm
     return Demand(
         trials=budget.trials,
-        slots=share.slots,
+        slots=resources.slots,
         start=start,
         rungs=algorithm.scheduler != "none" and budget.trials > max(SMALLEST_RUNG, algorithm.reduction_factor),
         time=budget.time,
         gpu_seconds=None if budget.gpu_hours is None else 3600 * budget.gpu_hours,
-        gpus=share.gpus,
+        gpus=resources.gpus,
         keep=config.keep.best,
         keep_bytes=config.keep.disk,
     )
@@ -91,17 +91,17 @@ def configurations(space: Space, seed: int) -> Iterator[TrialConfig]:
         yield space.suggest(study.ask())
 
 
-def survey(plan: Plan, root: str, share: Share, seconds: float, told: Told) -> Survey:
+def survey(plan: Plan, root: str, resources: TrialResources, seconds: float, told: Told) -> Survey:
     """Let as many workers as a search has measure configurations until the time is over. Raises ``ConfigError`` if the recipe fails."""
     import ray
 
     from trainables.worker.cost_probe import Meter
 
-    found, assign = Survey(), assigner(plan, root, share)
+    found, assign = Survey(), assignment_factory(plan, root, resources)
     wanted = enumerate(configurations(plan.space, plan.config.seed))
-    worker: Any = ray.remote(**share.options())(Meter)
+    worker: Any = ray.remote(**resources.options())(Meter)
     began = time.monotonic()
-    meters = [worker.remote() for _ in range(share.slots)]
+    meters = [worker.remote() for _ in range(resources.slots)]
     running: dict[Any, tuple[Any, int, TrialConfig]] = {}
 
     def begin(meter: Any) -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 from cluster.on_each_node import Answer, Node, on_each
 from search.formatting import plain
 from search.nodes.inspection import CHECKS, Finding, Report, Wanted, inspect
-from search.nodes.resources import Share
+from search.nodes.resources import TrialResources
 from search.nodes.versions import versions
 from trainables.errors import ResourceError
 from trainables.storage.locations import Root
@@ -46,9 +46,11 @@ class Outcome:
         return {name: finding.words for name, finding in self.findings.items() if not finding.well}
 
 
-def preflight(plan: "Plan", share: Share, root: str | None, manifest: str | None, say: Say, told: Callable[[int, int], None]) -> None:
+def preflight(
+    plan: "Plan", resources: TrialResources, root: str | None, manifest: str | None, say: Say, told: Callable[[int, int], None]
+) -> None:
     """Look at every node and say the table. Raises ``ResourceError`` that names each node where something fails."""
-    outcomes = examine(plan, share, root, manifest, told)
+    outcomes = examine(plan, resources, root, manifest, told)
     for line in table(outcomes).splitlines():
         say(line)
     failed = [f"{outcome.node.name}: {name}: {words}" for outcome in outcomes for name, words in outcome.failures.items()]
@@ -59,7 +61,7 @@ def preflight(plan: "Plan", share: Share, root: str | None, manifest: str | None
 
 
 def examine(
-    plan: "Plan", share: Share, root: str | None, manifest: str | None, told: Callable[[int, int], None] | None = None
+    plan: "Plan", resources: TrialResources, root: str | None, manifest: str | None, told: Callable[[int, int], None] | None = None
 ) -> list[Outcome]:
     """Return what every node has found out about itself."""
     probe = f".preflight-{uuid.uuid4().hex}"
@@ -74,7 +76,7 @@ def examine(
     if root is not None:
         Root(root).write(probe, b"the driver")
     try:
-        answers = on_each(inspect, wanted, share.gpus, seconds=SECONDS, environment=SEES_ALL_GPUS, told=told)
+        answers = on_each(inspect, wanted, resources.gpus, seconds=SECONDS, environment=SEES_ALL_GPUS, told=told)
     finally:
         if root is not None:
             Root(root).remove(probe)

@@ -13,7 +13,7 @@ from cluster.connect import connect
 from cluster.on_each_node import on_each
 from search.config import SearchConfig
 from search.nodes.preflight import preflight
-from search.nodes.resources import Share, fit
+from search.nodes.resources import TrialResources, fit
 from search.plan import absolute, make_plan
 from search.record.store import study_root
 from search.watcher import Watcher
@@ -28,11 +28,11 @@ MANIFEST, PACK = "data.json.gz", "data.npy"
 FILL_SECONDS = 24 * 3600.0
 
 
-def provide(plan: "Plan", share: Share, root: str, watcher: Watcher) -> "Plan":
+def prepare_nodes(plan: "Plan", resources: TrialResources, root: str, watcher: Watcher) -> "Plan":
     """Make every node ready; return the plan with its manifest, for nodes to come. Raises ``InjertoError``; then nothing is left."""
     place = join(root, MANIFEST)
     try:
-        _provide(plan, share, root, place, watcher)
+        _provide(plan, resources, root, place, watcher)
     except BaseException:
         for key in (MANIFEST, PACK):
             with suppress(InjertoError):
@@ -41,11 +41,11 @@ def provide(plan: "Plan", share: Share, root: str, watcher: Watcher) -> "Plan":
     return replace(plan, manifest=place)
 
 
-def _provide(plan: "Plan", share: Share, root: str, place: str, watcher: Watcher) -> None:
+def _provide(plan: "Plan", resources: TrialResources, root: str, place: str, watcher: Watcher) -> None:
     from trainables.data.manifest import write_manifest
 
     write_manifest(plan.dataset, place, pack_bytes=int(plan.config.resources.ship_up_to))
-    preflight(plan, share, root, place, watcher.say, partial(_told, watcher, "looking at nodes"))
+    preflight(plan, resources, root, place, watcher.say, partial(_told, watcher, "looking at nodes"))
     answers = on_each(
         fill,
         place,
@@ -70,9 +70,9 @@ def look(config: SearchConfig, watcher: Watcher) -> None:
     config = absolute(config)
     plan = make_plan(config, watcher.preparing)
     with connect(config.resources.address) as capacity, _passing(config) as root:
-        share = fit(capacity, config)
-        provide(plan, share, root, watcher)
-        watcher.say(f"every node can run trials, {share.slots} at a time in all")
+        resources = fit(capacity, config)
+        prepare_nodes(plan, resources, root, watcher)
+        watcher.say(f"every node can run trials, {resources.slots} at a time in all")
 
 
 @contextmanager

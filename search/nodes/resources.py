@@ -18,7 +18,7 @@ SOME_OF_IT = 0.001
 
 
 @dataclass(frozen=True)
-class Share:
+class TrialResources:
     """One trial's part of the cluster: `replicas` bundles, each on one node, and how many trials run at once."""
 
     bundle: Bundle
@@ -57,7 +57,7 @@ class Share:
         return {"num_cpus": self.cpus, "num_gpus": self.bundle.get("GPU", 0.0), "resources": others}
 
 
-def fit(capacity: Capacity, config: SearchConfig) -> Share:
+def fit(capacity: Capacity, config: SearchConfig) -> TrialResources:
     """Return each trial's share of the cluster.
 
     Raises ``ResourceError`` if not one trial fits, unless `resources.may_grow` says that the cluster adds nodes on demand.
@@ -72,10 +72,10 @@ def fit(capacity: Capacity, config: SearchConfig) -> Share:
         bundle["GPU"] = gpus / replicas
     if wanted.accelerator_type is not None:
         bundle[f"accelerator_type:{wanted.accelerator_type}"] = SOME_OF_IT
-    share = Share(bundle | wanted.custom, replicas, most=wanted.max_concurrent_trials, grows=wanted.may_grow)
-    if not capacity.slots(share.bundle, replicas) and not wanted.may_grow:
-        raise ResourceError(_too_much(capacity, share, wanted))
-    return replace(share, slots=share.fits(capacity))
+    resources = TrialResources(bundle | wanted.custom, replicas, most=wanted.max_concurrent_trials, grows=wanted.may_grow)
+    if not capacity.slots(resources.bundle, replicas) and not wanted.may_grow:
+        raise ResourceError(_too_much(capacity, resources, wanted))
+    return replace(resources, slots=resources.fits(capacity))
 
 
 def _even(capacity: Capacity, gpus: float) -> int:
@@ -84,21 +84,21 @@ def _even(capacity: Capacity, gpus: float) -> int:
     return max(1, int(min(parts, default=1.0)))
 
 
-def _too_much(capacity: Capacity, share: Share, wanted: Resources) -> str:
-    why = capacity.lacking(share.bundle)
+def _too_much(capacity: Capacity, resources: TrialResources, wanted: Resources) -> str:
+    why = capacity.lacking(resources.bundle)
     if not why:
-        there = capacity.slots(share.bundle)
-        why = f"it is {share.replicas} bundles, and there is room for {there}"
+        there = capacity.slots(resources.bundle)
+        why = f"it is {resources.replicas} bundles, and there is room for {there}"
     count = len(capacity.nodes)
     held = f"{count} node{'s' if count != 1 else ''}, {capacity.cpus:g} processors and {capacity.gpus:g} GPUs"
     return (
-        f"a trial needs {share.cpus * share.replicas} processors and {share.gpus:g} GPUs, but the cluster has {held}: {why}; "
+        f"a trial needs {resources.cpus * resources.replicas} processors and {resources.gpus:g} GPUs, but the cluster has {held}: {why}; "
         "change resources.cpus_per_trial, "
         "gpus_per_trial, accelerator_type or custom, or set resources.may_grow=true if nodes are added on demand"
     )
 
 
-def assigner(plan: "Plan", root: str, share: Share) -> Callable[[int, TrialConfig], Any]:
+def assignment_factory(plan: "Plan", root: str, resources: TrialResources) -> Callable[[int, TrialConfig], Any]:
     """Return what makes a worker's assignment of a trial's number and configuration."""
     from trainables.worker.trainable import Assignment
 
@@ -111,10 +111,10 @@ def assigner(plan: "Plan", root: str, share: Share) -> Callable[[int, TrialConfi
             fingerprint=plan.dataset.fingerprint,
             metric=plan.metric,
             folder=trial_folder(root, number),
-            threads=share.cpus,
-            workers=share.cpus - 1 if share.gpus else 0,
+            threads=resources.cpus,
+            workers=resources.cpus - 1 if resources.gpus else 0,
             manifest=plan.manifest,
-            replicas=share.replicas,
+            replicas=resources.replicas,
             sync_batch_norm=plan.config.resources.sync_batch_norm,
         )
 

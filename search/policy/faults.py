@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainables.worker.node_draining import NodeLeaving
+from trainables.worker.node_draining import NodeDraining
 
 POISON = 3
 """How many trials must fail alike, with nothing else to show, before a search is given up."""
@@ -18,10 +18,18 @@ TRIES: dict[str, int | None] = {"lost node": None, "lost worker": 3, "out of mem
 A worker may die of its own configuration, a node does not; an exception that came twice at the same place will come a third time.
 """
 
-NODE = (NodeLeaving.__name__, "node has died", "node was terminated", "node is dead", "preempted", "ActorUnavailableError", "NodeDiedError")
+NODE = (
+    NodeDraining.__name__,
+    "node has died",
+    "node was terminated",
+    "node is dead",
+    "preempted",
+    "ActorUnavailableError",
+    "NodeDiedError",
+)
 MEMORY = ("OutOfMemoryError", "out of memory", "running low on memory")
 LOST = ("RayActorError", "ActorDiedError", "WorkerCrashedError", "ReplicaError")
-WORKERS_GONE = (NodeLeaving.__name__, "ReplicaError")
+WORKERS_GONE = (NodeDraining.__name__, "ReplicaError")
 """What a trial raises because of a worker or a node, and not of itself."""
 KINDS = (("out of memory", MEMORY), ("lost node", NODE), ("lost worker", LOST))
 """Kind → words in Ray's account of an error, the first that fits."""

@@ -121,7 +121,7 @@ class ProgressHalving(FIFOScheduler):
 
 
 @dataclass
-class Ending(Stopper):
+class StopCondition(Stopper):
     """The one way to stop a search: a budget, a request, or a search that cannot work; True at each trial's next epoch.
 
     `seconds` counts from `started` (monotonic clock), less what an earlier run of the study already used; `gpu_seconds` likewise.

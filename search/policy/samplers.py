@@ -27,7 +27,7 @@ SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {"tpe": _tpe, "random":
 """Name → (seed, budget of trials) → sampler. `group` lets TPE model each branch of a conditional space by itself."""
 
 
-class AsOfNow:
+class TrialsReadOnce:
     """A study whose trials are read once a proposal: with constant liar, TPE reads them once for each branch of the space."""
 
     def __init__(self, study: optuna.Study) -> None:
@@ -40,7 +40,7 @@ class AsOfNow:
         return self._study._get_trials(deepcopy, states, use_cache=True)
 
 
-class PerTrial(BaseSampler):
+class SeededPerTrial(BaseSampler):
     """A fresh sampler for each trial, made by `build` from its number.
 
     A proposal then depends on the number and the record alone, so that a resumed search goes on as if it had never been interrupted.
@@ -56,17 +56,17 @@ class PerTrial(BaseSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the parameters that are sampled together."""
-        return self._sampler.infer_relative_search_space(cast(optuna.Study, AsOfNow(study)), trial)
+        return self._sampler.infer_relative_search_space(cast(optuna.Study, TrialsReadOnce(study)), trial)
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         """Sample those parameters."""
-        return self._sampler.sample_relative(cast(optuna.Study, AsOfNow(study)), trial, search_space)
+        return self._sampler.sample_relative(cast(optuna.Study, TrialsReadOnce(study)), trial, search_space)
 
     def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
         """Sample one parameter by itself."""
-        return self._sampler.sample_independent(cast(optuna.Study, AsOfNow(study)), trial, param_name, param_distribution)
+        return self._sampler.sample_independent(cast(optuna.Study, TrialsReadOnce(study)), trial, param_name, param_distribution)
 
 
 def build_sampler(name: str, *, seed: int, trials: int) -> BaseSampler:
     """Return a sampler for a budget of `trials`, whose draws for a trial follow from the seed, the trial's number and the record."""
-    return PerTrial(lambda number: SAMPLERS[name]((seed * 1_000_003 + number) % 2**32, trials))
+    return SeededPerTrial(lambda number: SAMPLERS[name]((seed * 1_000_003 + number) % 2**32, trials))

@@ -48,7 +48,7 @@ class Chore:
     due: float = field(default_factory=time.monotonic)
 
 
-class Ledger:
+class RecordWriter:
     """Does jobs one after another. `say` hears when it waits and when it goes on, `broken` why it gave up."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Ledger:
         self.waiting = False
         self.error: BaseException | None = None
 
-    def __enter__(self) -> "Ledger":
+    def __enter__(self) -> "RecordWriter":
         self._thread.start()
         return self
 

@@ -20,7 +20,7 @@ from search.record.lease import alive as driver_lives
 from search.record.store import artifact_place, load_study, open_storage, storage_errors, trial_folder
 from trainables.errors import StorageError
 from trainables.storage.locations import Root, join
-from trainables.worker.trial_report import read_account
+from trainables.worker.trial_report import read_trial_report
 
 WRITTEN = {"config", "dataset", "metric", "folder", "versions"}
 STATES = ("finished", "stopped", "failed", "running", "queued", "paused")
@@ -68,7 +68,7 @@ class TrialRecord:
         linked = self.attributes.get("account")
         if linked is not None:
             return self._artifact("account", linked)  # type: ignore[no-any-return]
-        return read_account(trial_folder(self.root, self.number))
+        return read_trial_report(trial_folder(self.root, self.number))
 
     def _artifact(self, what: str, artifact: str) -> Any:
         place = artifact_place(self.root)

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from search.policy.faults import Fault
 from search.policy.rungs import Verdict
-from search.record.record_writer import Ledger
+from search.record.record_writer import RecordWriter
 from search.record.store import artifact_store
 from trainables.storage.locations import Root, discard, join
 from trainables.worker.trainable import Assignment, progress
@@ -49,18 +49,18 @@ class Running:
         return self.history["objective"][-1] if self.history.get("objective") else None
 
 
-class Scribe:
+class TrialWriter:
     """Writes trials of a study; `root` is where its artifacts go, `gpus` each trial's share of GPUs."""
 
-    def __init__(self, study: optuna.Study, ledger: Ledger, *, root: str, gpus: float, mode: str) -> None:
-        self._study, self._ledger, self._gpus, self._mode = study, ledger, gpus, mode
+    def __init__(self, study: optuna.Study, record_writer: RecordWriter, *, root: str, gpus: float, mode: str) -> None:
+        self._study, self._record_writer, self._gpus, self._mode = study, record_writer, gpus, mode
         self._artifacts = artifact_store(root)
 
     def write(self, running: Running, **attributes: Any) -> None:
         """Write what has changed of a trial's attributes."""
         for name, value in attributes.items():
             if running.written.get(name) != value:
-                self._ledger.patiently(running.trial.set_user_attr, name, value)
+                self._record_writer.patiently(running.trial.set_user_attr, name, value)
                 running.written[name] = value
 
     def write_epochs(
@@ -76,7 +76,7 @@ class Scribe:
         self.write(running, history=history, facts=facts)
         for epoch in range(first, last + 1):
             step = progress(epoch, running.assignment.trial.epochs)
-            self._ledger.patiently(running.trial.report, history["objective"][epoch - 1], step)
+            self._record_writer.patiently(running.trial.report, history["objective"][epoch - 1], step)
         if verdict is not None:
             self.write(running, verdict=verdict.in_words(self._mode))
 
@@ -88,14 +88,14 @@ class Scribe:
         gpu_seconds = self._gpus * running.facts.get("seconds_total", 0.0)
         self.write(running, **running.facts, epochs_done=running.reported, gpu_seconds=gpu_seconds, stop_reason=reason, **attributes)
         value = running.value if state == TrialState.COMPLETE else None
-        self._ledger.patiently(self._study.tell, running.number, value, None if value is not None else state, skip_if_finished=True)
+        self._record_writer.patiently(self._study.tell, running.number, value, None if value is not None else state, skip_if_finished=True)
         if running.account is not None:
-            self._ledger.patiently(discard, join(running.assignment.folder, ACCOUNT))
+            self._record_writer.patiently(discard, join(running.assignment.folder, ACCOUNT))
 
     def _link_account(self, running: Running) -> None:
         """Make an artifact of what the trial has written beside its state for people to look at."""
         folder = Root(running.assignment.folder)
-        if running.account is None and (told := self._ledger.patiently(folder.read, ACCOUNT)) is not None:
+        if running.account is None and (told := self._record_writer.patiently(folder.read, ACCOUNT)) is not None:
             running.account = self._upload(running, ACCOUNT, told)
         if running.account is not None:
             self.write(running, account=running.account)
@@ -109,7 +109,7 @@ class Scribe:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / name
             file.write_bytes(content)
-            return self._ledger.patiently(
+            return self._record_writer.patiently(
                 upload_artifact, artifact_store=self._artifacts, file_path=str(file), study_or_trial=running.trial
             )
 

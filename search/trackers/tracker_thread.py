@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from search.formatting import plain
 from search.trackers.tracker import MLflow, TensorBoard, Tracker, Wandb
-from search.watcher import Silent
+from search.watcher import SilentWatcher
 from trainables.errors import ConfigError, InjertoError, did_you_mean
 
 if TYPE_CHECKING:
     from search.events import Event
     from search.plan import Plan
-    from search.policy.rungs import Ending
+    from search.policy.rungs import StopCondition
 
 TRACKERS: dict[str, Callable[[], Tracker]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": Wandb}
 """Name, which is also that of the package it needs, → adapter."""
@@ -49,7 +49,7 @@ def _open(name: str) -> Tracker:
         raise ConfigError(f"--track {name}: the package {name} cannot be used as it is set up here ({why})") from None
 
 
-class Told(Silent):
+class Told(SilentWatcher):
     """A watcher that passes on to a tracker, in order, from a thread of its own."""
 
     def __init__(self, name: str, tracker: Tracker, say: Say) -> None:
@@ -58,7 +58,7 @@ class Told(Silent):
         self._thread: Thread | None = None
         self._state = "failed"
 
-    def begin(self, name: str, plan: "Plan", slots: int, ending: "Ending", ended: int) -> None:
+    def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
         """Tell of the study."""
         settings = plan.config.model_dump(mode="json", exclude={"storage"})
         self._thread = Thread(target=self._run, name=f"track {self._name}", daemon=True)

@@ -30,8 +30,8 @@ from rich.table import Table
 
 from cluster.connect import ENVIRONMENT, LOOPBACK
 from search.config import SearchConfig, read_config
-from search.watcher import Silent
-from trainables.worker.simulated_trial import Replay, ReplayTrial, curve
+from search.watcher import SilentWatcher
+from trainables.worker.simulated_trial import SimulatedTrial, Simulation, curve
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 Json = Annotated[Path | None, typer.Option("--json", help="file for the figures")]
@@ -39,7 +39,7 @@ MORE = 60
 """Trials that a study is resumed for."""
 
 
-class Clock(Silent):
+class Clock(SilentWatcher):
     """Notes when trials are about to start, when the first one begins, and when the last one has ended."""
 
     def begin(self, *about: Any) -> None:
@@ -67,7 +67,7 @@ class Clock(Silent):
 def overhead(trials: int = 1000, seconds: float = 10.0, slots: int = 16, epochs: int = 10, json_file: Json = None) -> None:
     """Compare a search with the ideal and with bare Ray Tune."""
     ideal = trials * seconds / slots
-    replayed = ReplayTrial.of(Replay(seconds=seconds))
+    replayed = SimulatedTrial.of(Simulation(seconds=seconds))
     rows = {}
     for name, measure in {"bare Ray Tune": bare, "injerto": engine}.items():
         with tempfile.TemporaryDirectory() as scratch, local_ray(slots):
@@ -83,7 +83,7 @@ def overhead(trials: int = 1000, seconds: float = 10.0, slots: int = 16, epochs:
     conclude(title, rows, {**about, "ideal_seconds": ideal, "engine_over_bare": round(ratio, 3), **rows}, json_file)
 
 
-def engine(scratch: Path, replayed: type[ReplayTrial], *, trials: int, epochs: int, slots: int) -> tuple[float, float]:
+def engine(scratch: Path, replayed: type[SimulatedTrial], *, trials: int, epochs: int, slots: int) -> tuple[float, float]:
     """Return the wall and the driver's processor seconds of a search; no rung stops a trial."""
     from search.driver.launch import launch
 
@@ -93,7 +93,7 @@ def engine(scratch: Path, replayed: type[ReplayTrial], *, trials: int, epochs: i
     return clock.wall, clock.cpu
 
 
-def bare(scratch: Path, replayed: type[ReplayTrial], *, trials: int, epochs: int, slots: int) -> tuple[float, float]:
+def bare(scratch: Path, replayed: type[SimulatedTrial], *, trials: int, epochs: int, slots: int) -> tuple[float, float]:
     """Return the same of Ray Tune by itself, over random configurations."""
     from ray import tune
 
@@ -149,7 +149,7 @@ def fill(scratch: Path, trials: int) -> None:
 
     clock = Clock()
     config = study_config(scratch, trials=1, epochs=10, slots=2)
-    launch(config, clock, trainable=ReplayTrial)
+    launch(config, clock, trainable=SimulatedTrial)
     storage = open_storage(config.storage)
     study = load_study(storage, config.name)
     pattern, space = study.trials[0], clock.plan.space
@@ -220,7 +220,7 @@ def resumed(scratch: Path) -> None:
     from search.driver.launch import resume
 
     clock, called = Clock(), time.perf_counter()
-    record = resume("filled", f"sqlite:///{scratch}/studies.db", clock, add_trials=MORE, trainable=ReplayTrial)
+    record = resume("filled", f"sqlite:///{scratch}/studies.db", clock, add_trials=MORE, trainable=SimulatedTrial)
     check(record.counts["finished"] + record.counts["stopped"], int(record.config["budget"]["trials"]))
     figures = {
         "to_first_trial_seconds": round(clock.first - called, 2),

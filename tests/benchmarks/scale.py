@@ -19,9 +19,9 @@ from typing import Annotated, Any
 
 import typer
 
-from search.watcher import Silent
+from search.watcher import SilentWatcher
 from tests.benchmarks.engine import conclude, local_ray, study_config
-from trainables.worker.simulated_trial import Replay, ReplayTrial
+from trainables.worker.simulated_trial import SimulatedTrial, Simulation
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 Json = Annotated[Path | None, typer.Option("--json", help="file for the figures")]
@@ -35,7 +35,7 @@ def slots(slots: int = 64, seconds: float = 60.0, rounds: int = 3, epochs: int =
     trials = slots * rounds
     with tempfile.TemporaryDirectory() as scratch, local_ray(slots):
         config = study_config(Path(scratch), trials=trials, epochs=epochs, slots=slots)
-        record = launch(config, Silent(), trainable=ReplayTrial.of(Replay(seconds=seconds)))
+        record = launch(config, SilentWatcher(), trainable=SimulatedTrial.of(Simulation(seconds=seconds)))
     spans = sorted((began, ended) for trial in record.trials for _, began, ended in trial.attributes["facts"]["spans"])
     assert record.counts["finished"] == trials, record.counts
     first, filled = spans[0][0], spans[slots - 1][0]

@@ -67,7 +67,7 @@ def measure(folder: Path) -> dict[str, float]:
     """Return the figures of one study."""
     from dashboard.charts import study_charts
     from dashboard.data import study_data
-    from search.display.snapshot import standing_of
+    from search.display.snapshot import snapshot_of
     from search.record.records import StudyReader
     from search.record.store import load_study, open_storage
 
@@ -81,7 +81,7 @@ def measure(folder: Path) -> dict[str, float]:
     for _ in range(REPEATS):
         started = time.perf_counter()
         record = reader.read()
-        standing_of(record)
+        snapshot_of(record)
         study_charts.best_so_far(study_data.best_so_far(record), record.metric, default=0.5).to_json()
         study_charts.curves(study_data.curves(record, study_data.drawn(record)), record.metric, study_data.rungs(record)).to_json()
         lasted.append(time.perf_counter() - started)

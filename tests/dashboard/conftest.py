@@ -23,9 +23,9 @@ from search.config import SearchConfig
 from search.driver.bridge import Bridge
 from search.driver.previews import PREVIEWS
 from search.driver.retention import Retention
-from search.policy.rungs import Ending, Rungs, Verdict
+from search.policy.rungs import Rungs, StopCondition, Verdict
 from search.record import lease
-from search.record.record_writer import Ledger
+from search.record.record_writer import RecordWriter
 from search.record.records import read_study
 from search.record.store import artifact_store, create_study, open_storage, trial_folder
 from search.space.space import build_space, default_parameters
@@ -33,7 +33,7 @@ from trainables.config import DataConfig
 from trainables.images.thumbnails import jpeg
 from trainables.recipe import default_recipe
 from trainables.worker.trainable import Assignment
-from trainables.worker.trial_report import write_account
+from trainables.worker.trial_report import write_trial_report
 
 STAGES = {"mobilenet_v3_small": 5}
 CLASSES = ("a", "b")
@@ -107,13 +107,13 @@ class PlayedSearch:
             self.study.set_user_attr(key, value)
         self._draw_previews()
         self.study.enqueue_trial(space.default_params())
-        self.ledger = Ledger(print, print).__enter__()
+        self.record_writer = RecordWriter(print, print).__enter__()
         self.bridge = Bridge(
             self.study,
             space,
             self._assign,
-            ledger=self.ledger,
-            ending=Ending("max", trials=trials),
+            record_writer=self.record_writer,
+            stop_condition=StopCondition("max", trials=trials),
             rungs=Rungs("max"),
             retention=Retention("max"),
             root=self.root,
@@ -149,9 +149,9 @@ class PlayedSearch:
     def run(self, *values: float, end: str = "finished", why: str = "") -> int:
         """Run a trial that reports these values and ends so; return its number."""
         ray_id = f"ray{len(self.study.trials)}"
-        self.ledger.wait()
+        self.record_writer.wait()
         while not isinstance(self.bridge.suggest(ray_id), dict):
-            self.ledger.wait()
+            self.record_writer.wait()
         number = self.bridge._running[ray_id].trial.number
         began, worker = time.time(), WORKERS[number % len(WORKERS)]
         for epoch in range(1, len(values) + 1):
@@ -171,7 +171,7 @@ class PlayedSearch:
                 "node": "node-1",
             }
             log = [f"epoch {done}: objective {value}" for done, value in enumerate(reported, start=1)]
-            write_account(trial_folder(self.root, number), log, pictures(epoch, reported[-1], self.classes))
+            write_trial_report(trial_folder(self.root, number), log, pictures(epoch, reported[-1], self.classes))
             self.bridge.heard(ray_id, {"history": history, "epoch": epoch, "objective": reported[-1], "facts": facts})
         if end == "stopped":
             self.bridge.verdicts[number] = Verdict(500, values[-1], 0.9, 5, 5, 0)
@@ -179,7 +179,7 @@ class PlayedSearch:
             self.bridge.heard(ray_id, {"failure": {"kind": "other", "message": why.splitlines()[-1], "traceback": why}})
         if end != "running":
             self.bridge.on_trial_complete(ray_id)
-        self.ledger.wait()
+        self.record_writer.wait()
         return number
 
     def test_scores(self) -> None:

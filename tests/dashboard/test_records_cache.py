@@ -65,7 +65,7 @@ def test_reading_again_and_again_gives_what_reading_at_once_gives(play):
     )
     for step in steps:
         step()
-        search.ledger.wait()
+        search.record_writer.wait()
         same(reader.read(), search)
 
 
@@ -80,7 +80,7 @@ def test_an_ended_trial_is_read_once(played, monkeypatch):
     assert reader.read().best.value == 0.95
     assert counting.taken() == [4, 5]
     played.bridge.on_trial_complete("ray4")
-    played.ledger.wait()
+    played.record_writer.wait()
     reader.read()
     assert counting.taken() == [4]
     reader.read()

@@ -7,18 +7,18 @@ from search.driver.launch import launch
 from search.policy.faults import TRIES
 from search.record.records import STATES
 from trainables.config import TrialConfig
-from trainables.worker.simulated_trial import MENDED, Replay, ReplayTrial, curve
+from trainables.worker.simulated_trial import MENDED, SimulatedTrial, Simulation, curve
 
 ALWAYS = 99
 KINDS = {"exception": "other", "kill": "lost worker", "non-finite": "non-finite", "out of memory": "out of memory"}
 """Kind of replayed fault that can end a trial → the kind of failure that the record names."""
 
 
-def replay_search(root, replay=Replay(), *, trials, epochs=5, scheduler="none", watcher=None, settings=(), **options):  # noqa: B008
+def replay_search(root, replay=Simulation(), *, trials, epochs=5, scheduler="none", watcher=None, settings=(), **options):  # noqa: B008
     """Search over the built-in digits in this process with trials that are replayed."""
     defaults = {"storage": f"sqlite:///{root}/studies.db", "output": str(root / "out"), "weights": "none", "trials": trials}
     config = read_config("builtin:digits", defaults | options, (f"space.epochs={epochs}", f"algorithm.scheduler={scheduler}", *settings))
-    return launch(config, watcher, trainable=ReplayTrial.of(replay))
+    return launch(config, watcher, trainable=SimulatedTrial.of(replay))
 
 
 def outcome(replay, number, epochs):

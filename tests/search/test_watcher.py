@@ -1,11 +1,11 @@
 from search.events import Event
-from search.policy.rungs import Ending
-from search.watcher import Several, Silent, Watcher
+from search.policy.rungs import StopCondition
+from search.watcher import SilentWatcher, Watcher, WatcherGroup
 from tests.search.conftest import watched_plan
 from trainables.config import TrialConfig
 
 
-class Heard(Silent):
+class Heard(SilentWatcher):
     """Writes down what it hears."""
 
     def __init__(self, name, log):
@@ -26,11 +26,11 @@ class Heard(Silent):
 
 def test_several_pass_everything_on_in_order():
     log = []
-    several = Several([Heard("a", log), Heard("b", log)])
-    event, plan, ending = Event("began", 0, TrialConfig()), watched_plan(), Ending("max", trials=2)
+    several = WatcherGroup([Heard("a", log), Heard("b", log)])
+    event, plan, stop_condition = Event("began", 0, TrialConfig()), watched_plan(), StopCondition("max", trials=2)
     with several as watcher:
         watcher.preparing(1, 2, "decoding")
-        watcher.begin("calm-fig", plan, 1, ending, 0)
+        watcher.begin("calm-fig", plan, 1, stop_condition, 0)
         watcher.event(event)
         watcher.say("hello")
         watcher.pausing("interrupted")
@@ -38,7 +38,7 @@ def test_several_pass_everything_on_in_order():
     assert [entry[1:] for entry in log if entry[0] == "a" and entry[1] != "__exit__"] == [
         ("__enter__", ()),
         ("preparing", (1, 2, "decoding")),
-        ("begin", ("calm-fig", plan, 1, ending, 0)),
+        ("begin", ("calm-fig", plan, 1, stop_condition, 0)),
         ("event", (event,)),
         ("say", ("hello",)),
         ("pausing", ("interrupted",)),
@@ -49,5 +49,5 @@ def test_several_pass_everything_on_in_order():
 
 def test_every_call_of_the_protocol_is_answered():
     calls = {name for name in vars(Watcher) if not name.startswith("_") or name in ("__enter__", "__exit__")}
-    for kind in (Silent, Several):
+    for kind in (SilentWatcher, WatcherGroup):
         assert calls <= set(vars(kind))

@@ -12,7 +12,7 @@ from torch import nn
 
 from trainables.config import TrialConfig
 from trainables.data.dataset import open_dataset
-from trainables.distributed.sync_batch_norm import SyncNorm
+from trainables.distributed.sync_batch_norm import SyncBatchNorm
 from trainables.distributed.world import ALONE, World, join, leave, listen, visit
 from trainables.training.trainer import Trainer
 
@@ -93,7 +93,7 @@ def normalise(world: World, steps: int):
 
     A world of one has the whole batches and a plain batch norm.
     """
-    norm = (SyncNorm if world.size > 1 else nn.BatchNorm2d)(5)
+    norm = (SyncBatchNorm if world.size > 1 else nn.BatchNorm2d)(5)
     with torch.no_grad():
         norm.weight.copy_(torch.linspace(0.5, 2, 5))
         norm.bias.copy_(torch.linspace(-1, 1, 5))

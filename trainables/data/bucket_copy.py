@@ -17,7 +17,7 @@ from trainables.thread_map import REMOTE, Progress, in_parallel, processors
 
 
 @dataclass(frozen=True)
-class Mirror:
+class BucketCopy:
     """A copy of what lies below a URL, and the part of it that was asked for: all of it, or one table in it."""
 
     url: str  # of the folder
@@ -41,7 +41,7 @@ class Mirror:
         return text.replace(str(self.folder), shown(self.url))
 
 
-def mirrored(url: str, progress: Progress | None = None) -> Mirror:
+def copy_bucket(url: str, progress: Progress | None = None) -> BucketCopy:
     """Copy what is new or changed below a bucket's URL to this machine's cache, remove there what is gone, and return the copy.
 
     A URL that names an object stands for the folder around it, whose table it is. Raises ``StorageError`` where the bucket cannot be
@@ -64,7 +64,7 @@ def mirrored(url: str, progress: Progress | None = None) -> Mirror:
         require_space(size, folder, None, words, "name a smaller part of the bucket")
         for _ in in_parallel(partial(_fetch, patient, folder), missing, progress, "fetching", max(REMOTE, processors())):
             pass
-    return Mirror(url, folder, folder / table)
+    return BucketCopy(url, folder, folder / table)
 
 
 def _refuse_strange(root: Root, files: list[File]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainables.config import TaskName
-from trainables.data.bucket_copy import mirrored
+from trainables.data.bucket_copy import copy_bucket
 from trainables.data.folders import builtin, files_in, folders_in, is_litter, read_folder
 from trainables.data.samples import Home, Samples, listed
 from trainables.data.tables import read_table
@@ -37,11 +37,11 @@ def read_source(
     """Return the samples of an image folder, a CSV, a folder that holds one CSV, a bucket's URL of any of them, or ``builtin:digits``.
 
     Raises ``DataError`` for whatever cannot be read in one way only; the message names the option that decides it. A bucket is copied
-    to this machine first, and raises what `mirrored` does.
+    to this machine first, and raises what `copy_bucket` does.
     """
-    mirror = mirrored(source, progress) if is_url(source) else None
-    if mirror is not None:
-        source, image_folder = str(mirror.path), mirror.inside(image_folder)
+    copy = copy_bucket(source, progress) if is_url(source) else None
+    if copy is not None:
+        source, image_folder = str(copy.path), copy.inside(image_folder)
     try:
         folder = builtin(source.removeprefix(BUILTIN)) if source.startswith(BUILTIN) else None
         path = folder or Path(source).expanduser()
@@ -67,9 +67,9 @@ def read_source(
     except OSError as error:
         raise DataError(f"cannot read {source!r}: {error.strerror}") from None
     except DataError as error:
-        raise error if mirror is None else DataError(mirror.in_words(str(error))) from None
-    if mirror is not None:
-        return replace(samples, home=Home(mirror.folder, mirror.url))
+        raise error if copy is None else DataError(copy.in_words(str(error))) from None
+    if copy is not None:
+        return replace(samples, home=Home(copy.folder, copy.url))
     return samples if folder is None else replace(samples, home=Home(folder, source))
 
 

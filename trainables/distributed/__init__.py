@@ -1,1 +1,1 @@
-"""Several processes that train one network together."""
+"""WatcherGroup processes that train one network together."""

@@ -10,7 +10,7 @@ MAPS = (0, 2, 3)
 """Axes over which a channel of `(N, C, H, W)` has its statistics."""
 
 
-class SyncNorm(nn.BatchNorm2d):
+class SyncBatchNorm(nn.BatchNorm2d):
     """A `BatchNorm2d` whose training statistics are those of all processes' maps, equally many in each.
 
     Written out, where torch's `SyncBatchNorm` runs on GPUs alone: what trains there is what the tests see on processors. While
@@ -61,7 +61,7 @@ class _Gathered(torch.autograd.Function):
 
 
 def synchronise(network: nn.Module) -> None:
-    """Make every `BatchNorm2d` in a network a `SyncNorm`, in place: a body's stages hold references to its modules."""
+    """Make every `BatchNorm2d` in a network a `SyncBatchNorm`, in place: a body's stages hold references to its modules."""
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
-            module.__class__ = SyncNorm
+            module.__class__ = SyncBatchNorm

@@ -45,7 +45,7 @@ class Fault(NamedTuple):
     epoch: int
 
 
-class Replay(Model):
+class Simulation(Model):
     """How long replayed trials take, and what share of them goes wrong in which way."""
 
     seconds: float = Field(0.0, ge=0, description="how long a whole trial takes, spread evenly over its epochs")
@@ -54,7 +54,7 @@ class Replay(Model):
     seed: int = Field(0, description="seed of which trials go wrong, and when")
 
     @model_validator(mode="after")
-    def _one_fault_a_trial(self) -> "Replay":
+    def _one_fault_a_trial(self) -> "Simulation":
         if sum(self.rates.values()) > 1 + 1e-9:
             raise ValueError(f"rates must add up to at most 1 but got {self.rates}")
         return self
@@ -81,10 +81,10 @@ def curve(trial: TrialConfig) -> list[float]:
     return [1 / (1 + math.exp(gap - ceiling + draw.gauss(0, 0.05))) for gap in gaps]
 
 
-class Player:
+class SimulatedTrainer:
     """Stands where a `Trainer` stands: carries a trial from epoch to epoch, from what its folder holds."""
 
-    def __init__(self, assignment: Assignment, replay: Replay) -> None:
+    def __init__(self, assignment: Assignment, replay: Simulation) -> None:
         self.assignment, self.replay = assignment, replay
         self.epoch, self.seconds = 0, 0.0
         self.history: dict[str, list[float]] = {}
@@ -93,7 +93,7 @@ class Player:
             self.epoch, self.seconds, self.history = state["epoch"], state["seconds"], state["history"]
 
     def run_epoch(self) -> None:
-        """Replay one epoch and save it, unless something goes wrong. Raises what goes wrong, where that leaves the process alive."""
+        """Simulation one epoch and save it, unless something goes wrong. Raises what goes wrong, where that leaves the process alive."""
         started, trial = time.perf_counter(), self.assignment.trial
         fault = self._fault()
         time.sleep(self.replay.seconds / trial.epochs / (2 if fault else 1))
@@ -154,25 +154,25 @@ class Player:
         raise error(message)
 
 
-class ReplayTrial(ImageTrial):
-    """An `ImageTrial` that replays; `ReplayTrial.of(Replay(...))` is one that goes wrong."""
+class SimulatedTrial(ImageTrial):
+    """An `ImageTrial` that replays; `SimulatedTrial.of(Simulation(...))` is one that goes wrong."""
 
-    replay: ClassVar[Replay] = Replay()
+    replay: ClassVar[Simulation] = Simulation()
 
     @classmethod
-    def of(cls, replay: Replay) -> type["ReplayTrial"]:
+    def of(cls, replay: Simulation) -> type["SimulatedTrial"]:
         """Return the class of trials that are replayed in this way; it carries that to the workers."""
         return type(cls.__name__, (cls,), {"replay": replay, "__module__": __name__})
 
-    def begin_trial(self, assignment: Assignment) -> tuple[Player, Effort]:
+    def begin_trial(self, assignment: Assignment) -> tuple[SimulatedTrainer, Effort]:
         """Return the player, from what the trial's folder holds, and what it has cost."""
-        player = Player(assignment, self.replay)
+        player = SimulatedTrainer(assignment, self.replay)
         return player, Effort(player.seconds)
 
-    def keep_state(self, trainer: Player, assignment: Assignment, effort: Effort) -> None:
+    def keep_state(self, trainer: SimulatedTrainer, assignment: Assignment, effort: Effort) -> None:
         """Do nothing: a player saves by itself, so that it can go wrong before and after."""
 
-    def report_epoch(self, trainer: Player, assignment: Assignment, effort: Effort) -> dict[str, Any]:
+    def report_epoch(self, trainer: SimulatedTrainer, assignment: Assignment, effort: Effort) -> dict[str, Any]:
         """Return one epoch's result for Ray."""
         result = trainer.report()
         return result | {"facts": result["facts"] | {"spans": effort.spans, "usage": usage()}}

@@ -17,9 +17,9 @@ from trainables.config import DataConfig, Model, TrialConfig
 from trainables.errors import DamagedError, DataError, InjertoError, NonFiniteError, ResourceError, StorageError
 from trainables.storage.locations import join, size_of
 from trainables.worker.journal import Journal
-from trainables.worker.node_draining import leave_in_time
+from trainables.worker.node_draining import raise_if_draining
 from trainables.worker.node_usage import usage, worker
-from trainables.worker.trial_report import read_account, write_account
+from trainables.worker.trial_report import read_trial_report, write_trial_report
 
 if TYPE_CHECKING:
     from trainables.data.dataset import Dataset
@@ -107,7 +107,7 @@ class ImageTrial(tune.Trainable):
         """
         started = time.perf_counter()
         assignment = Assignment.model_validate(self._assignment["assignment"])
-        leave_in_time()
+        raise_if_draining()
         try:
             with self._journal.listening():
                 found = self._trainer is None
@@ -135,7 +135,7 @@ class ImageTrial(tune.Trainable):
         trainer, effort = self._begin(assignment)
         if trainer.epoch:
             with suppress(DamagedError):
-                self._journal.recall(read_account(assignment.folder).get("log", []))
+                self._journal.recall(read_trial_report(assignment.folder).get("log", []))
         workers = ", ".join([worker(), *(self._replicas.names if self._replicas else ())])
         self._journal.say(f"{workers} on {trainer.device}: from epoch {trainer.epoch + 1} of {assignment.trial.epochs}")
         return trainer, effort
@@ -144,7 +144,7 @@ class ImageTrial(tune.Trainable):
         """Put the account and then the state on disk: what has a state has an account."""
         row = {name: values[-1] for name, values in trainer.history.items()}
         self._journal.say(f"epoch {trainer.epoch}: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
-        write_account(assignment.folder, self._journal.lines, trainer.pictures())
+        write_trial_report(assignment.folder, self._journal.lines, trainer.pictures())
         save(trainer, assignment, effort)
 
     def report_epoch(self, trainer: Any, assignment: Assignment, effort: "Effort") -> dict[str, Any]:

@@ -10,12 +10,12 @@ from trainables.storage.locations import PERSISTENT, Root, join
 ACCOUNT = "account.json"
 
 
-def write_account(folder: str, log: Sequence[str], pictures: dict[str, Any] | None) -> None:
+def write_trial_report(folder: str, log: Sequence[str], pictures: dict[str, Any] | None) -> None:
     """Put `log` and `pictures` into a trial's folder, whole or not at all. Raises as `Root.write` does."""
     Root(folder, PERSISTENT).write(ACCOUNT, json.dumps({"log": log, "pictures": pictures}).encode())
 
 
-def read_account(folder: str) -> dict[str, Any]:
+def read_trial_report(folder: str) -> dict[str, Any]:
     """Return `log` and `pictures`; nothing where the trial has not saved an epoch.
 
     Raises as `Root.read` does, and ``DamagedError`` for what is none.

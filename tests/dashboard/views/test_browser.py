@@ -16,7 +16,7 @@ from search.record.store import load_study, open_storage
 from tests.paths import REPOSITORY
 from tests.search.conftest import folders
 from tests.search.replaying import replay_search
-from trainables.worker.simulated_trial import Replay
+from trainables.worker.simulated_trial import Simulation
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 SCREENS = {
@@ -34,8 +34,8 @@ RUNNING = """
 import sys
 from pathlib import Path
 from tests.search.replaying import replay_search
-from trainables.worker.simulated_trial import Replay
-replay_search(Path(sys.argv[1]), Replay(seconds=3), trials=500, name="late-fig", max_concurrent_trials=2)
+from trainables.worker.simulated_trial import Simulation
+replay_search(Path(sys.argv[1]), Simulation(seconds=3), trials=500, name="late-fig", max_concurrent_trials=2)
 """
 
 
@@ -66,7 +66,7 @@ def root(own_cache, tmp_path_factory):
 @pytest.fixture(scope="module")
 def running(root, ray_session):
     """A search in a process of its own, which has ended a few trials."""
-    replay_search(root, Replay(), trials=12, name="ripe-fig")
+    replay_search(root, Simulation(), trials=12, name="ripe-fig")
     process = subprocess.Popen([sys.executable, "-c", RUNNING, root], cwd=REPOSITORY, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from search.display.json_lines import JsonLines, finite
 from search.events import Event
-from search.policy.rungs import Ending
+from search.policy.rungs import StopCondition
 from tests.search.conftest import IMAGE_SIZE, command, watched_plan
 from trainables.config import TrialConfig
 from trainables.errors import StorageError
@@ -53,15 +53,15 @@ def strict(text):
 
 def test_each_event_is_an_object_on_a_line_with_its_keys():
     out = io.StringIO()
-    ending = Ending("max", trials=4)
+    stop_condition = StopCondition("max", trials=4)
     lines = JsonLines(out)
     with lines as watcher:
         watcher.preparing(1, 2, "decoding")
-        watcher.begin("calm-fig", watched_plan("/results"), 2, ending, 0)
+        watcher.begin("calm-fig", watched_plan("/results"), 2, stop_condition, 0)
         watcher.event(Event("began", 0, CONFIG, epoch=1))
         watcher.event(Event("epoch", 0, CONFIG, epoch=2, value=math.nan, metrics={"loss": math.inf, "accuracy": 0.5}, seconds=1.5))
         watcher.event(Event("retry", 0, CONFIG, epoch=2, reason="lost worker"))
-        ending.completed(0.5)
+        stop_condition.completed(0.5)
         for kind in ("finished", "stopped", "failed", "paused"):
             watcher.event(Event(kind, 0, CONFIG, epoch=4, value=0.5, reason='a "rung"\nof two lines', seconds=3.0))
         watcher.say("the storage is away ×")

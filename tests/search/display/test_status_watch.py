@@ -13,7 +13,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
-from search.display.snapshot import since_best, standing_of
+from search.display.snapshot import since_best, snapshot_of
 from search.display.status_watch import follow, readings
 from search.record.records import read_study
 from tests.search.conftest import start
@@ -51,26 +51,26 @@ def following(living, console, **options):
 
 
 def test_a_standing_from_the_record(halfway):
-    standing = standing_of(read_study("calm-fig", halfway.url))
-    assert {state: count for state, count in standing.counts.items() if count} == {
+    snapshot = snapshot_of(read_study("calm-fig", halfway.url))
+    assert {state: count for state, count in snapshot.counts.items() if count} == {
         "finished": 2,
         "stopped": 1,
         "failed": 1,
         "running": 1,
         "queued": 1,
     }
-    assert (standing.best.number, standing.best.value, list(standing.best.curve)) == (2, 0.9, [0.3, 0.5, 0.8, 0.9])
-    assert standing.best.gain == pytest.approx(0.3)
-    assert 0 <= standing.best.after < 60
-    assert {gauge.name: (round(gauge.used, 3), gauge.limit) for gauge in standing.gauges if gauge.name != "time"} == {
+    assert (snapshot.best.number, snapshot.best.value, list(snapshot.best.curve)) == (2, 0.9, [0.3, 0.5, 0.8, 0.9])
+    assert snapshot.best.gain == pytest.approx(0.3)
+    assert 0 <= snapshot.best.after < 60
+    assert {gauge.name: (round(gauge.used, 3), gauge.limit) for gauge in snapshot.gauges if gauge.name != "time"} == {
         "trials": (4, 6),
         "GPU-hours": (1.25, 2.0),
         "no improvement": (0, 4),
     }
-    (row,) = standing.running
+    (row,) = snapshot.running
     assert (row.number, row.epoch, row.epochs, row.curve, row.speed) == (4, 2, 4, [0.25, 0.5], 500.0)
-    assert standing.left is not None
-    assert standing.troubles == ["trial 3 failed: non-finite: loss is nan [x]"]
+    assert snapshot.left is not None
+    assert snapshot.troubles == ["trial 3 failed: non-finite: loss is nan [x]"]
 
 
 def test_trials_without_improvement_are_counted_since_the_best(living):
@@ -176,4 +176,4 @@ def test_nothing_that_shows_a_search_imports_torch_or_ray(module):
 def test_trials_that_wait_in_the_record_are_queued_once(living):
     waiting = create_trial(state=TrialState.WAITING, distributions={"x": FloatDistribution(0, 1)}, params={"x": 0.5})
     living.study.add_trial(waiting)
-    assert standing_of(read_study("calm-fig", living.url)).counts["queued"] == 6
+    assert snapshot_of(read_study("calm-fig", living.url)).counts["queued"] == 6

@@ -8,7 +8,7 @@ from rich.console import Console
 import search.display.terminal
 from search.display.terminal import Terminal, heartbeat
 from search.events import Event
-from search.policy.rungs import Ending
+from search.policy.rungs import StopCondition
 from tests.search.conftest import watched_plan
 from tests.search.living import Living
 from trainables.config import TrialConfig
@@ -17,11 +17,11 @@ CONFIG = TrialConfig(epochs=4)
 SPEED = {"images_per_second": 1200.0}
 
 
-def watch(terminal, ending):
+def watch(terminal, stop_condition):
     """Let a terminal see a whole search."""
     terminal.preparing(1, 48, "decoding")
     with terminal:
-        terminal.begin("calm-fig", watched_plan(), 2, ending, 0)
+        terminal.begin("calm-fig", watched_plan(), 2, stop_condition, 0)
         for number, end in enumerate(["finished", "stopped", "failed", "paused"]):
             terminal.event(Event("began", number, CONFIG))
             terminal.event(Event("epoch", number, CONFIG, epoch=1, value=0.5))
@@ -34,7 +34,7 @@ def watch(terminal, ending):
 
 def test_lines_where_there_is_no_terminal():
     text = StringIO()
-    watch(Terminal(Console(file=text, force_terminal=False, width=80)), Ending("max", trials=4))
+    watch(Terminal(Console(file=text, force_terminal=False, width=80)), StopCondition("max", trials=4))
     lines = text.getvalue().splitlines()
     assert lines[0] == "study calm-fig: multiclass on images of 32 px, by accuracy (max)"
     assert lines[1] == "left out [bold]1[/bold] file"
@@ -66,13 +66,13 @@ def shown(terminal, width, height=30):
 def live():
     """A terminal in the middle of a search of eight trials."""
     terminal = Terminal(Console(file=StringIO(), force_terminal=True, width=100, height=30))
-    ending = Ending("max", trials=8, seconds=600, no_improvement=5)
-    terminal.begin("calm-fig", watched_plan(), 2, ending, 0)
+    stop_condition = StopCondition("max", trials=8, seconds=600, no_improvement=5)
+    terminal.begin("calm-fig", watched_plan(), 2, stop_condition, 0)
     for number, curve in enumerate([(0.2, 0.4), (0.3, 0.8)]):
         terminal.event(Event("began", number, CONFIG))
         for epoch, value in enumerate(curve, 1):
             terminal.event(Event("epoch", number, CONFIG, epoch=epoch, value=value, metrics=SPEED))
-        ending.completed(curve[-1])
+        stop_condition.completed(curve[-1])
         terminal.event(Event("finished", number, CONFIG, epoch=2, value=curve[-1], seconds=2.0))
     for number in (2, 3):
         terminal.event(Event("began", number, CONFIG))
@@ -107,20 +107,20 @@ def test_an_epoch_that_is_run_again_takes_the_place_of_the_first():
     terminal = live()
     terminal.event(Event("retry", 3, CONFIG, epoch=1, reason="lost worker"))
     terminal.event(Event("epoch", 3, CONFIG, epoch=2, value=0.9, metrics=SPEED))
-    row = next(row for row in terminal.standing().running if row.number == 3)
+    row = next(row for row in terminal.snapshot().running if row.number == 3)
     assert (row.epoch, row.curve) == (2, [0.1, 0.9, 0.2])
-    assert terminal.standing().troubles[-1] == "trial 3 goes on from epoch 1/4: lost worker"
+    assert terminal.snapshot().troubles[-1] == "trial 3 goes on from epoch 1/4: lost worker"
     terminal.__exit__()
 
 
 def test_a_view_is_drawn_from_copies():
     terminal = live()
-    before = terminal.standing()
+    before = terminal.snapshot()
     terminal.event(Event("epoch", 2, CONFIG, epoch=4, value=0.99, metrics=SPEED))
     terminal.event(Event("finished", 2, CONFIG, epoch=4, value=0.99))
     assert [len(row.curve) for row in before.running] == [3, 3]
     assert (before.counts["running"], before.best.number) == (2, 1)
-    after = terminal.standing()
+    after = terminal.snapshot()
     assert (after.counts["running"], after.best.number, list(after.best.curve)) == (1, 2, [0.1, 0.3, 0.2, 0.99])
     terminal.__exit__()
 
@@ -129,7 +129,7 @@ def test_a_time_budget_bounds_the_estimate():
     text = StringIO()
     terminal = Terminal(Console(file=text, force_terminal=False, width=200))
     with terminal:
-        terminal.begin("calm-fig", watched_plan(), 1, Ending("max", trials=1000, seconds=60), 0)
+        terminal.begin("calm-fig", watched_plan(), 1, StopCondition("max", trials=1000, seconds=60), 0)
         terminal.event(Event("began", 0, CONFIG))
         terminal.event(Event("finished", 0, CONFIG, epoch=4, seconds=30.0))
     assert re.search(r"about (1 min|59 s) left", text.getvalue())
@@ -139,10 +139,10 @@ def test_a_lower_value_is_better_where_the_metric_is_a_loss():
     plan = watched_plan()
     plan.metric, plan.mode = "loss", "min"
     terminal = Terminal(Console(file=StringIO(), force_terminal=False))
-    terminal.begin("calm-fig", plan, 1, Ending("min", trials=3), 0)
+    terminal.begin("calm-fig", plan, 1, StopCondition("min", trials=3), 0)
     for number, value in enumerate((0.5, 0.2, 0.4)):
         terminal.event(Event("finished", number, CONFIG, value=value))
-    assert (terminal.standing().best.number, round(terminal.standing().best.gain, 6)) == (1, -0.3)
+    assert (terminal.snapshot().best.number, round(terminal.snapshot().best.gain, 6)) == (1, -0.3)
     assert "0.3 under the default recipe" in shown(terminal, 120)
     terminal.__exit__()
 
@@ -151,7 +151,7 @@ def test_a_log_shows_life_while_no_trial_ends(monkeypatch):
     monkeypatch.setattr(search.display.terminal, "HEARTBEAT_SECONDS", 0.05)
     text = StringIO()
     terminal = Terminal(Console(file=text, force_terminal=False, width=80))
-    terminal.begin("calm-fig", watched_plan(), 1, Ending("max", trials=3), 0)
+    terminal.begin("calm-fig", watched_plan(), 1, StopCondition("max", trials=3), 0)
     terminal.event(Event("began", 0, CONFIG))
     terminal.event(Event("epoch", 0, CONFIG, epoch=1, value=0.25, metrics=SPEED))
     deadline = time.monotonic() + 10
@@ -169,7 +169,7 @@ def test_a_heartbeat_names_a_few_trials():
     terminal = live()
     for number in range(10, 16):
         terminal.event(Event("began", number, CONFIG))
-    line = heartbeat(terminal.standing(), 75.0)
+    line = heartbeat(terminal.snapshot(), 75.0)
     assert line.startswith("1 min 15 s: 2 finished, 4 failed, 8 running; trial 2 epoch 3/4 0.2, trial 3 epoch 3/4 0.2, trial 10 epoch 0/4")
     assert "and 4 more; best accuracy 0.8 (trial 1" in line
     terminal.__exit__()
@@ -184,14 +184,14 @@ def test_a_resumed_search_shows_what_came_before(tmp_path):
         plan = watched_plan(tmp_path)
         plan.config = plan.config.model_copy(update={"storage": living.url})
         terminal = Terminal(Console(file=StringIO(), force_terminal=False))
-        terminal.begin("calm-fig", plan, 1, Ending("max", trials=9), 3)
-    before = terminal.standing()
+        terminal.begin("calm-fig", plan, 1, StopCondition("max", trials=9), 3)
+    before = terminal.snapshot()
     assert (before.best.number, list(before.best.curve)) == (1, [0.3, 0.7])
     assert {state: count for state, count in before.counts.items() if count} == {"finished": 2, "stopped": 1, "queued": 6}
     terminal.event(Event("began", 3, CONFIG, epoch=2))
     terminal.event(Event("epoch", 3, CONFIG, epoch=3, value=0.9))
-    (row,) = terminal.standing().running
+    (row,) = terminal.snapshot().running
     assert (row.epoch, row.curve) == (3, [0.5, 0.6, 0.9])
     terminal.event(Event("finished", 3, CONFIG, value=0.9))
-    assert (terminal.standing().best.number, round(terminal.standing().best.gain, 6)) == (3, 0.5)
+    assert (terminal.snapshot().best.number, round(terminal.snapshot().best.gain, 6)) == (3, 0.5)
     terminal.__exit__()

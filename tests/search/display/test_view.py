@@ -3,10 +3,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from search.display.view import Best, Row, Standing, draw
+from search.display.view import Best, Row, Snapshot, draw
 from search.events import Gauge
 
-STANDING = Standing(
+STANDING = Snapshot(
     metric="accuracy",
     counts={"finished": 3, "stopped": 1, "failed": 1, "running": 2, "queued": 5, "paused": 0},
     gauges=[Gauge("trials", 5, 12, "trials"), Gauge("time", 185.0, 1800.0, "s"), Gauge("GPU-hours", 0.432, 2.0, "GPU-h")],
@@ -17,9 +17,9 @@ STANDING = Standing(
 )
 
 
-def text(standing, width, height=40):
+def text(snapshot, width, height=40):
     out = StringIO()
-    Console(file=out, width=width, force_terminal=False).print(draw(standing, width, height))
+    Console(file=out, width=width, force_terminal=False).print(draw(snapshot, width, height))
     return out.getvalue()
 
 
@@ -52,14 +52,14 @@ def test_everything_is_there_and_fits(width):
 def test_bars_are_as_long_as_what_is_used():
     out = Console(file=StringIO(), width=120, force_terminal=True, color_system="truecolor")
     for used, length in ((6, 20), (12, 40), (99, 40), (0, 0)):
-        standing = Standing("loss", {}, [Gauge("trials", used, 12, "trials")])
-        bar = [segment for segment in out.render(draw(standing, 120, 40)) if set(segment.text) <= set("━╺╸") and segment.text]
+        snapshot = Snapshot("loss", {}, [Gauge("trials", used, 12, "trials")])
+        bar = [segment for segment in out.render(draw(snapshot, 120, 40)) if set(segment.text) <= set("━╺╸") and segment.text]
         empty = [segment.text for segment in bar if segment.style == out.get_style("bar.back")]
         assert (len("".join(segment.text for segment in bar)), len("".join(empty))) == (40, 40 - length)
 
 
 def test_nothing_yet():
-    shown = text(Standing("accuracy", {"running": 0}), 80)
+    shown = text(Snapshot("accuracy", {"running": 0}), 80)
     assert "none yet" in shown
     assert "time left: measuring" in shown
     assert "configuration" not in shown
@@ -67,7 +67,7 @@ def test_nothing_yet():
 
 def test_running_trials_that_do_not_fit_are_counted():
     rows = [Row(number, 1, 8, "resnet18", [0.5]) for number in range(40)]
-    shown = text(Standing("accuracy", {"running": 40}, STANDING.gauges, STANDING.best, 1.0, rows), 80, height=24)
+    shown = text(Snapshot("accuracy", {"running": 40}, STANDING.gauges, STANDING.best, 1.0, rows), 80, height=24)
     lines = shown.splitlines()
     assert len(lines) <= 24
     drawn = sum("resnet18" in line for line in lines)
@@ -77,10 +77,10 @@ def test_running_trials_that_do_not_fit_are_counted():
 
 def test_speeds_that_are_not_known_do_not_count():
     rows = [Row(0, 1, 8, "", speed=100.0), Row(1, 1, 8, "", speed=float("nan")), Row(2, 0, 8, "")]
-    assert Standing("accuracy", {}, running=rows).speed == 100.0
+    assert Snapshot("accuracy", {}, running=rows).speed == 100.0
 
 
 def test_the_default_recipe_gains_nothing_on_itself():
-    shown = text(Standing("accuracy", {}, best=Best(0, 0.5, 3.0, 0.0)), 80)
+    shown = text(Snapshot("accuracy", {}, best=Best(0, 0.5, 3.0, 0.0)), 80)
     assert "accuracy 0.5 (trial 0, after 3 s)" in shown
     assert "default recipe" not in shown

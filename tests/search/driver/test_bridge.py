@@ -8,7 +8,7 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna.trial import TrialState
 
 from search.record.store import load_study, open_storage
-from search.watcher import Silent
+from search.watcher import SilentWatcher
 from tests.search.conftest import folders, numbers, regression_table, workers
 from trainables.worker.trainable import progress
 
@@ -35,13 +35,13 @@ def study(finished, finished_storage):
     return load_study(open_storage(finished_storage), finished.name)
 
 
-class Meddler(Silent):
+class Meddler(SilentWatcher):
     """Does something when a search begins or a trial has an event."""
 
     def __init__(self, begin=None, event=None):
         self._begin, self._event = begin, event
 
-    def begin(self, name, plan, slots, ending, ended):
+    def begin(self, name, plan, slots, stop_condition, ended):
         if self._begin:
             self._begin(plan)
 

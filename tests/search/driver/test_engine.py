@@ -13,7 +13,7 @@ from search.record.store import load_study, open_storage
 from tests.search.replaying import ALWAYS, replay_search
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError, StorageError
-from trainables.worker.simulated_trial import Replay, ReplayTrial, curve
+from trainables.worker.simulated_trial import SimulatedTrial, Simulation, curve
 
 
 def storage(root):
@@ -25,7 +25,7 @@ def storage(root):
     [("exception", "other: RuntimeError: a replayed exception"), pytest.param("non-finite", "non-finite: ", marks=pytest.mark.slow)],
 )
 def test_a_search_whose_first_trials_all_fail_alike_is_given_up(kind, words, ray_session, tmp_path):
-    record = replay_search(tmp_path, Replay(rates={kind: 1}, attempts=ALWAYS), trials=40, epochs=1, max_concurrent_trials=1)
+    record = replay_search(tmp_path, Simulation(rates={kind: 1}, attempts=ALWAYS), trials=40, epochs=1, max_concurrent_trials=1)
     assert record.state == "failed"
     assert record.why.startswith(f"the first trials all failed alike ({words}")
     assert record.counts["failed"] == len(record.trials) == 3
@@ -36,7 +36,7 @@ def test_a_search_whose_first_trials_all_fail_alike_is_given_up(kind, words, ray
 def test_a_configuration_that_failed_twice_the_same_way_is_not_tried_again(ray_session, tmp_path):
     """A space of one point: trial 0 fails twice within its own tries, and none after it is run."""
     fixed = tuple(f"space.{setting}" for setting in ONE_POINT)
-    replay = Replay(rates={"exception": 1}, attempts=ALWAYS)
+    replay = Simulation(rates={"exception": 1}, attempts=ALWAYS)
     record = replay_search(tmp_path, replay, trials=4, epochs=1, settings=fixed, max_concurrent_trials=1, name="one")
     kinds = [trial.error["kind"] for trial in record.trials]
     assert kinds == ["other", "not tried", "not tried", "not tried"]
@@ -74,7 +74,7 @@ def test_a_storage_that_is_named_from_here_stays_here(ray_session, tmp_path, mon
     record = replay_search(tmp_path, trials=1, storage="sqlite:///here.db", name="calm-fig")
     assert record.state == "finished"
     assert (tmp_path / "here.db").exists()
-    assert resume("calm-fig", "sqlite:///here.db", trainable=ReplayTrial, add_trials=1).counts["finished"] == 2
+    assert resume("calm-fig", "sqlite:///here.db", trainable=SimulatedTrial, add_trials=1).counts["finished"] == 2
 
 
 def test_gpu_hours_need_gpus(ray_session, tmp_path):
@@ -92,7 +92,7 @@ def test_a_verdict_that_was_written_but_not_told_stands_after_a_resume(ray_sessi
     left.set_user_attr("history", {"objective": [0.1]})
     left.set_user_attr("verdict", "rung 11% of its epochs: 0.1 < cutoff 0.2")
     left.report(0.1, 200)
-    resumed = resume("calm-fig", storage(tmp_path), trainable=ReplayTrial, add_trials=2)
+    resumed = resume("calm-fig", storage(tmp_path), trainable=SimulatedTrial, add_trials=2)
     ended = resumed.trials[3]
     assert (ended.state, ended.stop_reason, ended.value) == ("stopped", "rung 11% of its epochs: 0.1 < cutoff 0.2", 0.1)
     assert [trial.state for trial in resumed.trials] == ["finished"] * 3 + ["stopped", "finished"]
@@ -106,7 +106,7 @@ def test_an_epoch_that_was_saved_but_not_recorded_is_not_trained_again(ray_sessi
     saved = {name: column * 2 for name, column in state["history"].items()} | {"objective": values[:4]}
     (record.folder / "trials/00000/last.json").write_text(json.dumps(state | {"epoch": 4, "history": saved}))
     watching = Acting("none", None)
-    resumed = resume("calm-fig", storage(tmp_path), watching, trainable=ReplayTrial)
+    resumed = resume("calm-fig", storage(tmp_path), watching, trainable=SimulatedTrial)
     assert [event.epoch for event in watching.events if event.kind == "epoch"] == [4, 5, 6]
     assert list(resumed.trials[0].intermediate.values()) == values
     assert resumed.trials[0].state == "finished"
@@ -114,14 +114,14 @@ def test_an_epoch_that_was_saved_but_not_recorded_is_not_trained_again(ray_sessi
 
 def interrupting(after):
     """Interrupt a search after so many epochs in all."""
-    watching, ending, left = Acting("none", None), [], [after]
+    watching, stop_condition, left = Acting("none", None), [], [after]
 
     def hear(event):
         left[0] -= event.kind == "epoch"
         if left[0] == 0:
-            ending[0].interrupt("by hand")
+            stop_condition[0].interrupt("by hand")
 
-    watching.begin = lambda name, plan, slots, stopper, ended: ending.append(stopper)
+    watching.begin = lambda name, plan, slots, stopper, ended: stop_condition.append(stopper)
     watching.event = hear
     return watching
 
@@ -131,7 +131,7 @@ def test_a_paused_trial_is_stopped_where_the_budget_is_over_before_it_can_go_on(
     assert (paused.counts["finished"], paused.counts["paused"]) == (1, 1)
     study = load_study(open_storage(storage(tmp_path)), "calm-fig")
     study.set_user_attr("status", study.user_attrs["status"] | {"used_seconds": 4000.0})
-    record = resume("calm-fig", storage(tmp_path), trainable=ReplayTrial)
+    record = resume("calm-fig", storage(tmp_path), trainable=SimulatedTrial)
     assert (record.state, record.why) == ("finished", "the time budget of 3600 s is over")
     assert [trial.state for trial in record.trials] == ["finished", "stopped"]
     assert record.trials[1].stop_reason == "budget: the time budget of 3600 s is over"
@@ -175,7 +175,7 @@ def test_a_crash_before_a_trial_is_told_changes_nothing(keep, ray_session, tmp_p
         copy.mkdir()
         replay_search(copy, **options)
         crash(copy, record, trials=number, keep=keep)
-        resumed = resume("calm-fig", storage(copy), trainable=ReplayTrial)
+        resumed = resume("calm-fig", storage(copy), trainable=SimulatedTrial)
         assert [told(trial) for trial in resumed.trials] == [told(trial) for trial in record.trials]
         assert set(resumed.test) == {"winner", "default_recipe"}
 
@@ -192,7 +192,7 @@ def test_a_pause_in_the_epoch_of_a_rung_still_asks_the_rung(ray_session, tmp_pat
     ended = next(trial for trial in record.trials if trial.state == "stopped")
     before = sum(trial.epochs_done for trial in record.trials[: ended.number])
     replay_search(paused, **options, watcher=interrupting(before + ended.epochs_done - 1))
-    resumed = resume("calm-fig", storage(paused), trainable=ReplayTrial)
+    resumed = resume("calm-fig", storage(paused), trainable=SimulatedTrial)
     assert [told(trial) for trial in resumed.trials] == [told(trial) for trial in record.trials]
 
 
@@ -206,7 +206,7 @@ def test_a_driver_that_another_took_for_dead_leaves_the_study_to_that(ray_sessio
         )
 
     with pytest.raises(StorageError, match=r"the driver on another\.host .* took the study over"):
-        replay_search(tmp_path, Replay(seconds=2), trials=20, name="calm-fig", watcher=Acting("epoch", take_over))
+        replay_search(tmp_path, Simulation(seconds=2), trials=20, name="calm-fig", watcher=Acting("epoch", take_over))
     study = load_study(open_storage(storage(tmp_path)), "calm-fig")
     assert study.user_attrs["status"]["host"] == "another.host"
 
@@ -222,13 +222,13 @@ def test_an_interrupted_search_does_not_wait_for_trials_that_no_worker_takes(ray
         def here(self):
             return True
 
-    somebody, ending = Somebody.remote(), []
+    somebody, stop_condition = Somebody.remote(), []
     ray_session.get(somebody.here.remote())
-    watching = Acting("began", lambda: threading.Timer(1, lambda: ending[0].interrupt("by hand")).start())
-    watching.begin = lambda name, plan, slots, stopper, ended: ending.append(stopper)
+    watching = Acting("began", lambda: threading.Timer(1, lambda: stop_condition[0].interrupt("by hand")).start())
+    watching.begin = lambda name, plan, slots, stopper, ended: stop_condition.append(stopper)
     try:
         record = replay_search(tmp_path, trials=1, epochs=2, max_concurrent_trials=1, watcher=watching, name="calm-fig")
     finally:
         ray_session.kill(somebody)
     assert (record.state, record.counts["paused"]) == ("interrupted", 1)
-    assert resume("calm-fig", storage(tmp_path), trainable=ReplayTrial).state == "finished"
+    assert resume("calm-fig", storage(tmp_path), trainable=SimulatedTrial).state == "finished"

@@ -7,26 +7,26 @@ import pytest
 from search.driver.launch import resume, run
 from search.record.records import read_study
 from search.record.store import load_study, names, open_storage
-from search.watcher import Silent
+from search.watcher import SilentWatcher
 from tests.search.conftest import COLOURS, IMAGE_SIZE, REFERENCE, TABLES, folders, numbers, paint
 from trainables.errors import ConfigError, InjertoError, StorageError
 from trainables.objectives import METRICS
 
 
-class Interrupting(Silent):
+class Interrupting(SilentWatcher):
     """Interrupts a search after some epochs in all, as Ctrl-C does."""
 
     def __init__(self, epochs):
         self._left = epochs
 
-    def begin(self, name, plan, slots, ending, ended):
-        self._ending = ending
+    def begin(self, name, plan, slots, stop_condition, ended):
+        self._stop_condition = stop_condition
 
     def event(self, event):
         if event.kind == "epoch":
             self._left -= 1
             if self._left == 0:
-                self._ending.interrupt("interrupted by hand")
+                self._stop_condition.interrupt("interrupted by hand")
 
 
 @pytest.mark.parametrize(

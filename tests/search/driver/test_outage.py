@@ -6,13 +6,13 @@ import time
 import pytest
 
 from search.record.records import read_study
-from search.watcher import Silent
+from search.watcher import SilentWatcher
 from tests.search.conftest import numbers
 
 TRIALS, EPOCHS = 3, 4
 
 
-class Outage(Silent):
+class Outage(SilentWatcher):
     """Stops a server at the first epoch that a search reports, as power loss does, and starts it again `seconds` later."""
 
     def __init__(self, server, seconds):

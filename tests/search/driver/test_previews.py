@@ -4,7 +4,7 @@ from tests.search.test_lease import Acting
 
 from search.config import read_config
 from search.driver.launch import launch
-from trainables.worker.simulated_trial import ReplayTrial
+from trainables.worker.simulated_trial import SimulatedTrial
 
 
 def refuse(assignment):
@@ -12,7 +12,7 @@ def refuse(assignment):
 
 
 def test_a_search_goes_on_where_they_cannot_be_made(ray_session, tmp_path):
-    broken = type("ReplayTrial", (ReplayTrial,), {"previews": staticmethod(refuse), "__module__": ReplayTrial.__module__})
+    broken = type("SimulatedTrial", (SimulatedTrial,), {"previews": staticmethod(refuse), "__module__": SimulatedTrial.__module__})
     options = {"storage": f"sqlite:///{tmp_path}/studies.db", "output": str(tmp_path / "out"), "weights": "none", "trials": 2}
     watcher = Acting("epoch", None)
     record = launch(read_config("builtin:digits", options, ("space.epochs=2",)), watcher, trainable=broken)

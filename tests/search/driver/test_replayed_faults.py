@@ -4,7 +4,7 @@ from search.policy.faults import TRIES
 from tests.search.replaying import ALWAYS, check, ended_as, outcome, replay_search
 from trainables.config import TrialConfig
 from trainables.storage.locations import Root
-from trainables.worker.simulated_trial import MENDED, Replay, curve, faults_met
+from trainables.worker.simulated_trial import MENDED, Simulation, curve, faults_met
 
 EPOCHS = 5
 RATES = {"exception": 0.1, "kill": 0.05, "kill after saving": 0.05, "non-finite": 0.1, "out of memory": 0.05}
@@ -24,7 +24,7 @@ def expected_best(record, replay):
 @few_or_many(20, 200)
 @pytest.mark.parametrize("attempts", [1, pytest.param(ALWAYS, marks=pytest.mark.slow)])
 def test_states_add_up_and_the_best_value_is_exact(trials, attempts, ray_session, tmp_path):
-    replay = Replay(rates=FEW if trials < 50 else RATES, attempts=attempts, seed=22)
+    replay = Simulation(rates=FEW if trials < 50 else RATES, attempts=attempts, seed=22)
     kinds = {fault.kind for number in range(trials) if (fault := replay.fault(number, EPOCHS))}
     assert kinds == set(replay.rates), "each kind of fault is met"
     record = replay_search(tmp_path, replay, trials=trials, epochs=EPOCHS)
@@ -49,7 +49,7 @@ def tries(kind):
 @pytest.mark.slow
 @few_or_many(20, 200)
 def test_rungs_and_faults_together_leave_each_trial_in_one_state(trials, ray_session, tmp_path):
-    replay = Replay(rates=FEW if trials < 50 else RATES, seed=22)
+    replay = Simulation(rates=FEW if trials < 50 else RATES, seed=22)
     record = replay_search(tmp_path, replay, trials=trials, epochs=9, scheduler="asha")
     check(record, trials)
     assert record.counts["stopped"] > 0
@@ -60,7 +60,7 @@ def test_rungs_and_faults_together_leave_each_trial_in_one_state(trials, ray_ses
 
 @few_or_many(20, 100)
 def test_an_exception_in_one_trial_in_five_costs_no_trial(trials, ray_session, tmp_path):
-    replay = Replay(rates={"exception": 0.2}, seed=0)
+    replay = Simulation(rates={"exception": 0.2}, seed=0)
     hit = [number for number in range(trials) if replay.fault(number, EPOCHS)]
     assert len(hit) == pytest.approx(trials / 5, rel=0.5)
     record = replay_search(tmp_path, replay, trials=trials, epochs=EPOCHS)
@@ -75,7 +75,7 @@ def test_an_exception_in_one_trial_in_five_costs_no_trial(trials, ray_session, t
 @pytest.mark.slow
 @few_or_many(12, 100)
 def test_nan_at_an_epoch_fails_its_trial_and_keeps_the_epochs_before(trials, ray_session, tmp_path):
-    replay = Replay(rates={"non-finite": 0.3}, seed=1)
+    replay = Simulation(rates={"non-finite": 0.3}, seed=1)
     record = replay_search(tmp_path, replay, trials=trials, epochs=EPOCHS)
     check(record, trials)
     hit = {number: fault.epoch for number in range(trials) if (fault := replay.fault(number, EPOCHS))}

@@ -13,7 +13,7 @@ from search.config import SearchConfig
 from search.plan import absolute
 from search.record.records import read_study
 from search.record.store import artifact_store, study_root
-from search.watcher import Silent
+from search.watcher import SilentWatcher
 from tests.search.conftest import IMAGE_SIZE, command
 from tests.search.replaying import replay_search
 from trainables.errors import ResourceError, StorageError
@@ -94,7 +94,7 @@ def test_a_disk_budget_holds_while_a_search_goes_on(ray_session, tmp_path):
     assert free.best.number != 0
     disk, measured = 3 * max(sizes), []
 
-    class Measuring(Silent):
+    class Measuring(SilentWatcher):
         def event(self, event):
             measured.append(sum(path.stat().st_size for path in (tmp_path / "tight").rglob("last.*") if path.exists()))
 

@@ -10,7 +10,7 @@ from search.record.store import load_study, open_storage
 from tests.search.conftest import make_space
 from tests.search.replaying import replay_search
 from trainables.errors import ConfigError
-from trainables.worker.simulated_trial import Replay
+from trainables.worker.simulated_trial import Simulation
 
 
 def ask(root, *commands, kind="epoch"):
@@ -28,7 +28,7 @@ def ask(root, *commands, kind="epoch"):
         threads[0].start()
 
     record = replay_search(
-        root, Replay(seconds=4), trials=3, name="calm-fig", watcher=Acting(kind, start), max_concurrent_trials=1, time_budget="10m"
+        root, Simulation(seconds=4), trials=3, name="calm-fig", watcher=Acting(kind, start), max_concurrent_trials=1, time_budget="10m"
     )
     threads[0].join()
     return record, answers
@@ -54,7 +54,7 @@ def test_trials_are_added_while_the_last_one_runs(ray_session, tmp_path):
     def start():
         threading.Thread(target=asking).start()
 
-    record = replay_search(root, Replay(seconds=3), trials=1, name="calm-fig", watcher=Acting("epoch", start), max_concurrent_trials=2)
+    record = replay_search(root, Simulation(seconds=3), trials=1, name="calm-fig", watcher=Acting("epoch", start), max_concurrent_trials=2)
     assert answers == ["the budget is 2 trials now"]
     assert record.counts["finished"] == 2
 
@@ -114,7 +114,7 @@ def test_nonsense_is_answered_and_the_search_goes_on(ray_session, tmp_path):
         study.set_user_attr("note:x", "not a note")
 
     watcher = Acting("epoch", write)
-    record = replay_search(tmp_path, Replay(seconds=3), trials=2, name="calm-fig", watcher=watcher, max_concurrent_trials=1)
+    record = replay_search(tmp_path, Simulation(seconds=3), trials=2, name="calm-fig", watcher=watcher, max_concurrent_trials=1)
     assert record.state == "finished"
     assert record.counts["finished"] == 2
     assert record.notes == ()

@@ -14,7 +14,7 @@ import pytest
 
 from search.driver.launch import resume
 from search.record.records import read_study
-from search.watcher import Silent
+from search.watcher import SilentWatcher
 from tests.search.conftest import IMAGE_SIZE, REFERENCE, numbers, start, workers
 from trainables.errors import ResourceError, StorageError
 
@@ -83,7 +83,7 @@ def test_a_worker_is_killed_at_five_random_moments(search, photos, finished):
             worker.kill()
         due.clear()
 
-    class Killing(Silent):
+    class Killing(SilentWatcher):
         def event(self, event):
             if event.kind == "epoch" and not due and len(victims) < 5:
                 due.append(threading.Timer(draw.uniform(0, 1.5), kill))
@@ -134,14 +134,14 @@ def small_disk(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("full", ["states", "record"])
 def test_a_full_disk_pauses_the_search_and_loses_nothing(full, search, photos, finished, small_disk, tmp_path, monkeypatch):
-    import search.record.record_writer as ledger
+    import search.record.record_writer as record_writer
 
-    monkeypatch.setattr(ledger, "PATIENCE_WITH_A_FULL_DISK", 3.0)
+    monkeypatch.setattr(record_writer, "PATIENCE_WITH_A_FULL_DISK", 3.0)
     ballast = small_disk / "ballast"
     places = {"output": str(small_disk)} if full == "states" else {"storage": f"sqlite:///{small_disk}/studies.db"}
     storage = places.get("storage", f"sqlite:///{tmp_path}/studies.db")
 
-    class Filling(Silent):
+    class Filling(SilentWatcher):
         def event(self, event):
             if (event.kind, event.number, event.epoch) == ("epoch", 1, 1):
                 with ballast.open("wb", buffering=0) as file, suppress(OSError):
@@ -170,9 +170,9 @@ from cluster.connect import ENVIRONMENT
 import os
 os.environ.update(ENVIRONMENT | {"RAY_AUTH_MODE": "disabled"})
 from ray.cluster_utils import Cluster
-from search.watcher import Silent
+from search.watcher import SilentWatcher
 from tests.search.replaying import replay_search
-from trainables.worker.simulated_trial import Replay
+from trainables.worker.simulated_trial import Simulation
 from pathlib import Path
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -183,7 +183,7 @@ def remove():
     cluster.remove_node(nodes[0], allow_graceful=False)
     removed.set()
 
-class Watching(Silent):
+class Watching(SilentWatcher):
     began = 0
     def event(self, event):
         self.began += event.kind == "epoch"
@@ -191,7 +191,7 @@ class Watching(Silent):
             self.began += 1
             threading.Thread(target=remove).start()
 
-record = replay_search(Path(sys.argv[1]), Replay(seconds=6), trials=12, name="calm-fig", watcher=Watching(), address=cluster.address)
+record = replay_search(Path(sys.argv[1]), Simulation(seconds=6), trials=12, name="calm-fig", watcher=Watching(), address=cluster.address)
 retries = [retry["kind"] for trial in record.trials for retry in trial.attributes.get("retries", [])]
 values = [list(trial.intermediate.values()) == trial.history["objective"] for trial in record.trials]
 print(json.dumps({"state": record.state, "counts": record.counts, "retries": retries, "removed": removed.is_set(), "whole": all(values)}))
@@ -214,14 +214,14 @@ os.environ.update(ENVIRONMENT)
 import psutil, ray
 from pathlib import Path
 from tests.search import replaying
-from trainables.worker.simulated_trial import Player, Replay, ReplayTrial
+from trainables.worker.simulated_trial import SimulatedTrainer, Simulation, SimulatedTrial
 
 memory = psutil.virtual_memory()
 threshold = memory.percent / 100 + 0.06
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, _node_ip_address=LOOPBACK,
          _system_config={"memory_monitor_refresh_ms": 50, "memory_usage_threshold": threshold})
 
-class HungryTrial(ReplayTrial):
+class HungryTrial(SimulatedTrial):
     "Trial 1 takes more and more memory in its third epoch."
     def step(self):
         if self._assignment["assignment"]["number"] == 1 and self._trainer is not None and self._trainer.epoch == 2:
@@ -231,7 +231,7 @@ class HungryTrial(ReplayTrial):
                 time.sleep(0.02)
         return super().step()
 
-ReplayTrial.of = classmethod(lambda cls, replay: HungryTrial)
+SimulatedTrial.of = classmethod(lambda cls, replay: HungryTrial)
 record = replaying.replay_search(Path(sys.argv[1]), trials=3, name="calm-fig", max_concurrent_trials=1)
 print(json.dumps({"state": record.state, "trials": [[t.state, t.error and t.error["kind"], t.epochs_done] for t in record.trials],
                   "message": record.trials[1].stop_reason, "tries": len(record.trials[1].attributes["retries"])}))

@@ -12,7 +12,7 @@ from search.config import SHORTHANDS, read_config
 from search.forecast.forecast import Band, Forecast
 from search.forecast.forecast_table import measuring, rows, show
 from search.forecast.measurement import calibrate, configurations, demand, free_disk
-from search.nodes.resources import Share
+from search.nodes.resources import TrialResources
 from search.plan import absolute, make_plan
 from search.record.store import names, open_storage
 from tests.search.conftest import IMAGE_SIZE, command, make_space
@@ -62,8 +62,8 @@ def test_workers_that_never_begin_are_not_waited_for(planned, ray_session, monke
 
 @pytest.mark.parametrize(("settings", "trials", "rungs"), [((), 12, True), ((), 5, False), (("algorithm.scheduler=none",), 12, False)])
 def test_rungs_count_where_they_can_stop_a_trial(settings, trials, rungs, photos):
-    share = Share({"CPU": 1.0, "GPU": 0.5})
-    asked = demand(read_config(photos, {"trials": trials, "gpu_hours": 2, "time_budget": "1h"}, settings), share, start=3.0)
+    resources = TrialResources({"CPU": 1.0, "GPU": 0.5})
+    asked = demand(read_config(photos, {"trials": trials, "gpu_hours": 2, "time_budget": "1h"}, settings), resources, start=3.0)
     assert (asked.rungs, asked.trials, asked.time, asked.gpu_seconds, asked.gpus, asked.start) == (rungs, trials, 3600, 7200, 0.5, 3.0)
 
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from cluster.capacity import Capacity
 from search.config import read_config
-from search.nodes.resources import Share, fit
+from search.nodes.resources import TrialResources, fit
 from trainables.errors import ConfigError, ResourceError
 
 GPU_NODE = {"CPU": 16.0, "GPU": 4.0, "accelerator_type:A100": 1.0}
@@ -31,9 +31,9 @@ def shared(capacity, *settings, **options):
     ],
 )
 def test_what_a_trial_gets(settings, bundle, replicas, slots):
-    share = shared(MIXED, *settings)
-    assert (dict(share.bundle), share.replicas, share.slots) == (bundle, replicas, slots)
-    assert share.gpus == bundle.get("GPU", 0) * replicas
+    resources = shared(MIXED, *settings)
+    assert (dict(resources.bundle), resources.replicas, resources.slots) == (bundle, replicas, slots)
+    assert resources.gpus == bundle.get("GPU", 0) * replicas
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_shares_that_are_none(setting, words):
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(1, 3))
 def test_as_many_run_as_the_nodes_of_the_moment_hold(gpus, most):
-    share = Share({"CPU": 1.0, "GPU": 1.0}, most=most)
+    resources = TrialResources({"CPU": 1.0, "GPU": 1.0}, most=most)
     capacity = Capacity(tuple({"CPU": 8.0, "GPU": float(count)} for count in gpus))
-    assert share.fits(capacity) == max(1, min(sum(gpus), most))
+    assert resources.fits(capacity) == max(1, min(sum(gpus), most))
 
 
 def test_bundles_are_what_tune_asks_for():

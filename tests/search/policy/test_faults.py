@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from ray import exceptions
 
 from search.policy.faults import POISON, TRIES, Fault, Faults, fault_of, summary
-from trainables.worker.node_draining import NodeLeaving
+from trainables.worker.node_draining import NodeDraining
 from trainables.worker.replicas import ReplicaError
 
 CONFIG = {"learning_rate": 0.1, "seed": 1}
@@ -26,7 +26,7 @@ def raised(error):
         (exceptions.RayActorError(error_msg="OutOfMemoryError: Task was killed due to the node running low on memory."), "out of memory"),
         (raised(ValueError("our node has died, out of memory")), "other"),
         (RuntimeError("something of Ray's own"), "other"),
-        (raised(NodeLeaving("its node is being drained")), "lost node"),
+        (raised(NodeDraining("its node is being drained")), "lost node"),
         (raised(ReplicaError("replica 1 of 2 died: The actor died unexpectedly")), "lost worker"),
         (raised(ReplicaError("replica 1 of 2 died: The actor died because its node has died")), "lost node"),
     ],

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.policy.rungs import Ending, Rungs, Verdict
+from search.policy.rungs import Rungs, StopCondition, Verdict
 
 
 def results(rungs):
@@ -86,60 +86,60 @@ def test_values_that_are_not_numbers_enter_no_rung():
 
 
 def test_reasons_to_end():
-    assert Ending("max", trials=3).reason() is None
-    assert Ending("max", trials=3, seconds=10, used_seconds=10).reason() == "the time budget of 10 s is over"
-    ending = Ending("max", trials=3, seconds=100, target=0.9)
-    ending.completed(0.8)
-    assert ending.reason() is None
-    ending.completed(0.95)
-    ending.completed(0.5)
-    assert ending.best == 0.95
-    assert ending.reason() == "the target 0.9 is reached"
-    ending.interrupt("interrupted by SIGINT")
-    assert ending.reason() == "interrupted by SIGINT"
-    assert ending("any", {}) is True
-    assert ending.stop_all() is False
+    assert StopCondition("max", trials=3).reason() is None
+    assert StopCondition("max", trials=3, seconds=10, used_seconds=10).reason() == "the time budget of 10 s is over"
+    stop_condition = StopCondition("max", trials=3, seconds=100, target=0.9)
+    stop_condition.completed(0.8)
+    assert stop_condition.reason() is None
+    stop_condition.completed(0.95)
+    stop_condition.completed(0.5)
+    assert stop_condition.best == 0.95
+    assert stop_condition.reason() == "the target 0.9 is reached"
+    stop_condition.interrupt("interrupted by SIGINT")
+    assert stop_condition.reason() == "interrupted by SIGINT"
+    assert stop_condition("any", {}) is True
+    assert stop_condition.stop_all() is False
 
 
 def test_a_target_to_be_minimized():
-    ending = Ending("min", trials=3, target=0.2)
-    ending.completed(0.3)
-    assert not ending("any", {"objective": 0.5})
-    ending.completed(0.2)
-    assert ending("any", {"objective": 0.5})
+    stop_condition = StopCondition("min", trials=3, target=0.2)
+    stop_condition.completed(0.3)
+    assert not stop_condition("any", {"objective": 0.5})
+    stop_condition.completed(0.2)
+    assert stop_condition("any", {"objective": 0.5})
 
 
 @pytest.mark.parametrize("result", [{}, {"objective": math.nan}, {"objective": math.inf}])
 def test_a_trial_that_reports_no_number_ends(result):
-    assert Ending("max", trials=3)("any", result)
+    assert StopCondition("max", trials=3)("any", result)
 
 
 def test_trials_without_improvement():
-    ending = Ending("max", trials=30, no_improvement=3)
-    ending.stopped()  # before anything has finished there is nothing to improve on
+    stop_condition = StopCondition("max", trials=30, no_improvement=3)
+    stop_condition.stopped()  # before anything has finished there is nothing to improve on
     for value in (0.5, 0.4):
-        ending.completed(value)
-    ending.failed()
-    ending.stopped()
-    assert ending.reason() is None
-    ending.completed(0.5)
-    assert ending.reason() == "3 trials in a row brought no improvement"
-    assert ending.ended == 6
+        stop_condition.completed(value)
+    stop_condition.failed()
+    stop_condition.stopped()
+    assert stop_condition.reason() is None
+    stop_condition.completed(0.5)
+    assert stop_condition.reason() == "3 trials in a row brought no improvement"
+    assert stop_condition.ended == 6
 
 
 def test_gpu_hours():
-    ending = Ending("max", trials=30, gpu_seconds=7200)
-    ending.used_gpu_seconds = 7199
-    assert ending.reason() is None
-    ending.used_gpu_seconds = 7200
-    assert ending.reason() == "the budget of 2 GPU-hours is used up"
+    stop_condition = StopCondition("max", trials=30, gpu_seconds=7200)
+    stop_condition.used_gpu_seconds = 7199
+    assert stop_condition.reason() is None
+    stop_condition.used_gpu_seconds = 7200
+    assert stop_condition.reason() == "the budget of 2 GPU-hours is used up"
 
 
 def test_gauges_show_the_budgets_that_there_are():
-    ending = Ending("max", trials=4, seconds=100, no_improvement=2, used_seconds=50)
-    ending.completed(1.0)
-    ending.completed(0.5)
-    trials, time, improvement = ending.gauges()
+    stop_condition = StopCondition("max", trials=4, seconds=100, no_improvement=2, used_seconds=50)
+    stop_condition.completed(1.0)
+    stop_condition.completed(0.5)
+    trials, time, improvement = stop_condition.gauges()
     assert (trials.used, trials.limit, trials.unit, trials.share) == (2, 4, "trials", 0.5)
     assert (time.name, time.limit, time.unit) == ("time", 100, "s")
     assert time.used == pytest.approx(50, abs=5)
@@ -147,21 +147,21 @@ def test_gauges_show_the_budgets_that_there_are():
 
 
 def test_reasons_have_an_order():
-    ending = Ending("max", trials=4, seconds=1, used_seconds=2)
-    ending.finish("by hand")
-    ending.give_up("all failed")
-    ending.interrupt("SIGINT")
-    ending.interrupt("a later word does not count")
-    assert ending.reason() == "SIGINT"
+    stop_condition = StopCondition("max", trials=4, seconds=1, used_seconds=2)
+    stop_condition.finish("by hand")
+    stop_condition.give_up("all failed")
+    stop_condition.interrupt("SIGINT")
+    stop_condition.interrupt("a later word does not count")
+    assert stop_condition.reason() == "SIGINT"
 
 
 @given(st.integers(0, 20), st.integers(1, 20))
 def test_trials_are_proposed_up_to_the_budget(proposed, trials):
-    ending = Ending("max", trials=trials)
-    assert ending.may_propose(proposed) == (proposed < trials)
-    ending.interrupt("stop")
-    assert not ending.may_propose(proposed)
+    stop_condition = StopCondition("max", trials=trials)
+    assert stop_condition.may_propose(proposed) == (proposed < trials)
+    stop_condition.interrupt("stop")
+    assert not stop_condition.may_propose(proposed)
 
 
 def test_time_counts_earlier_runs():
-    assert Ending("max", trials=1, used_seconds=42).elapsed() == pytest.approx(42, abs=1)
+    assert StopCondition("max", trials=1, used_seconds=42).elapsed() == pytest.approx(42, abs=1)

@@ -13,10 +13,10 @@ from search.driver.steering import enlarged
 from search.record import lease
 from search.record.records import read_study
 from search.record.store import load_study, open_storage
-from search.watcher import Silent
+from search.watcher import SilentWatcher
 from tests.search.replaying import check, replay_search
 from trainables.errors import ConfigError, StorageError
-from trainables.worker.simulated_trial import Replay, ReplayTrial
+from trainables.worker.simulated_trial import SimulatedTrial, Simulation
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def study(tmp_path):
     return study
 
 
-class Acting(Silent):
+class Acting(SilentWatcher):
     """Does something, once, when a trial has an event of a kind."""
 
     def __init__(self, kind, act):
@@ -127,7 +127,7 @@ def test_a_search_is_stopped_from_elsewhere(command, state, ray_session, tmp_pat
         answers.append(lease.request(of(tmp_path), command))
 
     asking = Acting("epoch", lambda: threading.Thread(target=ask).start())
-    record = replay_search(tmp_path, Replay(seconds=4), trials=50, name="calm-fig", watcher=asking, max_concurrent_trials=2)
+    record = replay_search(tmp_path, Simulation(seconds=4), trials=50, name="calm-fig", watcher=asking, max_concurrent_trials=2)
     assert record.state == state
     assert len(record.trials) < 50
     assert f"(process {lease.os.getpid()} on {socket.gethostname()}" in record.why
@@ -141,7 +141,7 @@ def test_a_search_is_stopped_from_elsewhere(command, state, ray_session, tmp_pat
         assert record.test["winner"]
     else:
         assert record.counts["paused"] >= 1
-        record = resume("calm-fig", f"sqlite:///{tmp_path}/studies.db", trainable=ReplayTrial, add_trials=len(record.trials) - 50)
+        record = resume("calm-fig", f"sqlite:///{tmp_path}/studies.db", trainable=SimulatedTrial, add_trials=len(record.trials) - 50)
         assert record.state == "finished"
     for _ in range(100):
         if answers:
@@ -155,7 +155,7 @@ def test_a_second_driver_is_refused(ray_session, tmp_path):
 
     def try_to_resume():
         with pytest.raises(StorageError, match="'calm-fig' is running since") as refusal:
-            resume("calm-fig", f"sqlite:///{tmp_path}/studies.db", trainable=ReplayTrial)
+            resume("calm-fig", f"sqlite:///{tmp_path}/studies.db", trainable=SimulatedTrial)
         refusals.append(str(refusal.value))
 
     replay_search(tmp_path, trials=2, name="calm-fig", watcher=Acting("epoch", try_to_resume))
@@ -166,8 +166,8 @@ def test_a_finished_search_goes_on_with_more_trials(ray_session, tmp_path):
     storage = f"sqlite:///{tmp_path}/studies.db"
     first = replay_search(tmp_path, trials=3, name="calm-fig")
     with pytest.raises(StorageError, match=r"has finished .*--add-trials 10"):
-        resume("calm-fig", storage, trainable=ReplayTrial)
-    record = resume("calm-fig", storage, trainable=ReplayTrial, add_trials=2)
+        resume("calm-fig", storage, trainable=SimulatedTrial)
+    record = resume("calm-fig", storage, trainable=SimulatedTrial, add_trials=2)
     check(record, 5)
     assert [trial.config for trial in record.trials[:3]] == [trial.config for trial in first.trials]
     assert record.config["budget"]["trials"] == 5
@@ -181,9 +181,9 @@ def test_a_search_that_would_end_at_once_is_refused_and_opens_nothing(ray_sessio
     first = replay_search(tmp_path, trials=3, name="calm-fig", target=0.01)
     assert first.why == "the target 0.01 is reached"
     with pytest.raises(ConfigError, match=r"would end at once: the target 0.01 is reached"):
-        resume("calm-fig", storage, trainable=ReplayTrial, add_trials=2)
+        resume("calm-fig", storage, trainable=SimulatedTrial, add_trials=2)
     with pytest.raises(ConfigError, match="would end at once"):
-        resume("calm-fig", storage, trainable=ReplayTrial, add_seconds=60)
+        resume("calm-fig", storage, trainable=SimulatedTrial, add_seconds=60)
     after = read_study("calm-fig", storage)
     assert (after.openings, after.config, after.state) == (first.openings, first.config, "finished")
 

@@ -6,7 +6,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 import search.record.record_writer
-from search.record.record_writer import Ledger
+from search.record.record_writer import RecordWriter
 from trainables.errors import InjertoError, ResourceError, StorageError
 
 
@@ -19,7 +19,7 @@ class Listening:
 
     def __init__(self, patience=60.0):
         self.said, self.broken = [], []
-        self.ledger = Ledger(self.said.append, self.broken.append, patience)
+        self.record_writer = RecordWriter(self.said.append, self.broken.append, patience)
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def test_jobs_are_done_in_order_on_one_thread():
         done.append(number)
         return number * 2
 
-    with listening.ledger as ledger:
-        futures = [ledger.put(lambda number=number: job(number)) for number in range(50)]
+    with listening.record_writer as record_writer:
+        futures = [record_writer.put(lambda number=number: job(number)) for number in range(50)]
     assert done == list(range(50))
     assert [future.result() for future in futures] == [2 * number for number in range(50)]
     assert len(threads) == 1
@@ -53,8 +53,8 @@ def test_a_write_is_repeated_while_the_database_is_away(quick):
             raise away()
         return value
 
-    with listening.ledger as ledger:
-        first, second = ledger.put(lambda: ledger.patiently(write, 7)), ledger.put(lambda: list(calls))
+    with listening.record_writer as record_writer:
+        first, second = record_writer.put(lambda: record_writer.patiently(write, 7)), record_writer.put(lambda: list(calls))
     assert first.result() == 7
     assert second.result() == [7] * 9
     assert listening.broken == []
@@ -68,8 +68,8 @@ def test_it_says_once_that_it_waits_and_that_it_goes_on(monkeypatch):
         if next(left) < 20:
             raise away()
 
-    with listening.ledger as ledger:
-        ledger.put(lambda: ledger.patiently(write))
+    with listening.record_writer as record_writer:
+        record_writer.put(lambda: record_writer.patiently(write))
     assert len(listening.said) == 2
     assert "the record cannot be written (connection refused" in listening.said[0]
     assert listening.said[1].startswith("the record is written again, after ")
@@ -81,8 +81,8 @@ def test_patience_ends(quick):
     def write():
         raise away("gone for good")
 
-    with listening.ledger as ledger:
-        lost, dropped = ledger.put(lambda: ledger.patiently(write)), ledger.put(lambda: "never done")
+    with listening.record_writer as record_writer:
+        lost, dropped = record_writer.put(lambda: record_writer.patiently(write)), record_writer.put(lambda: "never done")
     assert isinstance(lost.exception(), OperationalError)
     assert isinstance(dropped.exception(), OperationalError)
     (error,) = listening.broken
@@ -116,8 +116,8 @@ def test_a_full_disk_is_waited_for_less(error, quick, monkeypatch):
         raise error
 
     started = time.monotonic()
-    with listening.ledger as ledger:
-        ledger.put(lambda: ledger.patiently(write))
+    with listening.record_writer as record_writer:
+        record_writer.put(lambda: record_writer.patiently(write))
     assert time.monotonic() - started < 60
     assert isinstance(listening.broken[0], InjertoError)
 
@@ -129,29 +129,29 @@ def test_a_mistake_is_not_repeated():
         calls.append(1)
         raise ValueError("not a text")
 
-    with listening.ledger as ledger:
-        ledger.put(lambda: ledger.patiently(write))
+    with listening.record_writer as record_writer:
+        record_writer.put(lambda: record_writer.patiently(write))
     assert calls == [1]
     assert "not a text" in str(listening.broken[0])
 
 
 def test_chores_are_done_between_jobs_and_without_any():
     listening, beats = Listening(), []
-    with listening.ledger as ledger:
-        ledger.every(0.01, lambda: beats.append(len(beats)))
+    with listening.record_writer as record_writer:
+        record_writer.every(0.01, lambda: beats.append(len(beats)))
         deadline = time.monotonic() + 20
         while len(beats) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         for _ in range(5):
-            ledger.put(lambda: time.sleep(0.02))
+            record_writer.put(lambda: time.sleep(0.02))
         before = len(beats)
-        ledger.put(lambda: None).result()
+        record_writer.put(lambda: None).result()
         assert len(beats) >= before + 3
 
 
 def test_a_second_interrupt_does_not_wait():
     listening, go = Listening(), threading.Event()
-    listening.ledger.__enter__().put(go.wait)
-    listening.ledger.__exit__(KeyboardInterrupt)
+    listening.record_writer.__enter__().put(go.wait)
+    listening.record_writer.__exit__(KeyboardInterrupt)
     assert not go.is_set()
     go.set()

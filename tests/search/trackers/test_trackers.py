@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 
 from search.events import Event
-from search.policy.rungs import Ending
+from search.policy.rungs import StopCondition
 from search.trackers.tracker import flat, identity
 from search.trackers.tracker_thread import TRACKERS, Told, trackers
 from tests.search.conftest import watched_plan
@@ -20,7 +20,7 @@ def run(name, output, events, *, ended=0, pausing=False):
     said = []
     (told,) = trackers([name], said.append)
     with told:
-        told.begin("calm-fig", watched_plan(output), 2, Ending("max", trials=2), ended)
+        told.begin("calm-fig", watched_plan(output), 2, StopCondition("max", trials=2), ended)
         for event in events:
             told.event(event)
         told.pausing("interrupted") if pausing else told.finishing()
@@ -199,7 +199,7 @@ def test_a_tracker_that_raises_is_named_once_and_dropped():
     said, tracker = [], Broken()
     told = Told("mlflow", tracker, said.append)
     with told:
-        told.begin("calm-fig", watched_plan(), 1, Ending("max", trials=1), 0)
+        told.begin("calm-fig", watched_plan(), 1, StopCondition("max", trials=1), 0)
         for event in SEARCH:
             told.event(event)
         told.finishing()
@@ -214,7 +214,7 @@ def test_a_tracker_that_hangs_does_not_hold_the_search_up(monkeypatch):
     tracker.began = lambda *arguments: gate.wait(60)
     told = Told("mlflow", tracker, said.append)
     with told:
-        told.begin("calm-fig", watched_plan(), 1, Ending("max", trials=1), 0)
+        told.begin("calm-fig", watched_plan(), 1, StopCondition("max", trials=1), 0)
         for event in SEARCH * 100:
             told.event(event)
     gate.set()

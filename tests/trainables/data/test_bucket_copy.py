@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from trainables.data import bucket_copy
-from trainables.data.bucket_copy import mirrored
+from trainables.data.bucket_copy import copy_bucket
 from trainables.data.dataset import prepare
 from trainables.data.sources import read_source
 from trainables.errors import DataError, ResourceError, StorageError
@@ -91,10 +91,10 @@ def test_only_what_is_new_or_changed_is_fetched(photos, bucket):
 
     def fetched():
         calls.clear()
-        mirror = mirrored(url, lambda *call: calls.append(call))
-        there, here = Root(url).files(), Root(mirror.folder).files()
+        copy = copy_bucket(url, lambda *call: calls.append(call))
+        there, here = Root(url).files(), Root(copy.folder).files()
         assert sorted(there) == sorted(here)
-        assert all((mirror.folder / file.key).read_bytes() == Root(url).read(file.key) for file in there)
+        assert all((copy.folder / file.key).read_bytes() == Root(url).read(file.key) for file in there)
         return calls[-1][1] if calls else 0
 
     assert fetched() == 24
@@ -106,7 +106,7 @@ def test_only_what_is_new_or_changed_is_fetched(photos, bucket):
     assert fetched() == 2
     Root(url).remove("a/new.png")
     assert fetched() == 0
-    assert not (mirrored(url).folder / "a").exists()
+    assert not (copy_bucket(url).folder / "a").exists()
     Root(url).write("a", b"a file where a folder was")
     assert fetched() == 1
     Root(url).remove("a")
@@ -119,12 +119,12 @@ def test_only_what_is_new_or_changed_is_fetched(photos, bucket):
 
 def test_what_is_cut_short_is_fetched_again(photos, bucket):
     url = uploaded(photos, join(bucket, "photos"))
-    folder = mirrored(url).folder
+    folder = copy_bucket(url).folder
     victim = folder / "a" / "0 ü+%.png"
     victim.write_bytes(victim.read_bytes()[:10])
     (folder / ".1234.partial").write_bytes(b"half")
     (folder / "b" / "stranger").write_bytes(b"1")
-    mirrored(url)
+    copy_bucket(url)
     assert sorted(Root(url).files()) == sorted(Root(folder).files())
 
 
@@ -135,7 +135,7 @@ KEYS = st.lists(st.sampled_from(["a", "b", "..", ".", "", "c\\d", "e", "ü"]), m
 @given(keys=st.sets(KEYS, min_size=1, max_size=6))
 def test_nothing_is_ever_written_outside_of_the_mirror(tmp_path, keys):
     files = [bucket_copy.File(key, 1, 0) for key in keys]
-    folder = tmp_path / "mirror"
+    folder = tmp_path / "copy"
     try:
         bucket_copy._refuse_strange(Root("s3://bucket"), files)
     except DataError:
@@ -155,7 +155,7 @@ def test_keys_that_lead_out_are_refused(photos, bucket, bucket_server, key, cach
     client = boto3.client("s3", endpoint_url=host, region_name="us-east-1")
     client.put_object(Bucket=re.search("//([^?]*)", bucket)[1], Key=f"photos/{key}", Body=b"x")
     with pytest.raises(DataError, match=r"holds objects that cannot be files in a folder: .*; rename or remove them"):
-        mirrored(url)
+        copy_bucket(url)
     assert not [path for path in cache.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
 
 
@@ -187,15 +187,15 @@ def test_buckets_that_cannot_be_read(bucket):
             prepare(source=source)
         assert "secret" not in str(caught.value)
     with pytest.raises(StorageError, match="the credentials are refused; set AWS_ACCESS_KEY_ID"):
-        set_initial_no_auth_action_count(0)(mirrored)(join(bucket, "a"))
+        set_initial_no_auth_action_count(0)(copy_bucket)(join(bucket, "a"))
     with pytest.raises(StorageError, match="does not answer as it should; look whether it runs"):
-        mirrored("s3://bucket/a?endpoint_override=http://127.0.0.1:9&region=us-east-1")
+        copy_bucket("s3://bucket/a?endpoint_override=http://127.0.0.1:9&region=us-east-1")
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_fetched(photos, bucket, monkeypatch):
     url = uploaded(photos, join(bucket, "photos"))
     monkeypatch.setenv("INJERTO_CACHE_BUDGET", "2kB")
     with pytest.raises(ResourceError, match=r"24 files of s3://.* need .* or name a smaller part of the bucket"):
-        mirrored(url)
+        copy_bucket(url)
     monkeypatch.delenv("INJERTO_CACHE_BUDGET")
-    assert len(Root(mirrored(url).folder).files()) == 24
+    assert len(Root(copy_bucket(url).folder).files()) == 24

@@ -2,7 +2,7 @@ import logging
 import warnings
 
 from trainables.worker.journal import LONGEST_LINE, MOST_LINES, Journal
-from trainables.worker.trial_report import read_account, write_account
+from trainables.worker.trial_report import read_trial_report, write_trial_report
 
 
 def texts(journal):
@@ -34,12 +34,12 @@ def test_only_the_last_lines_are_kept_and_none_is_endless():
 def test_what_an_earlier_worker_said_comes_first(tmp_path):
     before, after = Journal(), Journal()
     before.say("epoch 1")
-    write_account(str(tmp_path), before.lines, None)
+    write_trial_report(str(tmp_path), before.lines, None)
     after.say("goes on")
-    after.recall(read_account(str(tmp_path))["log"])
+    after.recall(read_trial_report(str(tmp_path))["log"])
     after.say("epoch 2")
     assert texts(after) == ["epoch 1", "goes on", "epoch 2"]
 
 
 def test_a_trial_that_has_saved_nothing_tells_nothing(tmp_path):
-    assert read_account(str(tmp_path / "none")) == {}
+    assert read_trial_report(str(tmp_path / "none")) == {}

@@ -12,7 +12,7 @@ from ray import tune
 from trainables.config import DataConfig, TrialConfig, validate
 from trainables.errors import ConfigError
 from trainables.storage.locations import Root
-from trainables.worker.simulated_trial import FAULTS, MENDED, STATE, Player, Replay, ReplayTrial, curve, faults_met
+from trainables.worker.simulated_trial import FAULTS, MENDED, STATE, SimulatedTrainer, SimulatedTrial, Simulation, curve, faults_met
 from trainables.worker.trainable import Assignment, ImageTrial, progress
 
 EPOCHS = 5
@@ -47,7 +47,7 @@ def number_of(replay, kind):
 
 def saved(config):
     """What another worker finds of a trial."""
-    return Player(Assignment.model_validate(config["assignment"]), Replay())
+    return SimulatedTrainer(Assignment.model_validate(config["assignment"]), Simulation())
 
 
 @given(trials)
@@ -67,7 +67,7 @@ def test_a_better_learning_rate_ends_higher():
 
 
 def test_faults_come_at_their_rates_and_at_any_epoch():
-    replay = Replay(rates={"exception": 0.2, "kill": 0.1, "non-finite": 0.05})
+    replay = Simulation(rates={"exception": 0.2, "kill": 0.1, "non-finite": 0.05})
     faults = [replay.fault(number, EPOCHS) for number in range(4000)]
     counts = Counter(fault.kind for fault in faults if fault)
     assert set(counts) == set(replay.rates)
@@ -80,7 +80,7 @@ def test_faults_come_at_their_rates_and_at_any_epoch():
 
 @given(st.sampled_from(KINDS), st.integers(0, 10_000), st.integers(1, 100), st.integers(1, 4))
 def test_a_fault_comes_in_one_epoch_and_some_are_got_past(kind, number, epochs, attempts):
-    replay = Replay(rates={kind: 1.0}, attempts=attempts)
+    replay = Simulation(rates={kind: 1.0}, attempts=attempts)
     met = {
         (epoch, attempt)
         for epoch in range(1, epochs + 1)
@@ -101,7 +101,7 @@ def test_a_fault_comes_in_one_epoch_and_some_are_got_past(kind, number, epochs, 
 )
 def test_what_cannot_be_replayed_is_refused(values, message):
     with pytest.raises(ConfigError, match=message):
-        validate(Replay, values)
+        validate(Simulation, values)
 
 
 def unhurried(report):
@@ -112,7 +112,7 @@ def unhurried(report):
 def test_it_reports_its_curve_and_saves_each_epoch_first(tmp_path):
     config = assigned(tmp_path)
     expected = curve(TrialConfig.model_validate(config["assignment"]["trial"]))
-    trial = ReplayTrial(config)
+    trial = SimulatedTrial(config)
     for epoch in range(1, EPOCHS + 1):
         report = trial.step()
         assert (report["epoch"], report["progress"], report["done"]) == (epoch, progress(epoch, EPOCHS), epoch == EPOCHS)
@@ -125,7 +125,7 @@ def test_it_reports_its_curve_and_saves_each_epoch_first(tmp_path):
 
 def test_another_worker_goes_on_where_one_ended(tmp_path):
     config = assigned(tmp_path)
-    first, second = ReplayTrial(config), ReplayTrial(assigned(tmp_path, number=1))
+    first, second = SimulatedTrial(config), SimulatedTrial(assigned(tmp_path, number=1))
     reports = [first.step(), first.step()]
     second.step()
     assert second.reset_config(config)
@@ -137,7 +137,7 @@ def test_another_worker_goes_on_where_one_ended(tmp_path):
 
 
 def test_it_takes_its_time(tmp_path):
-    trial = ReplayTrial.of(Replay(seconds=0.5))(assigned(tmp_path))
+    trial = SimulatedTrial.of(Simulation(seconds=0.5))(assigned(tmp_path))
     facts = [trial.step() for _ in range(EPOCHS)][-1]["facts"]
     assert 0.5 <= facts["seconds_training"] <= facts["seconds_total"] < 5
 
@@ -145,7 +145,7 @@ def test_it_takes_its_time(tmp_path):
 def test_its_report_has_the_schema_of_a_trained_one(tmp_path, multiclass):
     config = assigned(tmp_path, epochs=1, weights="none", image_size=multiclass.image_size, batch_size=8, unfrozen_stages=0)
     config["assignment"] |= {"fingerprint": multiclass.fingerprint, "folder": str(tmp_path / "trained")}
-    trained, replayed = ImageTrial(config).step(), ReplayTrial(assigned(tmp_path, epochs=1)).step()
+    trained, replayed = ImageTrial(config).step(), SimulatedTrial(assigned(tmp_path, epochs=1)).step()
     assert set(replayed) == set(trained)
     assert set(replayed["history"]) <= set(trained["history"])
     assert {name: type(value) for name, value in replayed["facts"].items()} == {
@@ -156,10 +156,10 @@ def test_its_report_has_the_schema_of_a_trained_one(tmp_path, multiclass):
 
 @pytest.mark.parametrize("kind", ["non-finite", "out of memory"])
 def test_a_failure_is_reported_at_every_attempt(kind, tmp_path):
-    replay = Replay(rates={kind: 1.0})
+    replay = Simulation(rates={kind: 1.0})
     number = number_of(replay, kind)
     for attempt in (1, 2, 3):
-        trial = ReplayTrial.of(replay)(assigned(tmp_path, number))
+        trial = SimulatedTrial.of(replay)(assigned(tmp_path, number))
         reports = [trial.step()]
         while not reports[-1]["done"]:
             reports.append(trial.step())
@@ -171,9 +171,9 @@ def test_a_failure_is_reported_at_every_attempt(kind, tmp_path):
 
 
 def test_an_exception_is_got_past_after_some_attempts(tmp_path):
-    replay = Replay(rates={"exception": 1.0}, attempts=2)
+    replay = Simulation(rates={"exception": 1.0}, attempts=2)
     number = number_of(replay, "exception")
-    trial = ReplayTrial.of(replay)(assigned(tmp_path, number))
+    trial = SimulatedTrial.of(replay)(assigned(tmp_path, number))
     epoch = replay.fault(number, EPOCHS).epoch
     reports = [trial.step() for _ in range(epoch - 1)]
     for _ in range(2):
@@ -185,13 +185,13 @@ def test_an_exception_is_got_past_after_some_attempts(tmp_path):
 
 @pytest.mark.parametrize(("kind", "epochs_more"), [("kill", 0), ("kill after saving", 1)])
 def test_a_worker_kills_itself_after_it_has_noted_that(kind, epochs_more, tmp_path):
-    replay = Replay(rates={kind: 1.0})
+    replay = Simulation(rates={kind: 1.0})
     number = number_of(replay, kind)
     config = assigned(tmp_path, number)
     code = (
         "import sys\n"
-        "from trainables.worker.simulated_trial import Replay, ReplayTrial\n"
-        f"trial = ReplayTrial.of(Replay.model_validate({replay.model_dump()!r}))({config!r})\n"
+        "from trainables.worker.simulated_trial import Simulation, SimulatedTrial\n"
+        f"trial = SimulatedTrial.of(Simulation.model_validate({replay.model_dump()!r}))({config!r})\n"
         "while not trial.step()['done']:\n    pass\n"
         "print('torch' in sys.modules, 'torchvision' in sys.modules)\n"
     )
@@ -207,7 +207,7 @@ def test_a_worker_kills_itself_after_it_has_noted_that(kind, epochs_more, tmp_pa
 
 def test_a_full_disk_is_no_space(tmp_path):
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    trial = ReplayTrial(assigned(tmp_path))
+    trial = SimulatedTrial(assigned(tmp_path))
     resource.setrlimit(resource.RLIMIT_FSIZE, (50, most))
     try:
         report = trial.step()
@@ -219,22 +219,22 @@ def test_a_full_disk_is_no_space(tmp_path):
 
 def test_its_last_value_is_what_it_hands_over(tmp_path):
     config = assigned(tmp_path)
-    trial = ReplayTrial(config)
+    trial = SimulatedTrial(config)
     while not trial.step()["done"]:
         pass
     value = curve(TrialConfig(epochs=EPOCHS))[-1]
-    found = ReplayTrial.finish(config["assignment"], str(tmp_path / "out" / "best.safetensors"))
+    found = SimulatedTrial.finish(config["assignment"], str(tmp_path / "out" / "best.safetensors"))
     assert found == {"test": {"accuracy": value}, "validation": {"accuracy": value}}
     assert (tmp_path / "out" / "best.safetensors").read_bytes() == (tmp_path / "00000" / STATE).read_bytes()
 
 
 @pytest.mark.slow
 def test_under_plain_ray_tune_every_mendable_fault_is_got_past(ray_session, tmp_path):
-    replay = Replay(rates={"exception": 0.3, "kill": 0.2, "kill after saving": 0.2})
+    replay = Simulation(rates={"exception": 0.3, "kill": 0.2, "kill after saving": 0.2})
     numbers = range(8)
     assert {fault.kind for n in numbers if (fault := replay.fault(n, EPOCHS))} == set(replay.rates), "each kind is met"
     results = tune.Tuner(
-        ReplayTrial.of(replay),
+        SimulatedTrial.of(replay),
         param_space={"assignment": tune.grid_search([assigned(tmp_path / "trials", n)["assignment"] for n in numbers])},
         tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(name="ray", storage_path=str(tmp_path), failure_config=tune.FailureConfig(max_failures=2), verbose=0),
