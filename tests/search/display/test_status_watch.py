@@ -166,7 +166,10 @@ def test_ctrl_c_leaves_quietly(living):
     assert "finished" not in out
 
 
-@pytest.mark.parametrize("module", ["follow", "terminal", "json_lines", "trackers", "standing"])
+@pytest.mark.parametrize(
+    "module",
+    ["display.status_watch", "display.terminal", "display.json_lines", "trackers.tracker_thread", "display.snapshot"],
+)
 def test_nothing_that_shows_a_search_imports_torch_or_ray(module):
     program = f"import sys, search.{module}; print(*(name for name in ('torch', 'ray', 'torchvision') if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
