@@ -22,6 +22,16 @@ DIRECTIONS: dict[str, str] = {
 }
 
 
+def sign(mode: str) -> int:
+    """Return 1 for a metric that is maximized (``max``) and -1 for one that is minimized (``min``): times it, more is better."""
+    return {"max": 1, "min": -1}[mode]
+
+
+def is_better(value: float, than: float, mode: str) -> bool:
+    """Say whether a value beats another where more (``max``) or less (``min``) is better."""
+    return sign(mode) * value > sign(mode) * than
+
+
 def objective(task: str, targets: np.ndarray, metric: str | None = None) -> str:
     """Return the metric that a search goes by, from training targets.
 

@@ -1,0 +1,15 @@
+"""Which texts are secret: passwords and keys in URLs, and the names of settings that hold them."""
+
+import re
+from pathlib import Path
+
+SECRET_NAME = re.compile("passw|secret|token|pwd", re.IGNORECASE)
+"""Matches the name of a URL parameter that holds a secret; ``passfile`` only names a file that does."""
+_SECRET_IN_URL = re.compile(
+    r"(?:(?<=//)|(?<=%2F%2F))[^?#\s]*(?::|%3A)[^?#\s]*(?:@|%40)|(?<==)(?<=(?:key|ret|ken|ord|sig)=)[^&#\s]+", re.IGNORECASE
+)
+
+
+def redact(text: str | Path) -> str:
+    """Return a text in which ``***`` stands for the passwords and keys of its URLs."""
+    return _SECRET_IN_URL.sub("***", str(text))
