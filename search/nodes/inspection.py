@@ -1,4 +1,7 @@
-"""What a node finds out about itself before trials start there. Imports nothing heavy: an image without torch must be able to say so."""
+"""The checks that a node makes on itself before trials start there.
+
+Imports neither torch nor Ray at the top, so that a node without torch can report that it is missing.
+"""
 
 import shutil
 import subprocess
@@ -14,65 +17,65 @@ GPU_SECONDS = 20
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a search asks of every node."""
+class Requirements:
+    """What a search requires of every node."""
 
     versions: Mapping[str, str]  # the driver's
-    bytes: int  # of decoded images, on the node's own disk
+    bytes: int  # of decoded images, on the node's local disk
     weights: tuple[tuple[str, str], ...]  # backbone, weights
     manifest: str | None  # location of the data's manifest
-    root: str | None  # location of states and artifacts
-    probe: str  # key there under which the driver has written itself
+    root: str | None  # location of checkpoints and artifacts
+    probe: str  # key of a file that the driver has written under root
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check has found: a few words, and whether a trial can run."""
+    """The result of one check: whether a trial can run, and a short text (what was found, or what is wrong and what to do)."""
 
-    well: bool
-    words: str
+    ok: bool
+    text: str
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a node says of itself."""
+class NodeReport:
+    """The findings of a node on itself, by the name of the check."""
 
-    at: float  # its clock, seconds since the epoch
+    at: float  # the node's clock, seconds since the epoch
     findings: Mapping[str, Finding]
 
 
-def inspect(wanted: Wanted, gpus: float) -> Report:
-    """Make every check on this node; none keeps another from being made."""
+def inspect_node(required: Requirements, gpus: float) -> NodeReport:
+    """Run every check on this node, also after one that failed; `gpus` is the GPUs that a trial takes."""
     at = time.time()
-    return Report(at, {name: _finding(check, wanted, gpus) for name, check in CHECKS.items()})
+    return NodeReport(at, {name: _run_check(check, required, gpus) for name, check in CHECKS.items()})
 
 
-def _finding(check: Callable[[Wanted, float], str], wanted: Wanted, gpus: float) -> Finding:
+def _run_check(check: Callable[[Requirements, float], str], required: Requirements, gpus: float) -> Finding:
     try:
-        return Finding(True, check(wanted, gpus))
+        return Finding(True, check(required, gpus))
     except InjertoError as error:
         return Finding(False, str(error))
     except Exception as error:
         return Finding(False, f"{type(error).__name__}: {error}")
 
 
-def _versions(wanted: Wanted, gpus: float) -> str:
+def _versions(required: Requirements, gpus: float) -> str:
     here = versions()
-    if differs := [f"{name} {here[name]} (driver: {wanted.versions[name]})" for name in here if here[name] != wanted.versions[name]]:
+    if differs := [f"{name} {here[name]} (driver: {required.versions[name]})" for name in here if here[name] != required.versions[name]]:
         absent = [name for name in here if here[name] == ABSENT]
-        what = f"without {', '.join(absent)}: " if absent else ""
-        raise ResourceError(f"{what}{'; '.join(differs)}; give every node the same image")
+        missing = f"without {', '.join(absent)}: " if absent else ""
+        raise ResourceError(f"{missing}{'; '.join(differs)}; give every node the same image")
     return f"torch {here['torch']}"
 
 
-def _gpus(wanted: Wanted, gpus: float) -> str:
+def _gpus(required: Requirements, gpus: float) -> str:
     if not gpus:
         return "none"
     import torch
 
     if not torch.cuda.is_available():
         raise ResourceError(
-            f"Ray counts {gpus:g} GPUs here but torch {torch.__version__} sees none; mend the driver, or install torch for CUDA"
+            f"a trial takes {gpus:g} GPUs but torch {torch.__version__} finds none here; repair the GPU driver, or install torch for CUDA"
         )
     try:
         done = subprocess.run(GPU_QUERY, capture_output=True, text=True, timeout=GPU_SECONDS, check=True)
@@ -82,60 +85,60 @@ def _gpus(wanted: Wanted, gpus: float) -> str:
         return f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}"
 
 
-def _disk(wanted: Wanted, gpus: float) -> str:
+def _disk(required: Requirements, gpus: float) -> str:
     from trainables.storage.cache import cache_root, show_bytes
 
     cache_root().mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache_root()).free
-    if free < wanted.bytes:
+    if free < required.bytes:
         raise ResourceError(
-            f"{show_bytes(free)} free in {cache_root()}, and the images need {show_bytes(wanted.bytes)}; "
-            "make room, or set INJERTO_CACHE there to a folder on a larger disk"
+            f"{show_bytes(free)} free in {cache_root()}, but the images need {show_bytes(required.bytes)}; "
+            "free some space, or set INJERTO_CACHE on that node to a folder on a larger disk"
         )
     return f"{show_bytes(free)} free"
 
 
-def _storage(wanted: Wanted, gpus: float) -> str:
+def _storage(required: Requirements, gpus: float) -> str:
     from trainables.storage.locations import Root, is_url, probe
 
-    if wanted.root is None:
+    if required.root is None:
         return "-"
-    root = Root(wanted.root)
-    if not root.exists(wanted.probe):
+    root = Root(required.root)
+    if not root.exists(required.probe):
         raise StorageError(
-            f"{root} is not the driver's: what it wrote there is not here; name a folder that every node sees with --output or --root, "
-            "or a bucket with --root s3://..."
+            f"{root} on this node is not the driver's: a file that the driver wrote there is missing here; "
+            "name a folder that every node shares with --output or --root, or a bucket with --root s3://..."
         )
-    probe(wanted.root)
-    return "bucket" if is_url(wanted.root) else "shared folder"
+    probe(required.root)
+    return "bucket" if is_url(required.root) else "shared folder"
 
 
-def _data(wanted: Wanted, gpus: float) -> str:
-    if wanted.manifest is None:
+def _data(required: Requirements, gpus: float) -> str:
+    if required.manifest is None:
         return "-"
     from trainables.data.manifest import read_manifest, sample_check
 
-    manifest = read_manifest(wanted.manifest)
+    manifest = read_manifest(required.manifest)
     try:
         sample_check(manifest)
     except DataError as error:
-        what_to_do = "if it does not see the images at all, name a folder or a bucket that every node sees, or raise resources.ship_up_to"
-        raise DataError(f"{error}; {what_to_do}") from None
-    return "reads alike" if manifest.pack is None else "comes along"
+        remedy = "if the node has no access to the images, name a folder or a bucket that every node shares, or raise resources.ship_up_to"
+        raise DataError(f"{error}; {remedy}") from None
+    return "same images" if manifest.pack is None else "sent by the driver"
 
 
-def _weights(wanted: Wanted, gpus: float) -> str:
+def _weights(required: Requirements, gpus: float) -> str:
     from trainables.networks.weights import check_weights, fetch_weights
 
-    for backbone, weights in wanted.weights:
+    for backbone, weights in required.weights:
         if weights == "imagenet":
             fetch_weights(backbone)
         elif weights != "none":
             check_weights(backbone, weights)
-    return ", ".join(sorted({weights for _, weights in wanted.weights})) or "-"
+    return ", ".join(sorted({weights for _, weights in required.weights})) or "-"
 
 
-CHECKS: Mapping[str, Callable[[Wanted, float], str]] = {
+CHECKS: Mapping[str, Callable[[Requirements, float], str]] = {
     "versions": _versions,
     "GPUs": _gpus,
     "disk": _disk,
@@ -143,4 +146,4 @@ CHECKS: Mapping[str, Callable[[Wanted, float], str]] = {
     "data": _data,
     "weights": _weights,
 }
-"""What is looked at on a node → what looks and says what it has found, or raises what is wrong and what to do."""
+"""Name of a check → its function, which returns what it found or raises an error that says what is wrong and what to do."""

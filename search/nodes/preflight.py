@@ -1,4 +1,4 @@
-"""Before trials start on a cluster: every node looked at, one table, and what fails named with its node and the remedy."""
+"""The check of every node before trials start: a table of findings, and an error that names each failure, its node and the remedy."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cluster.on_each_node import Answer, Node, on_each
 from search.formatting import plain
-from search.nodes.inspection import CHECKS, Finding, Report, Wanted, inspect
+from search.nodes.inspection import CHECKS, Finding, NodeReport, Requirements, inspect_node
 from search.nodes.resources import TrialResources
 from search.nodes.versions import versions
 from trainables.errors import ResourceError
@@ -21,51 +21,53 @@ from trainables.storage.locations import Root
 if TYPE_CHECKING:
     from search.plan import Plan
 
-SECONDS = 120.0
-"""How long a node may take; the first call on it starts a worker, and weights may be fetched."""
+ANSWER_SECONDS = 120.0
+"""How long a node may take to answer: the first call starts a worker there, and it may have to download weights."""
 SKEW_SECONDS = 30.0
-"""How far a node's clock may be from the driver's: further, and spans and leases tell nonsense."""
-NARROW = 26
-"""Characters of a finding in the table; all of a failure stands below it."""
-MOST_ROWS = 40
+"""How far a node's clock may differ from the driver's. With more, the recorded spans of trials and the leases are wrong."""
+CELL_WIDTH = 26
+"""Characters of a finding in the table. The error message holds the whole text of a failure."""
+MAX_ROWS = 40
 SEES_ALL_GPUS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""For a check that looks at GPUs without taking one."""
-Say = Callable[[str], None]
+"""Keeps the GPUs visible to a task that requests none."""
+WriteLine = Callable[[str], None]
+OnProgress = Callable[[int, int], None]
+"""Called with the number of nodes that have answered and the number of all nodes."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What was found on one node."""
+class NodeFindings:
+    """The findings on one node, that of its clock included."""
 
     node: Node
     findings: Mapping[str, Finding]
 
     @property
     def failures(self) -> dict[str, str]:
-        """Check → what is wrong and what to do."""
-        return {name: finding.words for name, finding in self.findings.items() if not finding.well}
+        """Name of a failed check → what is wrong and what to do."""
+        return {name: finding.text for name, finding in self.findings.items() if not finding.ok}
 
 
 def preflight(
-    plan: "Plan", resources: TrialResources, root: str | None, manifest: str | None, say: Say, told: Callable[[int, int], None]
+    plan: "Plan", resources: TrialResources, root: str | None, manifest: str | None, write: WriteLine, on_progress: OnProgress
 ) -> None:
-    """Look at every node and say the table. Raises ``ResourceError`` that names each node where something fails."""
-    outcomes = examine(plan, resources, root, manifest, told)
-    for line in table(outcomes).splitlines():
-        say(line)
-    failed = [f"{outcome.node.name}: {name}: {words}" for outcome in outcomes for name, words in outcome.failures.items()]
-    if failed:
-        count = sum(bool(outcome.failures) for outcome in outcomes)
-        listed = "\n".join(f"  {plain(line)}" for line in failed)
-        raise ResourceError(f"{count} of {len(outcomes)} nodes cannot run trials:\n{listed}")
+    """Check every node and write the table of findings. Raises ``ResourceError`` that names each failed check and its node."""
+    nodes = inspect_nodes(plan, resources, root, manifest, on_progress)
+    for line in findings_table(nodes).splitlines():
+        write(line)
+    failures = [f"{found.node.name}: {name}: {text}" for found in nodes for name, text in found.failures.items()]
+    if failures:
+        count = sum(bool(found.failures) for found in nodes)
+        listed = "\n".join(f"  {plain(line)}" for line in failures)
+        raise ResourceError(f"{count} of {len(nodes)} nodes cannot run trials:\n{listed}")
 
 
-def examine(
-    plan: "Plan", resources: TrialResources, root: str | None, manifest: str | None, told: Callable[[int, int], None] | None = None
-) -> list[Outcome]:
-    """Return what every node has found out about itself."""
+def inspect_nodes(
+    plan: "Plan", resources: TrialResources, root: str | None, manifest: str | None, on_progress: OnProgress | None = None
+) -> list[NodeFindings]:
+    """Run the checks on every node at once and return their findings, in the order of the nodes."""
     probe = f".preflight-{uuid.uuid4().hex}"
-    wanted = Wanted(
+    required = Requirements(
         versions=versions(),
         bytes=plan.dataset.images.nbytes,
         weights=tuple((name, plan.config.weights) for name in dict.fromkeys(plan.space.reached("backbone"))),
@@ -76,46 +78,50 @@ def examine(
     if root is not None:
         Root(root).write(probe, b"the driver")
     try:
-        answers = on_each(inspect, wanted, resources.gpus, seconds=SECONDS, environment=SEES_ALL_GPUS, told=told)
+        answers = on_each(inspect_node, required, resources.gpus, seconds=ANSWER_SECONDS, environment=SEES_ALL_GPUS, told=on_progress)
     finally:
         if root is not None:
             Root(root).remove(probe)
-    return [_outcome(answer) for answer in answers]
+    return [findings_of(answer) for answer in answers]
 
 
-def _outcome(answer: Answer) -> Outcome:
+def findings_of(answer: Answer) -> NodeFindings:
+    """Return the findings in a node's answer; a node without an answer fails its first check."""
     if answer.error:
-        return Outcome(answer.node, {"versions": Finding(False, answer.error)})
-    report: Report = answer.value
-    return Outcome(answer.node, {**report.findings, "clock": clock(report.at, answer.sent, answer.came)})
+        return NodeFindings(answer.node, {next(iter(CHECKS)): Finding(False, answer.error)})
+    report: NodeReport = answer.value
+    return NodeFindings(answer.node, {**report.findings, "clock": check_clock(report.at, answer.sent, answer.came)})
 
 
-def clock(there: float, sent: float, came: float) -> Finding:
-    """Return how far a node's clock is off at least: it was read between two readings of the driver's."""
-    off = max(sent - there, there - came, 0.0)
-    if off > SKEW_SECONDS:
-        return Finding(False, f"its clock is {off:.0f} s from the driver's; set both by NTP")
-    return Finding(True, "in step" if off < 1 else f"{off:.0f} s off")
+def check_clock(node_time: float, sent: float, came: float) -> Finding:
+    """Compare a node's clock with the driver's, all in seconds since the epoch.
+
+    The node read its clock between the driver's `sent` and `came`, so the result is the least by which the two differ.
+    """
+    skew = max(sent - node_time, node_time - came, 0.0)
+    if skew > SKEW_SECONDS:
+        return Finding(False, f"its clock is {skew:.0f} s from the driver's; set both by NTP")
+    return Finding(True, "in step" if skew < 1 else f"{skew:.0f} s off")
 
 
-def table(outcomes: list[Outcome], width: int = 150) -> str:
-    """Return the outcomes as a table of text, a row a node; where there are very many, those with failures first."""
+def findings_table(nodes: list[NodeFindings], width: int = 150) -> str:
+    """Return the findings as a text table with a row for each node, at most `MAX_ROWS`; of more nodes, those with failures first."""
     drawn = Table(title=None, box=None, pad_edge=False, collapse_padding=True)
     for column in ("node", *CHECKS, "clock"):
         drawn.add_column(column, no_wrap=True)
-    ordered = sorted(outcomes, key=lambda outcome: not outcome.failures) if len(outcomes) > MOST_ROWS else outcomes
-    for outcome in ordered[:MOST_ROWS]:
-        cells = (outcome.findings.get(column) for column in (*CHECKS, "clock"))
-        drawn.add_row(Text(plain(outcome.node.name)), *(Text(_cell(finding)) for finding in cells))
+    ordered = sorted(nodes, key=lambda found: not found.failures) if len(nodes) > MAX_ROWS else nodes
+    for found in ordered[:MAX_ROWS]:
+        cells = (found.findings.get(column) for column in (*CHECKS, "clock"))
+        drawn.add_row(Text(plain(found.node.name)), *(Text(_cell(finding)) for finding in cells))
     console = Console(file=StringIO(), width=width, color_system=None)
     console.print(drawn)
     text = str(console.file.getvalue())  # type: ignore[attr-defined]
-    more = len(outcomes) - MOST_ROWS
+    more = len(nodes) - MAX_ROWS
     return "\n".join(line.rstrip() for line in text.splitlines()) + (f"\nand {more} more nodes" if more > 0 else "")
 
 
 def _cell(finding: Finding | None) -> str:
     if finding is None:
         return ""
-    words = plain(finding.words)
-    return f"{'✓' if finding.well else '✗'} {words if len(words) <= NARROW else words[: NARROW - 1] + '…'}"
+    text = plain(finding.text)
+    return f"{'✓' if finding.ok else '✗'} {text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + '…'}"

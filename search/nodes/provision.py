@@ -1,4 +1,4 @@
-"""A cluster made ready for a search: what its data are, written where every node reads it, every node looked at, their caches filled."""
+"""Preparing the nodes of a cluster for a search: write the data's manifest to shared storage, check every node, fill their image caches."""
 
 import shutil
 import uuid
@@ -13,9 +13,9 @@ from cluster.connect import connect
 from cluster.on_each_node import on_each
 from search.config import SearchConfig
 from search.nodes.preflight import preflight
-from search.nodes.resources import TrialResources, fit
+from search.nodes.resources import TrialResources, fit_to_cluster
 from search.plan import absolute, make_plan
-from search.record.store import study_root
+from search.record.artifacts import study_root
 from search.watcher import Watcher
 from trainables.config import Aspect
 from trainables.errors import InjertoError, ResourceError
@@ -25,71 +25,75 @@ if TYPE_CHECKING:
     from search.plan import Plan
 
 MANIFEST, PACK = "data.json.gz", "data.npy"
+"""Keys under a study's root: the manifest of its data, and the images themselves where they are sent to the nodes."""
 FILL_SECONDS = 24 * 3600.0
 
 
 def prepare_nodes(plan: "Plan", resources: TrialResources, root: str, watcher: Watcher) -> "Plan":
-    """Make every node ready; return the plan with its manifest, for nodes to come. Raises ``InjertoError``; then nothing is left."""
-    place = join(root, MANIFEST)
+    """Write the manifest under `root`, check every node and fill its image cache; return the plan with the manifest's location.
+
+    Nodes that join later read the manifest too. Raises ``InjertoError``; then the manifest is deleted again.
+    """
+    manifest = join(root, MANIFEST)
     try:
-        _provide(plan, resources, root, place, watcher)
+        _prepare(plan, resources, root, manifest, watcher)
     except BaseException:
         for key in (MANIFEST, PACK):
             with suppress(InjertoError):
                 discard(join(root, key))
         raise
-    return replace(plan, manifest=place)
+    return replace(plan, manifest=manifest)
 
 
-def _provide(plan: "Plan", resources: TrialResources, root: str, place: str, watcher: Watcher) -> None:
+def _prepare(plan: "Plan", resources: TrialResources, root: str, manifest: str, watcher: Watcher) -> None:
     from trainables.data.manifest import write_manifest
 
-    write_manifest(plan.dataset, place, pack_bytes=int(plan.config.resources.ship_up_to))
-    preflight(plan, resources, root, place, watcher.say, partial(_told, watcher, "looking at nodes"))
+    write_manifest(plan.dataset, manifest, pack_bytes=int(plan.config.resources.ship_up_to))
+    preflight(plan, resources, root, manifest, watcher.say, partial(_on_progress, watcher, "checking nodes"))
     answers = on_each(
-        fill,
-        place,
+        fill_cache,
+        manifest,
         plan.dataset.image_size,
         plan.dataset.aspect,
         seconds=FILL_SECONDS,
-        told=partial(_told, watcher, "nodes have the images"),
+        told=partial(_on_progress, watcher, "nodes have the images"),
     )
-    if failed := [f"  {answer.node.name}: {answer.error}" for answer in answers if answer.error]:
-        raise ResourceError("\n".join((f"{len(failed)} of {len(answers)} nodes cannot have the images:", *failed)))
+    if failures := [f"  {answer.node.name}: {answer.error}" for answer in answers if answer.error]:
+        raise ResourceError("\n".join((f"{len(failures)} of {len(answers)} nodes cannot get the images:", *failures)))
 
 
-def fill(place: str, image_size: int, aspect: Aspect) -> int:
-    """Have the images of a manifest in this node's cache; return how many."""
+def fill_cache(manifest: str, image_size: int, aspect: Aspect) -> int:
+    """Decode the images of a manifest into this node's cache, unless they are there already; return how many there are."""
     from trainables.data.manifest import prepare_from
 
-    return len(prepare_from(place, image_size, aspect).images)
+    return len(prepare_from(manifest, image_size, aspect).images)
 
 
-def look(config: SearchConfig, watcher: Watcher) -> None:
-    """Look at every node for a search, without one: ``injerto doctor``. Raises ``InjertoError`` that names what fails."""
+def check_nodes(config: SearchConfig, watcher: Watcher) -> None:
+    """Check every node for a search without starting one: ``injerto doctor``. Raises ``InjertoError`` that names what fails."""
     config = absolute(config)
     plan = make_plan(config, watcher.preparing)
-    with connect(config.resources.address) as capacity, _passing(config) as root:
-        resources = fit(capacity, config)
+    with connect(config.resources.address) as capacity, _temporary_root(config) as root:
+        resources = fit_to_cluster(capacity, config)
         prepare_nodes(plan, resources, root, watcher)
         watcher.say(f"every node can run trials, {resources.slots} at a time in all")
 
 
 @contextmanager
-def _passing(config: SearchConfig) -> Iterator[str]:
-    """Give a place where a study of this configuration would have its own, and remove it."""
+def _temporary_root(config: SearchConfig) -> Iterator[str]:
+    """Yield a root beside those of this configuration's studies, and delete it afterwards."""
     name = f"doctor-{uuid.uuid4().hex[:8]}"
     root = study_root(config.root, name, config.output / name)
-    made = next((path for path in reversed(Path(root).parents) if not path.exists()), Path(root)) if not is_url(root) else None
+    created = next((path for path in reversed(Path(root).parents) if not path.exists()), Path(root)) if not is_url(root) else None
     try:
         yield root
     finally:
-        if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
+        if created is not None:
+            shutil.rmtree(created, ignore_errors=True)
         else:
             for key in Root(root).names():
                 discard(join(root, key))
 
 
-def _told(watcher: Watcher, what: str, done: int, total: int) -> None:
+def _on_progress(watcher: Watcher, what: str, done: int, total: int) -> None:
     watcher.preparing(done, total, what)

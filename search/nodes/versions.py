@@ -1,4 +1,4 @@
-"""The versions that a result depends on; light, so that a machine without half of them can still say so."""
+"""The versions of the packages that a result depends on. Imports none of them, so that it works where some are missing."""
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -8,7 +8,7 @@ ABSENT = "not installed"
 
 
 def versions() -> dict[str, str]:
-    """Return Python's version and each package's, or that it is not installed."""
+    """Return the version of Python and of each package; ``not installed`` for a package that is missing."""
     return {"python": sys.version.split()[0], **{name: _version(name) for name in PACKAGES}}
 
 
