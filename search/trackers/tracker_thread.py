@@ -1,110 +1,81 @@
-"""What `--track NAME` means: a search is also told to TensorBoard, MLflow or Weights & Biases.
+"""A watcher that records a search in a tracker, from a thread of its own, so that a slow tracker does not delay the search."""
 
-A tracker is told from a thread of its own, so that a slow one never holds the search up; one that raises is named once and dropped.
-"""
-
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from search.formatting import plain
-from search.trackers.tracker import MLflow, TensorBoard, Tracker, Wandb
+from search.trackers.tracker import Tracker
 from search.watcher import SilentWatcher
-from trainables.errors import ConfigError, InjertoError, did_you_mean
 
 if TYPE_CHECKING:
     from search.events import Event
     from search.plan import Plan
-    from search.policy.rungs import StopCondition
+    from search.policy.stop_condition import StopCondition
 
-TRACKERS: dict[str, Callable[[], Tracker]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": Wandb}
-"""Name, which is also that of the package it needs, → adapter."""
-PATIENCE_SECONDS, CLOSING_SECONDS = 2.0, 60.0
-"""How long a tracker may take for what it still has to write, unsaid and said."""
-Say = Callable[[str], None]
-
-
-def trackers(names: Sequence[str], say: Say) -> list["Told"]:
-    """Return a watcher for each name, which says through `say` if its tracker fails.
-
-    Raises ``ConfigError`` for a name that is not known or whose package is not installed.
-    """
-    return [Told(name, _open(name), say) for name in dict.fromkeys(names)]
+SILENT_SECONDS, CLOSING_SECONDS = 2.0, 60.0
+"""At the end of a search the tracker has so many seconds to write what is left; after the first ones a line says so."""
+WriteLine = Callable[[str], None]
+Call = tuple[Callable[..., None], tuple[Any, ...]]
 
 
-def _open(name: str) -> Tracker:
-    if name not in TRACKERS:
-        raise ConfigError(f"--track: unknown {name!r}{did_you_mean(name, TRACKERS)}")
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        raise ConfigError(f"--track {name} needs the package {name}; install it with: pip install {name}")
-    try:
-        return TRACKERS[name]()
-    except InjertoError:
-        raise
-    except Exception as error:
-        why = plain(f"{type(error).__name__}: {error}")[:300]
-        raise ConfigError(f"--track {name}: the package {name} cannot be used as it is set up here ({why})") from None
+class TrackerThread(SilentWatcher):
+    """Calls a tracker in the order of the events. After an error it writes one line and calls the tracker no more."""
 
-
-class Told(SilentWatcher):
-    """A watcher that passes on to a tracker, in order, from a thread of its own."""
-
-    def __init__(self, name: str, tracker: Tracker, say: Say) -> None:
-        self._name, self._tracker, self._say = name, tracker, say
-        self._queue: SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]] | None] = SimpleQueue()
+    def __init__(self, name: str, tracker: Tracker, write: WriteLine) -> None:
+        self._name, self._tracker, self._write = name, tracker, write
+        self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._state = "failed"
 
     def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
-        """Tell of the study."""
+        """Start the thread and record the study."""
         settings = plan.config.model_dump(mode="json", exclude={"storage"})
         self._thread = Thread(target=self._run, name=f"track {self._name}", daemon=True)
         self._thread.start()
-        self._tell(self._tracker.study, name, plan.config.output / name, plan.metric, settings)
+        self._put(self._tracker.start_study, name, plan.config.output / name, plan.metric, settings)
 
     def event(self, event: "Event") -> None:
-        """Tell of a trial."""
+        """Record an event of a trial."""
         if event.kind in ("began", "retry"):
-            self._tell(self._tracker.began, event.number, event.config.model_dump(mode="json"), event.epoch)
+            self._put(self._tracker.start_trial, event.number, event.config.model_dump(mode="json"), event.epoch)
         elif event.kind == "epoch":
             metrics = dict(event.metrics) if event.metrics else {} if event.value is None else {"objective": event.value}
-            self._tell(self._tracker.epoch, event.number, event.epoch, metrics)
+            self._put(self._tracker.log_epoch, event.number, event.epoch, metrics)
         else:
-            self._tell(self._tracker.ended, event.number, event.kind, event.reason, event.value)
+            self._put(self._tracker.end_trial, event.number, event.kind, event.reason, event.value)
 
     def pausing(self, reason: str) -> None:
-        """Note how the search ends."""
+        """Remember that the search ends paused."""
         self._state = "paused"
 
     def finishing(self) -> None:
-        """Note how the search ends."""
+        """Remember that the search ends finished."""
         self._state = "finished"
 
     def __exit__(self, *error: object) -> None:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        self._queue.put((self._tracker.close, (self._state,)))
+        self._put(self._tracker.close, self._state)
         self._queue.put(None)
-        thread.join(PATIENCE_SECONDS)
+        thread.join(SILENT_SECONDS)
         if thread.is_alive():
-            self._say(f"waiting for {self._name}, {CLOSING_SECONDS:.0f} s at most")
+            self._write(f"waiting for {self._name}, {CLOSING_SECONDS:.0f} s at most")
             thread.join(CLOSING_SECONDS)
 
-    def _tell(self, call: Callable[..., None], *arguments: Any) -> None:
-        self._queue.put((call, arguments))
+    def _put(self, function: Callable[..., None], *arguments: Any) -> None:
+        self._queue.put((function, arguments))
 
     def _run(self) -> None:
-        dropped = False
-        while (told := self._queue.get()) is not None:
-            call, arguments = told
+        failed = False
+        while (call := self._queue.get()) is not None:
+            function, arguments = call
             try:
-                if not dropped:
-                    call(*arguments)
+                if not failed:
+                    function(*arguments)
             except (Exception, SystemExit) as error:
-                dropped = True
-                why = plain(f"{type(error).__name__}: {error}")[:300]
-                self._say(f"--track {self._name} failed and is left out from here on; the search goes on ({why})")
+                failed = True
+                cause = plain(f"{type(error).__name__}: {error}")[:300]
+                self._write(f"--track {self._name} failed and is switched off; the search goes on ({cause})")
