@@ -2,19 +2,34 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import get_ident
 from typing import BinaryIO
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers that mean: the disk is full, the user's quota is used up, or the file is larger than its limit."""
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.partial", re.DOTALL)
 
 
 def temporary_path(path: Path) -> Path:
-    """Return a hidden name beside `path` that no other thread or process on this host writes to."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}.partial")
+    """Return a hidden name beside `path` that no other thread, process or machine writes to; each call returns another."""
+    return path.with_name(f".{path.name}.{os.urandom(8).hex()}.partial")
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file name is one that `temporary_path` gives."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def remove_temporaries(path: Path) -> None:
+    """Remove the temporary files of `path`, which a killed writer leaves behind."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for name in os.listdir(path.parent):
+            match = _TEMPORARY.fullmatch(name)
+            if match and match["name"] == path.name:
+                path.with_name(name).unlink(missing_ok=True)
 
 
 @contextmanager

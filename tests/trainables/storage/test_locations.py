@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 from tests.paths import REPOSITORY
 from trainables.errors import ResourceError, StorageError
-from trainables.storage.locations import Root, check_url, discard, explanation, is_url, join, probe, shown, size_of, split
+from trainables.storage.locations import check_url, is_url, join, split
+from trainables.storage.root import Root, discard, probe, size_of
+from trainables.storage.secrets import redact
+from trainables.storage.storage_errors import storage_error
 from trainables.training.checkpoint import export_weights, load_state, save_state
 
 NAMES = st.text("abcxyz0189._- ", min_size=1, max_size=9).filter(lambda name: name.strip(".") != "")
@@ -54,7 +57,7 @@ def test_a_key_s_ending_changes_nothing(root, tmp_path, ending):
 def test_there_may_be_nothing(root):
     root.write("a/b", b"1")
     for key in ("x", "a", "a/x", "a/b/c"):
-        assert (root.exists(key), root.size(key), root.read(key), root.opened(key)) == (False, None, None, None)
+        assert (root.exists(key), root.size(key), root.read(key), root.open(key)) == (False, None, None, None)
         root.remove(key)
     assert root.read("a/b") == b"1"
 
@@ -89,7 +92,7 @@ def test_all_that_is_there_is_listed_with_size_and_time(root):
 
 
 def test_a_file_is_fetched_piece_by_piece(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("trainables.storage.locations.PIECE", 1000)
+    monkeypatch.setattr("trainables.storage.bucket.PIECE", 1000)
     data = bytes(range(256)) * 10
     root.write("a/b", data)
     assert root.fetch("a/b", tmp_path / "copy")
@@ -151,7 +154,7 @@ def test_a_reader_sees_one_writing_or_another_never_a_part(root):
 
 @pytest.mark.parametrize("key", OUTWARD)
 def test_keys_do_not_lead_out(root, key, tmp_path):
-    for use in (root.read, root.opened, root.size, root.exists, root.remove, root.child, lambda key: root.write(key, b"1")):
+    for use in (root.read, root.open, root.size, root.exists, root.remove, root.child, lambda key: root.write(key, b"1")):
         with pytest.raises(StorageError, match="cannot be a key"):
             use(key)
     assert list(tmp_path.rglob("*")) == []
@@ -200,7 +203,7 @@ def test_a_location_is_taken_apart_as_it_was_put_together(location, key):
 @given(user=st.text("abcXYZ01+", min_size=1), password=st.text("QRSTuvw789/+%=", min_size=6))
 def test_passwords_and_keys_are_never_shown_and_never_taken(user, password):
     for url in (f"s3://{user}:{password}@bucket/a?region=x", f"abfs://:{password}@host/a", f"s3://bucket/a?x=1&secret_key={password}&y=2"):
-        assert password not in shown(url)
+        assert password not in redact(url)
         with pytest.raises(StorageError, match=r"holds a password or a key.*AWS_ACCESS_KEY_ID") as caught:
             check_url(url)
         assert password not in str(caught.value)
@@ -217,7 +220,7 @@ def test_a_password_in_an_encoded_url_is_one_too(endpoint):
 
 @pytest.mark.parametrize("url", LOCATIONS[1:])
 def test_urls_without_secrets_are_taken_and_shown_as_they_are(url):
-    assert check_url(url) == shown(url) == url
+    assert check_url(url) == redact(url) == url
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///a", "s3:/bucket/a", "http://host/a", "file:///data", "hdfs://host/a", "foo://a/b"])
@@ -260,7 +263,7 @@ def silent_port():
 
 
 def test_a_server_that_does_not_answer(bucket, silent_port):
-    with pytest.raises(StorageError, match="does not answer as it should; look whether it runs, and at endpoint_override and region"):
+    with pytest.raises(StorageError, match="does not answer as it should; check that it runs, and check endpoint_override and region"):
         probe(f"s3://bucket/a?endpoint_override=http://127.0.0.1:{silent_port}&region=us-east-1")
 
 
@@ -285,12 +288,12 @@ def test_those_who_can_wait_outlast_a_server_that_is_away(bucket):
 
 def test_a_full_bucket_is_no_room():
     error = OSError("AWS Error UNKNOWN (HTTP status 507) during PutObject operation: XMinioStorageFull: no free drive space")
-    assert isinstance(explanation(error, "write", "s3://bucket/a"), ResourceError)
+    assert isinstance(storage_error(error, "write", "s3://bucket/a"), ResourceError)
 
 
 def test_a_folder_that_is_a_file_is_named(tmp_path):
     (tmp_path / "runs").touch()
-    with pytest.raises(StorageError, match=r"cannot write .*runs.*; look whether it may be written"):
+    with pytest.raises(StorageError, match=r"cannot write .*runs.*; check that it may be read and written"):
         probe(tmp_path / "runs" / "a")
 
 
@@ -332,7 +335,7 @@ def test_a_full_disk_loses_nothing_that_was_there(small_disk):
 def test_what_a_killed_writer_left_goes_with_the_key(tmp_path):
     program = f"""
 import os
-from trainables.storage.locations import Root
+from trainables.storage.root import Root
 with Root({str(tmp_path)!r}).writing("last.pt") as file:
     file.write(b"half")
     file.flush()
@@ -349,7 +352,7 @@ with Root({str(tmp_path)!r}).writing("last.pt") as file:
 def test_a_folder_needs_neither_torch_nor_pyarrow(tmp_path):
     program = f"""
 import sys
-from trainables.storage.locations import Root, probe
+from trainables.storage.root import Root, probe
 probe({str(tmp_path / "root")!r})
 Root("s3://bucket/a")
 print(sorted({{"torch", "pyarrow", "ray"}} & set(sys.modules)))

@@ -1,0 +1,126 @@
+"""A root in a bucket. pyarrow, which talks to the server, is imported with the first request."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from trainables.errors import StorageError
+from trainables.storage.keys import StoredFile
+from trainables.storage.secrets import redact
+from trainables.storage.storage_errors import TRANSIENT, absent_is_none
+
+Result = TypeVar("Result")
+PIECE = 1 << 26  # bytes of a request: an image is fetched with one request, a file larger than memory with many
+
+
+class Bucket:
+    """Objects below a bucket's URL; an object appears when all of it has arrived. Raises ``OSError``.
+
+    After an error that may pass, a request is sent again after each of `pauses` (seconds), besides the S3 client's own three retries.
+    """
+
+    def __init__(self, url: str, pauses: tuple[float, ...]) -> None:
+        self.url, self.pauses = url, pauses
+
+    @cached_property
+    def _connection(self) -> tuple[Any, str]:
+        """pyarrow's filesystem, and the path of this root in it."""
+        parts = urlsplit(self.url)
+        filesystem, bucket = _filesystem(parts._replace(path="").geturl())
+        return filesystem, f"{bucket}/{unquote(parts.path).strip('/')}".rstrip("/")
+
+    def names(self) -> list[str]:
+        """Return the first parts of the keys here."""
+        from pyarrow.fs import FileSelector
+
+        filesystem, path = self._connection
+        found = self._retry(lambda: filesystem.get_file_info(FileSelector(path, allow_not_found=True)))
+        return [info.base_name for info in found]
+
+    def files(self) -> list[StoredFile]:
+        """Return all objects at any depth; their names may be no keys, see `is_key`."""
+        from pyarrow.fs import FileSelector
+
+        filesystem, path = self._connection
+        with absent_is_none():
+            found = self._retry(lambda: filesystem.get_file_info(FileSelector(path, recursive=True)))
+            return [StoredFile(info.path[len(path) + 1 :], info.size, info.mtime_ns or 0) for info in found if info.is_file]
+        return []
+
+    def fetch(self, key: str, path: Path) -> bool:
+        """Copy an object to a path, piece by piece; return False where there is none."""
+        filesystem, prefix = self._connection
+
+        def copy() -> bool:
+            with filesystem.open_input_file(f"{prefix}/{key}") as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target, PIECE)
+            return True
+
+        with absent_is_none():
+            return self._retry(copy)
+        return False
+
+    def size(self, key: str) -> int | None:
+        """Return an object's size in bytes; None where there is none."""
+        filesystem, path = self._connection
+        info = self._retry(lambda: filesystem.get_file_info(f"{path}/{key}"))
+        return int(info.size) if info.is_file else None
+
+    def open(self, key: str) -> BinaryIO | None:
+        """Return an object's bytes as a file; None where there is none."""
+        filesystem, path = self._connection
+
+        def read() -> bytes:
+            with filesystem.open_input_file(f"{path}/{key}") as file:
+                return bytes(file.read_at(file.size(), 0))  # one request: between two, another writer may replace the object
+
+        with absent_is_none():
+            return BytesIO(self._retry(read))
+        return None
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[BinaryIO]:
+        """Give a buffer to write to; it is sent if the block succeeds."""
+        filesystem, path = self._connection
+        buffer = BytesIO()
+        yield buffer
+
+        def write() -> None:
+            # Without compression=None pyarrow would compress an object whose key ends in .gz.
+            with filesystem.open_output_stream(f"{path}/{key}", compression=None) as stream:
+                stream.write(buffer.getbuffer())
+
+        self._retry(write)
+
+    def remove(self, key: str) -> None:
+        """Remove an object; do nothing where there is none."""
+        filesystem, path = self._connection
+        with absent_is_none():
+            self._retry(lambda: filesystem.delete_file(f"{path}/{key}"))
+
+    def _retry(self, operation: Callable[[], Result]) -> Result:
+        for pause in self.pauses:
+            try:
+                return operation()
+            except OSError as error:
+                if not TRANSIENT.search(str(error)):
+                    raise
+            time.sleep(pause)
+        return operation()
+
+
+@lru_cache(maxsize=16)
+def _filesystem(url: str) -> tuple[Any, str]:
+    """Return pyarrow's filesystem of a bucket's URL, and the bucket's path in it. Cached, because making one takes 10 ms."""
+    from pyarrow.fs import FileSystem
+
+    try:
+        return FileSystem.from_uri(url)  # type: ignore[no-any-return]
+    except (ValueError, NotImplementedError) as error:
+        raise StorageError(f"{redact(url)} cannot be used: {redact(str(error))}") from None

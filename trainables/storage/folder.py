@@ -1,0 +1,77 @@
+"""A root on disk."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from stat import S_ISREG
+from typing import BinaryIO
+
+from trainables.storage.atomic_write import atomic_write, is_temporary, remove_temporaries
+from trainables.storage.keys import StoredFile
+from trainables.storage.storage_errors import absent_is_none
+
+
+class Folder:
+    """Files below a folder. Temporary files of `atomic_write` are never listed. Raises ``OSError``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def names(self) -> list[str]:
+        """Return the first parts of the keys here."""
+        with absent_is_none():
+            return [name for name in os.listdir(self.path) if not is_temporary(name)]
+        return []
+
+    def files(self) -> list[StoredFile]:
+        """Return all files at any depth."""
+        with absent_is_none():
+            return [_stored_file(self.path, entry) for entry in _walk(self.path) if not is_temporary(entry.name)]
+        return []
+
+    def fetch(self, key: str, path: Path) -> bool:
+        """Copy the file of a key to a path; return False where there is none."""
+        with absent_is_none():
+            shutil.copyfile(self.path / key, path)
+            return True
+        return False
+
+    def size(self, key: str) -> int | None:
+        """Return a file's size in bytes; None where there is none."""
+        with absent_is_none():
+            found = (self.path / key).stat()
+            return found.st_size if S_ISREG(found.st_mode) else None
+        return None
+
+    def open(self, key: str) -> BinaryIO | None:
+        """Return a file open for reading; None where there is none."""
+        with absent_is_none():
+            return (self.path / key).open("rb")
+        return None
+
+    def writing(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """Give a file to write to; see `atomic_write`."""
+        return atomic_write(self.path / key, durable=True)
+
+    def remove(self, key: str) -> None:
+        """Remove a file, and the temporary files that killed writers of it left."""
+        path = self.path / key
+        with absent_is_none():
+            path.unlink()
+        remove_temporaries(path)
+
+
+def _walk(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(entry.path)
+            else:
+                yield entry
+
+
+def _stored_file(folder: Path, entry: os.DirEntry[str]) -> StoredFile:
+    found = entry.stat()
+    return StoredFile(entry.path[len(str(folder)) + 1 :], found.st_size, found.st_mtime_ns)
