@@ -1,6 +1,6 @@
-"""What `injerto plan` shows: a bar while it measures, then a table of what a search will take."""
+"""What ``injerto plan`` prints: a progress bar while it measures, then a table of what a search will take."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -8,15 +8,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from search.forecast.forecast import RUNG_SHARE, Forecast
+from search.forecast.forecast import Forecast
+from search.forecast.measurement import OnProgress
+from search.forecast.time_left import SHARE_WITH_RUNGS
 from search.formatting import duration, number
 from search.plan import Plan
-from trainables.storage.cache import cache_root, show_bytes
+from trainables.storage.byte_sizes import show_bytes
+from trainables.storage.cache import cache_root
 
 
 @contextmanager
-def measuring(console: Console, seconds: float) -> Iterator[Callable[[float, int], None]]:
-    """Give what hears the seconds spent and the configurations measured; a bar on a terminal, a line elsewhere."""
+def measurement_progress(console: Console, seconds: float) -> Iterator[OnProgress]:
+    """Give a callback that shows the progress of a measurement of `seconds`: a bar on a terminal, one line elsewhere."""
     if not console.is_terminal:
         console.print(f"measuring for about {duration(seconds)}", soft_wrap=True)
         yield lambda spent, measured: None
@@ -25,56 +28,52 @@ def measuring(console: Console, seconds: float) -> Iterator[Callable[[float, int
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("measuring", total=seconds, measured=0, left="the workers start")
 
-        def told(spent: float, measured: int) -> None:
+        def on_progress(spent: float, measured: int) -> None:
             left = f"about {duration(seconds - spent)} left" if spent < seconds else "the last ones end"
             progress.update(bar, completed=min(spent, seconds), measured=measured, left=left)
 
-        yield told
+        yield on_progress
 
 
-def table(found: Forecast) -> Table:
-    """Return what a search will take as a table."""
-    drawn = Table(box=None, pad_edge=False, show_header=False)
-    drawn.add_column(style="dim", no_wrap=True)
-    drawn.add_column()
-    for name, words in rows(found).items():
-        drawn.add_row(name, escape(words))
-    return drawn
-
-
-def rows(found: Forecast) -> dict[str, str]:
-    """Return the lines of the table, in a person's units."""
-    failed = f"; {found.failed} more failed, as they would in a search" if found.failed else ""
-    slow, fast = (number(rate) for rate in found.trials_per_hour)
-    few, many = found.trials
-    time = found.time
-    wanted = f"{found.budget_trials} trials" if few >= found.budget_trials else f"{_span(few, many)} of {found.budget_trials} trials"
-    free = f", {show_bytes(found.disk_free_bytes)} free" if found.disk_free_bytes is not None else ", in a bucket"
-    gpu = f"; {show_bytes(found.gpu_bytes)} of a GPU's {show_bytes(found.machine_gpu_bytes)} for each" if found.machine_gpu_bytes else ""
+def forecast_rows(forecast: Forecast) -> dict[str, str]:
+    """Return the lines of the table: name → text, in units that a user reads."""
+    failed = f"; {forecast.failed} more failed, as they would in a search" if forecast.failed else ""
+    slow, fast = (number(rate) for rate in forecast.trials_per_hour)
+    fewest, most = forecast.trials
+    time, budget = forecast.time, forecast.budget_trials
+    trials = f"{budget} trials" if fewest >= budget else f"{_range(fewest, most)} of {budget} trials"
+    free = f", {show_bytes(forecast.disk_free_bytes)} free" if forecast.disk_free_bytes is not None else ", in a bucket"
+    machine_gpu = forecast.machine_gpu_bytes
+    gpu = f"; {show_bytes(forecast.gpu_bytes)} of a GPU's {show_bytes(machine_gpu)} for each" if machine_gpu else ""
     return {
-        "measured": f"{found.measured} configurations, {found.slots} at a time{failed}",
-        "the default recipe": f"{duration(found.default_seconds)}, all its epochs",
-        "a trial": f"{duration(found.mean_seconds)} on average, all its epochs",
+        "measured": f"{forecast.measured} configurations, {forecast.slots} at a time{failed}",
+        "the default recipe": f"{duration(forecast.default_seconds)}, all its epochs",
+        "a trial": f"{duration(forecast.mean_seconds)} on average, all its epochs",
         "trials an hour": slow if slow == fast else f"{slow} to {fast}, as rungs stop more of them",
-        "the search": f"{wanted} in {duration(time.middle)}, between {duration(time.low)} and {duration(time.high)}",
-        "disk": f"{show_bytes(found.disk_bytes)}{free}; a state {show_bytes(found.state_bytes)}",
-        "decoded images": f"{show_bytes(found.cache_bytes)} in {cache_root()}",
-        "memory": f"{show_bytes(found.memory_bytes)} of {show_bytes(found.machine_memory_bytes)}{gpu}",
+        "the search": f"{trials} in {duration(time.middle)}, between {duration(time.low)} and {duration(time.high)}",
+        "disk": f"{show_bytes(forecast.disk_bytes)}{free}; a state {show_bytes(forecast.state_bytes)}",
+        "decoded images": f"{show_bytes(forecast.cache_bytes)} in {cache_root()}",
+        "memory": f"{show_bytes(forecast.memory_bytes)} of {show_bytes(forecast.machine_memory_bytes)}{gpu}",
     }
 
 
-def show(console: Console, plan: Plan, found: Forecast) -> None:
-    """Print what a search will take."""
+def print_forecast(console: Console, plan: Plan, forecast: Forecast) -> None:
+    """Print the data set, the table of what a search will take, and what its two times mean."""
     data = plan.dataset
     console.print(f"{data.task} on images of {data.image_size} px, by {plan.metric} ({plan.mode})", soft_wrap=True)
     for note in data.notes:
         console.print(escape(note), soft_wrap=True)
-    console.print(table(found), soft_wrap=True)
-    lower = f"where rungs leave {RUNG_SHARE:.0%} of the epochs" if found.rungs else "where most are short"
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, text in forecast_rows(forecast).items():
+        table.add_row(name, escape(text))
+    console.print(table, soft_wrap=True)
+    lower = f"if rungs leave {SHARE_WITH_RUNGS:.0%} of the epochs" if forecast.rungs else "if most trials are short"
     console.print(
-        f"Four in five such searches end between the two times, the lower {lower}, the higher where every trial is whole.", soft_wrap=True
+        f"Four in five such searches end between the two times: at the lower {lower}, at the higher if no trial is stopped.", soft_wrap=True
     )
 
 
-def _span(few: int, many: int) -> str:
-    return str(few) if few == many else f"{few} to {many}"
+def _range(fewest: int, most: int) -> str:
+    return str(fewest) if fewest == most else f"{fewest} to {most}"

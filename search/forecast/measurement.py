@@ -1,4 +1,4 @@
-"""`injerto plan`: measures the default recipe and random configurations on the workers for a while, and says what a search will take."""
+"""Measures the default recipe and random configurations on the workers for ``injerto plan``."""
 
 import contextlib
 import shutil
@@ -16,10 +16,11 @@ from cluster.connect import connect
 from search.config import SearchConfig
 from search.forecast.forecast import Demand, Forecast, Measure, Room, forecast
 from search.formatting import duration
-from search.nodes.resources import TrialResources, assignment_factory, fit
+from search.nodes.resources import TrialResources, assignment_factory, fit_to_cluster
 from search.plan import Plan
-from search.policy.faults import fault_of
-from search.record.store import study_root
+from search.policy.faults import classify_error
+from search.policy.rungs import LEAST_RESULTS
+from search.record.artifacts import study_root
 from search.space.space import Space
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError, ResourceError
@@ -27,14 +28,17 @@ from trainables.storage.locations import is_url
 
 READY_SECONDS = 300.0
 MEASURES_A_SLOT = 4
-"""Measures that a slot has time for, at least: none lasts longer than that part of the whole."""
-Told = Callable[[float, int], None]
-"""Hears the seconds spent on measuring and the configurations measured."""
+"""Configurations that each slot can measure at least: one measurement takes at most this part of the whole time."""
+OnProgress = Callable[[float, int], None]
+"""Called with the seconds spent on measuring and the number of configurations measured."""
 
 
 @dataclass
-class Survey:
-    """What the workers found: measures, the default recipe's first; the seconds until they were ready; memory of the smallest of them."""
+class Measurements:
+    """What the workers measured, the default recipe first.
+
+    `start` is the seconds until the workers were ready; `memory` and `gpu` are the bytes of the smallest machine and the smallest GPU.
+    """
 
     start: float = 0.0
     measures: list[Measure] = field(default_factory=list)
@@ -43,38 +47,36 @@ class Survey:
     gpu: int = 0
 
 
-def calibrate(plan: Plan, *, seconds: float = 60.0, told: Told | None = None) -> Forecast:
-    """Measure for about so many seconds and return what a search of this plan will take. Writes no study and leaves nothing behind.
+def measure_plan(plan: Plan, *, seconds: float = 60.0, on_progress: OnProgress = lambda spent, measured: None) -> Forecast:
+    """Measure for about `seconds` and return what a search of this plan will take. It writes no study and leaves no files.
 
-    Raises ``ConfigError`` if the plan cannot hold one whole trial of the default recipe, `InjertoError` for whatever else cannot work.
+    Raises ``ConfigError`` if the plan has no room for one whole trial of the default recipe, ``InjertoError`` for any other obstacle.
     """
     config = plan.config
     root = study_root(config.root, "plan", config.output / "plan")
-    with _away(), connect(config.resources.address) as capacity:
-        resources = fit(capacity, config)
-        found = survey(plan, root, resources, seconds, told or (lambda spent, measured: None))
-    room = Room(disk=None if is_url(root) else free_disk(Path(root)), memory=found.memory, gpu=found.gpu)
-    wanted = demand(config, resources, found.start)
-    return forecast(found.measures, wanted, room, failed=found.failed, cache_bytes=int(plan.dataset.images.nbytes))
+    with _temporary_folder(), connect(config.resources.address) as capacity:
+        resources = fit_to_cluster(capacity, config)
+        measured = measure_configurations(plan, root, resources, seconds, on_progress)
+    room = Room(disk=None if is_url(root) else free_disk(Path(root)), memory=measured.memory, gpu=measured.gpu)
+    demand = demand_of(config, resources, measured.start)
+    return forecast(measured.measures, demand, room, failed=measured.failed, cache_bytes=int(plan.dataset.images.nbytes))
 
 
 @contextlib.contextmanager
-def _away() -> Iterator[None]:
-    """Work in a folder of its own, as a search does: Ray puts the driver's first on every worker's path."""
+def _temporary_folder() -> Iterator[None]:
+    """Work in an empty folder, as a search does, because Ray puts the driver's folder first on the import path of every worker."""
     with tempfile.TemporaryDirectory(prefix="injerto-plan-") as folder, contextlib.chdir(folder):
         yield
 
 
-def demand(config: SearchConfig, resources: TrialResources, start: float) -> Demand:
-    """Return what a configuration asks of the machine; rungs that no trial can be stopped at count for nothing."""
-    from search.policy.rungs import SMALLEST_RUNG
-
+def demand_of(config: SearchConfig, resources: TrialResources, start: float) -> Demand:
+    """Return what a configuration asks for. Rungs count only if the search has enough trials for a rung to stop one."""
     budget, algorithm = config.budget, config.algorithm
     return Demand(
         trials=budget.trials,
         slots=resources.slots,
         start=start,
-        rungs=algorithm.scheduler != "none" and budget.trials > max(SMALLEST_RUNG, algorithm.reduction_factor),
+        rungs=algorithm.stops_early and budget.trials > max(LEAST_RESULTS, algorithm.reduction_factor),
         time=budget.time,
         gpu_seconds=None if budget.gpu_hours is None else 3600 * budget.gpu_hours,
         gpus=resources.gpus,
@@ -84,49 +86,53 @@ def demand(config: SearchConfig, resources: TrialResources, start: float) -> Dem
 
 
 def configurations(space: Space, seed: int) -> Iterator[TrialConfig]:
-    """Yield the default recipe as the search would run it, then configurations drawn at random."""
+    """Yield the default recipe as the search would run it, then random configurations without end."""
     yield space.config(space.default_params())
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
     while True:
         yield space.suggest(study.ask())
 
 
-def survey(plan: Plan, root: str, resources: TrialResources, seconds: float, told: Told) -> Survey:
-    """Let as many workers as a search has measure configurations until the time is over. Raises ``ConfigError`` if the recipe fails."""
+def measure_configurations(plan: Plan, root: str, resources: TrialResources, seconds: float, on_progress: OnProgress) -> Measurements:
+    """Let as many workers as the search would have measure configurations for `seconds`, after all of them have started.
+
+    Raises ``ConfigError`` if the default recipe fails, ``ResourceError`` if the workers do not start in time.
+    """
     import ray
 
-    from trainables.worker.cost_probe import Meter
+    from trainables.worker.cost_probe import CostProbe
 
-    found, assign = Survey(), assignment_factory(plan, root, resources)
-    wanted = enumerate(configurations(plan.space, plan.config.seed))
-    worker: Any = ray.remote(**resources.options())(Meter)
+    measured, assign = Measurements(), assignment_factory(plan, root, resources)
+    numbered = enumerate(configurations(plan.space, plan.config.seed))
+    worker: Any = ray.remote(**resources.remote_options())(CostProbe)
     began = time.monotonic()
-    meters = [worker.remote() for _ in range(resources.slots)]
+    probes = [worker.remote() for _ in range(resources.slots)]
     running: dict[Any, tuple[Any, int, TrialConfig]] = {}
 
-    def begin(meter: Any) -> None:
-        number, config = next(wanted)
+    def begin(probe: Any) -> None:
+        number, config = next(numbered)
         assignment = assign(number, config).model_dump(mode="json")
-        running[meter.measure.remote(assignment, 1, seconds / MEASURES_A_SLOT)] = meter, number, config
+        running[probe.measure.remote(assignment, 1, seconds / MEASURES_A_SLOT)] = probe, number, config
 
-    _wait([meter.get_ready.remote() for meter in meters])
-    found.start = time.monotonic() - began
-    for meter in meters:
-        begin(meter)
+    _wait_until_ready(probes)
+    measured.start = time.monotonic() - began
+    for probe in probes:
+        begin(probe)
     while running:
         done, _ = ray.wait(list(running), timeout=0.5)
         for future in done:
-            meter, number, config = running.pop(future)
-            lost = _take(found, future, number, config)
-            if time.monotonic() - began - found.start < seconds:
-                begin(worker.remote() if lost else meter)
-        told(time.monotonic() - began, len(found.measures))
-    return found
+            probe, number, config = running.pop(future)
+            lost = _add_result(measured, future, number, config)
+            if time.monotonic() - began - measured.start < seconds:
+                begin(worker.remote() if lost else probe)
+        on_progress(time.monotonic() - began, len(measured.measures))
+    return measured
 
 
-def _wait(starting: list[Any]) -> None:
+def _wait_until_ready(probes: list[Any]) -> None:
     import ray
 
+    starting = [probe.get_ready.remote() for probe in probes]
     ready, missing = ray.wait(starting, num_returns=len(starting), timeout=READY_SECONDS)
     if missing:
         raise ResourceError(
@@ -136,24 +142,24 @@ def _wait(starting: list[Any]) -> None:
     ray.get(ready)
 
 
-def _take(found: Survey, future: Any, number: int, config: TrialConfig) -> bool:
-    """Note what a measure gave, and say whether its worker was lost. Raises ``ConfigError`` if it was the default recipe's and failed."""
+def _add_result(measured: Measurements, future: Any, number: int, config: TrialConfig) -> bool:
+    """Add a worker's result and return whether the worker is lost. Raises ``ConfigError`` if the default recipe failed."""
     import ray
 
     try:
         values, lost = ray.get(future), False
         failure = f"{values['failure']['kind']}: {values['failure']['message']}" if "failure" in values else None
     except ray.exceptions.RayError as error:
-        failure, lost = fault_of(error).in_words(), not isinstance(error, ray.exceptions.RayTaskError)
+        failure, lost = classify_error(error).as_text(), not isinstance(error, ray.exceptions.RayTaskError)
     if failure is None:
-        place = 0 if number == 0 else len(found.measures)
-        found.measures.insert(place, _measure(config, values))
-        found.memory = min(found.memory or values["machine_bytes"], values["machine_bytes"])
-        found.gpu = min(found.gpu or values["machine_gpu_bytes"], values["machine_gpu_bytes"])
+        place = 0 if number == 0 else len(measured.measures)
+        measured.measures.insert(place, _measure(config, values))
+        measured.memory = min(measured.memory or values["machine_bytes"], values["machine_bytes"])
+        measured.gpu = min(measured.gpu or values["machine_gpu_bytes"], values["machine_gpu_bytes"])
         return False
     if number == 0:
-        raise ConfigError(f"the default recipe fails here ({failure}); mend that first, a search would not go better")
-    found.failed += 1
+        raise ConfigError(f"the default recipe fails here ({failure}); correct that first, because a search would fail in the same way")
+    measured.failed += 1
     return lost
 
 
@@ -172,5 +178,5 @@ def _measure(config: TrialConfig, values: dict[str, Any]) -> Measure:
 
 
 def free_disk(folder: Path) -> int:
-    """Return the bytes that are free where a folder is, or would be."""
+    """Return the free bytes of the disk that holds a folder, or will hold it."""
     return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free

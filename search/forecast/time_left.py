@@ -1,4 +1,4 @@
-"""When a search will be over, from how long its epochs take and how many are still to be run."""
+"""How long a search still takes, from the seconds that its epochs take and the number of epochs that are left."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from search.events import Event
 
-SETTLED = 5
-"""Ended trials from which on those to come are expected to take as long as these took."""
+SHARE_WITH_RUNGS = 0.5
+"""Share of the planned epochs that a search runs if rungs stop weak trials: 126 of 224 in a search of 16 trials on the digits."""
+ENOUGH_ENDED = 5
+"""Ended trials after which their mean duration is the estimate for each trial that has not started."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How a running trial gets on: the epochs run in `seconds`, those still to come, and those of the whole trial."""
+    """The progress of a running trial: `epochs` epochs took `seconds`, `left` epochs remain, `planned` is the number of all its epochs."""
 
     seconds: float
     epochs: int
@@ -24,11 +26,10 @@ class Pace:
 
 
 def seconds_left(paces: Iterable[Pace], ended: Sequence[float], *, waiting: int, slots: int, share: float = 1.0) -> float | None:
-    """Return the seconds that a search still needs, or None before the first epoch is over.
+    """Return the seconds that a search still takes, or None before its first epoch has ended.
 
-    `ended` holds the seconds of trials that have ended, `waiting` is how many have not begun. Until `SETTLED` trials have ended, those
-    to come are expected to take `share` of a whole trial: with rungs, about half of the planned epochs are run (126 of 224 in a search
-    of 16 trials on the digits).
+    `ended` holds the seconds of each trial that has ended, `waiting` is the number of trials that have not started. Until `ENOUGH_ENDED`
+    trials have ended, each waiting trial counts as `share` of a whole trial (`SHARE_WITH_RUNGS` if rungs stop trials).
     """
     running, whole = 0.0, []
     for pace in paces:
@@ -39,21 +40,21 @@ def seconds_left(paces: Iterable[Pace], ended: Sequence[float], *, waiting: int,
             waiting += 1
     if not (whole or ended):
         return None
-    each = fmean(ended) if len(ended) >= SETTLED else fmean([*whole, *ended]) * share
+    each = fmean(ended) if len(ended) >= ENOUGH_ENDED else fmean([*whole, *ended]) * share
     return (running + max(0, waiting) * each) / max(1, slots)
 
 
 class Estimate:
-    """Seconds left of a search that is being heard, event by event."""
+    """Estimates the seconds left of a running search from its events."""
 
     def __init__(self, trials: int, slots: int, *, ended: int = 0, share: float = 1.0) -> None:
         self._trials, self._slots, self._share = trials, slots, share
         self._seconds: list[float] = []
-        self._epochs: dict[int, tuple[int, int, int, float]] = {}
+        self._epochs: dict[int, tuple[int, int, int, float]] = {}  # number → first and last epoch, planned epochs, start
         self.ended = ended
 
-    def hear(self, event: "Event") -> None:
-        """Take an event into account."""
+    def update(self, event: "Event") -> None:
+        """Take an event into account; call it for every event, in order."""
         now = time.monotonic()
         if event.kind in ("began", "retry") or (event.kind == "epoch" and event.number not in self._epochs):
             self._epochs[event.number] = (event.epoch, event.epoch, event.config.epochs, now)
@@ -67,8 +68,8 @@ class Estimate:
                 self._seconds.append(event.seconds)
 
     def seconds_left(self) -> float | None:
-        """Return an estimate in seconds, or None before the first epoch is over."""
-        now, held = time.monotonic(), list(self._epochs.values())
-        paces = [Pace(now - started, epoch - first, planned - epoch, planned) for first, epoch, planned, started in held]
-        waiting = self._trials - self.ended - len(held)
+        """Return an estimate in seconds, or None before the first epoch has ended."""
+        now, running = time.monotonic(), list(self._epochs.values())
+        paces = [Pace(now - started, epoch - first, planned - epoch, planned) for first, epoch, planned, started in running]
+        waiting = self._trials - self.ended - len(running)
         return seconds_left(paces, self._seconds, waiting=max(0, waiting), slots=self._slots, share=self._share)

@@ -1,4 +1,4 @@
-"""What went wrong, of which kind, and whether another try can help."""
+"""What ended a worker or failed a trial, of which kind it is, and whether another try can help."""
 
 import json
 import re
@@ -9,16 +9,18 @@ from typing import Any
 
 from trainables.worker.node_draining import NodeDraining
 
-POISON = 3
-"""How many trials must fail alike, with nothing else to show, before a search is given up."""
+HOPELESS_AFTER = 3
+"""Failed trials after which a search stops, if all of them failed alike and no trial has succeeded."""
+REFUSED_AFTER = 2
+"""Failures of one configuration with the same signature after which it is not tried again."""
 
-TRIES: dict[str, int | None] = {"lost node": None, "lost worker": 3, "out of memory": 2, "other": 2}
-"""Kind of fault that ends a worker → tries at one epoch before the trial fails; None is without end.
+MAX_TRIES: dict[str, int | None] = {"lost node": None, "lost worker": 3, "out of memory": 2, "other": 2}
+"""Kind of fault that ends a worker → tries at one epoch before the trial fails; None means no limit.
 
-A worker may die of its own configuration, a node does not; an exception that came twice at the same place will come a third time.
+A configuration may be what kills a worker process, but not what ends a node. An exception that came twice at one place will come again.
 """
 
-NODE = (
+LOST_NODE = (
     NodeDraining.__name__,
     "node has died",
     "node was terminated",
@@ -27,88 +29,93 @@ NODE = (
     "ActorUnavailableError",
     "NodeDiedError",
 )
-MEMORY = ("OutOfMemoryError", "out of memory", "running low on memory")
-LOST = ("RayActorError", "ActorDiedError", "WorkerCrashedError", "ReplicaError")
-WORKERS_GONE = (NodeDraining.__name__, "ReplicaError")
-"""What a trial raises because of a worker or a node, and not of itself."""
-KINDS = (("out of memory", MEMORY), ("lost node", NODE), ("lost worker", LOST))
-"""Kind → words in Ray's account of an error, the first that fits."""
+OUT_OF_MEMORY = ("OutOfMemoryError", "out of memory", "running low on memory")
+LOST_WORKER = ("RayActorError", "ActorDiedError", "WorkerCrashedError", "ReplicaError")
+RAISED_FOR_WORKER = (NodeDraining.__name__, "ReplicaError")
+"""Exceptions that a trial raises because a worker or a node is lost, not because of its own code."""
+KINDS = (("out of memory", OUT_OF_MEMORY), ("lost node", LOST_NODE), ("lost worker", LOST_WORKER))
+"""Kind → texts in Ray's description of an error that mark it; the first kind that matches counts."""
 
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-WORDS = {"lost worker": "its worker process died", "lost node": "its node went away"}
+MESSAGES = {"lost worker": "its worker process died", "lost node": "its node went away"}
 VARIOUS = ("other", "data", "configuration")
+"""Kinds that cover several causes, so that their messages must be compared, too."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One failure: its kind, a line on it, and all that is known."""
+    """One failure: its kind, a message of one line, and Ray's or Python's whole text."""
 
     kind: str
     message: str
     traceback: str = ""
 
     @property
-    def way(self) -> tuple[str, str]:
-        """What failures of the same way share: the kind and, where it can be many things, the message but for numbers and paths."""
-        told = re.sub(r"/\S+|0x[0-9a-f]+|\d+(\.\d+)?(e[+-]?\d+)?", "#", self.message) if self.kind in VARIOUS else ""
-        return self.kind, told
+    def signature(self) -> tuple[str, str]:
+        """What two faults with the same cause have in common: the kind and, for a kind of several causes, the message.
 
-    def in_words(self) -> str:
-        """Return the kind and the message."""
+        Numbers and paths in the message are masked.
+        """
+        masked = re.sub(r"/\S+|0x[0-9a-f]+|\d+(\.\d+)?(e[+-]?\d+)?", "#", self.message) if self.kind in VARIOUS else ""
+        return self.kind, masked
+
+    def as_text(self) -> str:
+        """Return the kind and the message on one line."""
         return f"{self.kind}: {self.message}"
 
 
-def fault_of(error: BaseException) -> Fault:
-    """Return what Ray's account of a worker's end means."""
+def classify_error(error: BaseException) -> Fault:
+    """Return the fault that an error from Ray stands for, by its class, its cause and its text."""
     text = ANSI.sub("", f"{type(error).__name__}: {error}")
     names = {cls.__name__ for cls in type(error).__mro__} | {type(getattr(error, "cause", None)).__name__}
-    raised = "RayTaskError" in names and names.isdisjoint(WORKERS_GONE)
-    kind = "other" if raised else next((kind for kind, words in KINDS if any(word in text or word in names for word in words)), "other")
-    return Fault(kind, WORDS.get(kind) or summary(text), text)
+    raised = "RayTaskError" in names and names.isdisjoint(RAISED_FOR_WORKER)
+    kind = "other" if raised else next((kind for kind, marks in KINDS if any(mark in text or mark in names for mark in marks)), "other")
+    return Fault(kind, MESSAGES.get(kind) or last_line(text), text)
 
 
 @dataclass
 class Faults:
-    """Counts the failures of a search, so that nothing is tried a third time that failed twice the same way."""
+    """Counts the failures of a search, so that no configuration is tried again after it failed twice for the same cause."""
 
     _tries: Counter[tuple[int, int, tuple[str, str]]] = field(default_factory=Counter)
     _failed: Counter[tuple[str, tuple[str, str]]] = field(default_factory=Counter)
-    _alike: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _well: bool = False
+    _failed_trials: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _any_success: bool = False
 
     def may_retry(self, number: int, epoch: int, fault: Fault) -> bool:
-        """Take note that a trial broke after `epoch` epochs; say whether it may go on from there."""
-        self._tries[number, epoch, fault.way] += 1
-        limit = TRIES[fault.kind]
-        return limit is None or self._tries[number, epoch, fault.way] < limit
+        """Count a fault of a trial after `epoch` epochs; return whether the trial may go on from there."""
+        self._tries[number, epoch, fault.signature] += 1
+        limit = MAX_TRIES[fault.kind]
+        return limit is None or self._tries[number, epoch, fault.signature] < limit
 
     def failed(self, config: Mapping[str, Any], fault: Fault, *, tries: int = 1) -> None:
-        """Take note of a trial that failed for good, after so many tries."""
-        self._failed[identity(config), fault.way] += tries
-        self._alike[fault.way] += 1
+        """Count a trial that failed for good, after so many tries."""
+        self._failed[configuration_key(config), fault.signature] += tries
+        self._failed_trials[fault.signature] += 1
 
-    def ended_well(self) -> None:
-        """Take note of a trial that did not fail."""
-        self._well = True
+    def succeeded(self) -> None:
+        """Note that a trial ended without a failure."""
+        self._any_success = True
 
     def refusal(self, config: Mapping[str, Any]) -> str | None:
-        """Say why a configuration is not worth a third try, None where it is."""
-        mine = identity(config)
-        found = next((way for (key, way), count in self._failed.items() if key == mine and count >= 2), None)
-        return f"this configuration has failed twice the same way ({found[0]})" if found else None
+        """Return why a configuration is not tried again, None if it may be tried."""
+        wanted = configuration_key(config)
+        failures = ((signature, count) for (key, signature), count in self._failed.items() if key == wanted)
+        kind = next((kind for (kind, _), count in failures if count >= REFUSED_AFTER), None)
+        return f"this configuration has failed twice the same way ({kind})" if kind is not None else None
 
     def hopeless(self) -> bool:
-        """Say whether all trials that ended failed alike, and enough of them did."""
-        return not self._well and len(self._alike) == 1 and sum(self._alike.values()) >= POISON
+        """Return whether no trial has succeeded and at least `HOPELESS_AFTER` trials failed, all with one signature."""
+        return not self._any_success and len(self._failed_trials) == 1 and sum(self._failed_trials.values()) >= HOPELESS_AFTER
 
 
-def identity(config: Mapping[str, Any]) -> str:
-    """Return what two trials of the same configuration share: everything but the seed."""
+def configuration_key(config: Mapping[str, Any]) -> str:
+    """Return a text that is equal for two trials of one configuration: all its fields but the seed."""
     return json.dumps({name: value for name, value in config.items() if name != "seed"}, sort_keys=True)
 
 
-def summary(text: str) -> str:
-    """Return the last line of an error's account that says something."""
+def last_line(text: str) -> str:
+    """Return the last line of an error's text that is not blank, at most 500 characters."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:500] if lines else "no reason given"

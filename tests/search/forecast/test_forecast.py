@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.forecast.forecast import RECORD_BYTES, Demand, Measure, Room, bought, disk, forecast, sum_band, time_band
+from search.forecast.forecast import (
+    RECORD_BYTES,
+    Demand,
+    Measure,
+    Room,
+    affordable_trials,
+    disk_bytes,
+    forecast,
+    sum_interval,
+    time_interval,
+)
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 
@@ -19,51 +29,51 @@ def measured(epochs=10, build=2.0, epoch=0.9, save=0.1, **sizes):
 
 
 def of_seconds(*seconds):
-    """Measures whose whole trials take so long; a half takes half."""
+    """Measures of trials that take so many seconds; half of the epochs take half of them."""
     return [measured(epochs=10, build=0.0, epoch=each / 10, save=0.0) for each in seconds]
 
 
-def test_a_trial_is_its_start_and_its_epochs():
+def test_the_seconds_of_a_trial_are_its_build_and_its_epochs():
     assert measured().seconds() == pytest.approx(2 + 10 * (0.9 + 0.1))
     assert measured().seconds(0.5) == pytest.approx(2 + 5 * (0.9 + 0.1))
 
 
-def test_the_band_of_a_sum_by_hand():
+def test_the_interval_of_a_sum_equals_one_by_hand():
     """Three draws 10, 20, 30: mean 20, s 10, t(2; 0.9) = 1.885618; of 4 new ones: 80 ± 1.885618 · 10 · √(4 + 16/3)."""
-    middle, half = sum_band([10, 20, 30], 4)
+    middle, half = sum_interval([10, 20, 30], 4)
     assert middle == 80
     assert half == pytest.approx(1.885618 * 10 * math.sqrt(4 + 16 / 3), rel=1e-6)
 
 
-def test_four_in_five_sums_are_in_the_band():
+def test_four_in_five_sums_are_in_the_interval():
     rng, inside = np.random.default_rng(0), 0
     for _ in range(1000):
-        middle, half = sum_band(list(rng.normal(100, 30, 8)), 20)
+        middle, half = sum_interval(list(rng.normal(100, 30, 8)), 20)
         inside += abs(rng.normal(100, 30, 20).sum() - middle) <= half
     assert inside == pytest.approx(800, abs=40)
 
 
-def test_the_time_by_hand():
-    """4 trials on 2 slots of 10, 20 or 30 s, 5 s to start; with rungs half of that; the last trial leaves a quarter of one idle."""
-    band = time_band(of_seconds(10, 20, 30), Demand(trials=4, slots=2, start=5), 4)
+def test_the_time_interval_equals_one_by_hand():
+    """4 trials of 10, 20 or 30 s on 2 slots, 5 s to start; half of that with rungs; the last trials leave a quarter of a trial idle."""
+    interval = time_interval(of_seconds(10, 20, 30), Demand(trials=4, slots=2, start=5), 4)
     half = 1.885618 * 10 * math.sqrt(4 + 16 / 3)
-    assert band.low == pytest.approx(5 + max(40 - half / 2, 4 * 5) / 2)
-    assert band.middle == pytest.approx(5 + (80 + 40) / 2 / 2 + 10 / 4)
-    assert band.high == pytest.approx(5 + (80 + half) / 2 + 20 / 4)
+    assert interval.low == pytest.approx(5 + max(40 - half / 2, 4 * 5) / 2)
+    assert interval.middle == pytest.approx(5 + (80 + 40) / 2 / 2 + 10 / 4)
+    assert interval.high == pytest.approx(5 + (80 + half) / 2 + 20 / 4)
 
 
-def test_without_rungs_the_middle_is_that_of_whole_trials():
-    band = time_band(of_seconds(20, 20, 20), Demand(trials=6, slots=1, rungs=False), 6)
-    assert (band.low, band.middle, band.high) == pytest.approx((120, 120, 120))
+def test_without_rungs_the_middle_assumes_whole_trials():
+    interval = time_interval(of_seconds(20, 20, 20), Demand(trials=6, slots=1, rungs=False), 6)
+    assert (interval.low, interval.middle, interval.high) == pytest.approx((120, 120, 120))
 
 
-def test_one_measure_gives_a_factor_of_two_either_way():
-    band = time_band(of_seconds(20), Demand(trials=6, slots=1, rungs=False), 6)
-    assert (band.low, band.middle, band.high) == pytest.approx((120, 120, 240))
+def test_a_single_measure_gives_a_factor_of_two():
+    interval = time_interval(of_seconds(20), Demand(trials=6, slots=1, rungs=False), 6)
+    assert (interval.low, interval.middle, interval.high) == pytest.approx((120, 120, 240))
 
 
-def test_more_slots_than_trials_do_not_help():
-    two, many = (time_band(of_seconds(10, 20, 30), Demand(trials=2, slots=slots), 2) for slots in (2, 50))
+def test_more_slots_than_trials_change_nothing():
+    two, many = (time_interval(of_seconds(10, 20, 30), Demand(trials=2, slots=slots), 2) for slots in (2, 50))
     assert two == many
 
 
@@ -74,28 +84,28 @@ def test_more_slots_than_trials_do_not_help():
     st.floats(0, 100),
     st.booleans(),
 )
-def test_a_band_is_in_order_and_its_ends_are_times(seconds, trials, slots, start, rungs):
-    band = time_band(of_seconds(*seconds), Demand(trials=trials, slots=slots, start=start, rungs=rungs), trials)
-    assert start < band.low <= band.high < math.inf
-    assert band.low <= band.middle * (1 + 1e-9)
-    assert band.middle <= band.high * (1 + 1e-9)
+def test_an_interval_is_ordered_finite_and_after_the_start(seconds, trials, slots, start, rungs):
+    interval = time_interval(of_seconds(*seconds), Demand(trials=trials, slots=slots, start=start, rungs=rungs), trials)
+    assert start < interval.low <= interval.high < math.inf
+    assert interval.low <= interval.middle * (1 + 1e-9)
+    assert interval.middle <= interval.high * (1 + 1e-9)
 
 
-def test_trials_an_hour_and_what_a_budget_buys():
+def test_trials_per_hour_and_affordable_trials():
     found = forecast(of_seconds(60, 120, 180), Demand(trials=100, slots=3, time=1810, start=10), ROOMY)
     assert found.mean_seconds == 120
     assert found.trials_per_hour == pytest.approx((90, 180))
     assert found.trials == (45, 90)
     assert found.time.high == 1810
     assert forecast(of_seconds(60, 120, 180), Demand(trials=5, slots=3), ROOMY).trials == (5, 5)
-    assert bought(100, Demand(trials=50, slots=4, gpu_seconds=1000, gpus=0.5)) == 20
-    assert bought(100, Demand(trials=50, slots=4, gpu_seconds=1000, gpus=0)) == 50
+    assert affordable_trials(100, Demand(trials=50, slots=4, gpu_seconds=1000, gpus=0.5)) == 20
+    assert affordable_trials(100, Demand(trials=50, slots=4, gpu_seconds=1000, gpus=0)) == 50
 
 
-def test_the_disk_by_hand():
+def test_the_disk_bytes_equal_a_sum_by_hand():
     measures = [measured(state_bytes=100, weights_bytes=40), measured(state_bytes=60, weights_bytes=50)]
-    assert disk(measures, Demand(trials=12, slots=2, keep=3)) == 100 * (3 + 1 + 2) + 50 + 12 * RECORD_BYTES
-    assert disk(measures, Demand(trials=12, slots=2, keep=3, keep_bytes=250)) == 250 + 2 * 100 + 50 + 12 * RECORD_BYTES
+    assert disk_bytes(measures, Demand(trials=12, slots=2, keep=3)) == 100 * (3 + 1 + 2) + 50 + 12 * RECORD_BYTES
+    assert disk_bytes(measures, Demand(trials=12, slots=2, keep=3, keep_bytes=250)) == 250 + 2 * 100 + 50 + 12 * RECORD_BYTES
 
 
 WORKS = Demand(trials=12, slots=2, start=10, time=130, gpu_seconds=60, gpus=0.5)
@@ -106,7 +116,7 @@ REFUSED = {
         ROOMY,
         r"default recipe takes about 2 min, with the start 2 min 10 s, but budget.time is 2 min 9 s; allow more",
     ),
-    "gpu_hours": ({"gpu_seconds": 59}, ROOMY, r"takes about 2 min of 0.5 GPUs, but budget.gpu_hours is 0.0164; allow 0.0167 at least"),
+    "gpu_hours": ({"gpu_seconds": 59}, ROOMY, r"takes about 2 min of 0.5 GPUs, but budget.gpu_hours is 0.0164; allow at least 0.0167"),
     "disk": (
         {},
         Room(disk=5 * 10**8, memory=10**12),
@@ -118,7 +128,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_plan_that_cannot_finish_one_trial_is_refused(what):
+def test_a_plan_without_room_for_one_trial_is_refused(what):
     changes, room, message = REFUSED[what]
     recipe = measured(epochs=100, build=20, epoch=0.9, save=0.1, **SIZES)
     assert forecast([recipe], WORKS, ROOMY).default_seconds == 120

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray import exceptions
 
-from search.policy.faults import POISON, TRIES, Fault, Faults, fault_of, summary
+from search.policy.faults import HOPELESS_AFTER, MAX_TRIES, Fault, Faults, classify_error, last_line
 from trainables.worker.node_draining import NodeDraining
 from trainables.worker.replicas import ReplicaError
 
@@ -31,18 +31,18 @@ def raised(error):
         (raised(ReplicaError("replica 1 of 2 died: The actor died because its node has died")), "lost node"),
     ],
 )
-def test_what_broke(error, kind):
-    assert fault_of(error).kind == kind
+def test_errors_are_classified(error, kind):
+    assert classify_error(error).kind == kind
 
 
-def test_an_exception_keeps_its_account():
-    fault = fault_of(raised(KeyError("bits")))
+def test_a_fault_keeps_the_exception_and_its_traceback():
+    fault = classify_error(raised(KeyError("bits")))
     assert fault.message == "KeyError: 'bits'"
     assert "Traceback" in fault.traceback
 
 
-@pytest.mark.parametrize(("kind", "tries"), [(kind, tries) for kind, tries in TRIES.items() if tries])
-def test_what_came_so_often_at_one_epoch_is_final(kind, tries):
+@pytest.mark.parametrize(("kind", "tries"), [(kind, tries) for kind, tries in MAX_TRIES.items() if tries])
+def test_tries_at_one_epoch_are_limited(kind, tries):
     faults = Faults()
     fault = Fault(kind, "line 3 of /tmp/x failed")
     assert [faults.may_retry(4, 2, fault) for _ in range(tries)] == [True] * (tries - 1) + [False]
@@ -51,12 +51,12 @@ def test_what_came_so_often_at_one_epoch_is_final(kind, tries):
 
 
 @given(st.integers(1, 40))
-def test_a_node_may_be_lost_for_ever(times):
+def test_a_lost_node_is_retried_without_limit(times):
     faults = Faults()
     assert all(faults.may_retry(0, 0, Fault("lost node", "gone")) for _ in range(times))
 
 
-def test_the_same_configuration_is_not_tried_a_third_time():
+def test_a_configuration_that_failed_twice_alike_is_refused():
     faults = Faults()
     assert faults.refusal(CONFIG) is None
     faults.failed(CONFIG, Fault("non-finite", "the training loss became nan"))
@@ -68,35 +68,35 @@ def test_the_same_configuration_is_not_tried_a_third_time():
     assert faults.refusal(CONFIG | {"learning_rate": 0.2}) is None
 
 
-def test_one_trial_that_failed_twice_is_enough():
+def test_a_configuration_whose_trial_failed_in_two_tries_is_refused():
     faults = Faults()
     faults.failed(CONFIG, Fault("other", "KeyError: 3"), tries=2)
     assert faults.refusal(CONFIG)
 
 
-def test_a_search_is_hopeless_when_all_fail_alike():
+def test_a_search_is_hopeless_when_all_trials_fail_alike():
     faults = Faults()
-    for number in range(POISON):
+    for number in range(HOPELESS_AFTER):
         assert not faults.hopeless()
         faults.failed({"number": number}, Fault("data", f"cannot read /photos/{number}.png, {number} bytes"))
     assert faults.hopeless()
-    faults.ended_well()
+    faults.succeeded()
     assert not faults.hopeless()
 
 
-def test_failures_of_several_kinds_are_no_poison():
+def test_a_search_with_failures_of_several_kinds_is_not_hopeless():
     faults = Faults()
-    for number in range(2 * POISON):
+    for number in range(2 * HOPELESS_AFTER):
         faults.failed({"number": number}, Fault(("data", "non-finite")[number % 2], "no"))
     assert not faults.hopeless()
 
 
-def test_messages_of_another_kind_are_another_way():
-    assert Fault("other", "KeyError: 'a'").way != Fault("other", "ValueError: 'a'").way
-    assert Fault("other", "at 0x7f3 in /tmp/a.py, line 12").way == Fault("other", "at 0x8a1 in /tmp/b.py, line 13").way
-    assert Fault("lost worker", "process 12").way == Fault("lost worker", "killed").way
+def test_a_signature_masks_numbers_and_paths_of_a_message():
+    assert Fault("other", "KeyError: 'a'").signature != Fault("other", "ValueError: 'a'").signature
+    assert Fault("other", "at 0x7f3 in /tmp/a.py, line 12").signature == Fault("other", "at 0x8a1 in /tmp/b.py, line 13").signature
+    assert Fault("lost worker", "process 12").signature == Fault("lost worker", "killed").signature
 
 
-def test_the_last_line_of_an_error_is_its_summary():
-    assert summary("Traceback\n  File x\nValueError: bad\n\n") == "ValueError: bad"
-    assert summary(" \n") == "no reason given"
+def test_last_line_skips_blank_lines():
+    assert last_line("Traceback\n  File x\nValueError: bad\n\n") == "ValueError: bad"
+    assert last_line(" \n") == "no reason given"

@@ -1,0 +1,44 @@
+"""The table of Ray schedulers, which decide after each epoch whether a trial goes on."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from search.policy.rungs import Rungs, Verdict
+
+
+class ProgressHalving(FIFOScheduler):
+    """Stops a trial when a rung's verdict says so, and puts that verdict into `verdicts` under the trial's number."""
+
+    def __init__(self, rungs: Rungs, verdicts: dict[int, Verdict]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._rungs, self._verdicts = rungs, verdicts
+        self._judged: dict[int, int] = {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
+        """Return Ray's decision (STOP or CONTINUE) for a trial that reported an epoch.
+
+        The rungs observe every epoch since the trial's last report in order, because a trial may report several epochs at once.
+        """
+        if "epoch" not in result:
+            return str(TrialScheduler.CONTINUE)
+        assignment = trial.config["assignment"]
+        planned, number = assignment["trial"], assignment["number"]
+        for epoch in range(self._judged.get(number, assignment["reported"]) + 1, result["epoch"] + 1):
+            value = result["history/objective"][epoch - 1]
+            verdict = self._rungs.observe(number, epoch=epoch, epochs=planned["epochs"], warmup=planned["warmup"], value=value)
+            if verdict is not None:
+                self._verdicts[number] = verdict
+                break
+        self._judged[number] = result["epoch"]
+        return str(TrialScheduler.STOP if number in self._verdicts else TrialScheduler.CONTINUE)
+
+
+def _run_all_epochs(rungs: Rungs, verdicts: dict[int, Verdict]) -> TrialScheduler:
+    return FIFOScheduler()  # type: ignore[no-untyped-call]
+
+
+SCHEDULERS: dict[str, Callable[[Rungs, dict[int, Verdict]], TrialScheduler]] = {"asha": ProgressHalving, "none": _run_all_epochs}
+"""Name of a scheduler → (rungs, where verdicts are put) → Ray's scheduler. Those that stop trials are also in `config.EARLY_STOPPING`."""
