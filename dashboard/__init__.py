@@ -1,1 +1,1 @@
-"""Looking at a study in the browser; reads only the record."""
+"""Shows studies in the browser. It reads only their records."""

@@ -1,4 +1,7 @@
-"""What a viewer may ask of a search, where the dashboard was started with ``--allow-actions``: appended to the study for its driver."""
+"""Commands and notes of a viewer, if the dashboard was started with ``--allow-actions``.
+
+They are appended to the study; the driver of the search executes the commands.
+"""
 
 import os
 import socket
@@ -11,24 +14,28 @@ import streamlit as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, json_to_distribution
 
 from dashboard import auth, records_cache
-from search.config import duration
+from dashboard.markdown_text import escape
+from dashboard.record_errors import show_errors, translate_storage_errors
+from search.durations import parse_duration
 from search.record import lease
-from search.record.records import NOTE, StudyRecord, TrialRecord
+from search.record.records import NOTE_PREFIX, StudyRecord, TrialRecord
 
 LONGEST_NOTE = 2000
+LATEST_COMMANDS = 3
+"""The answers to so many of a viewer's commands are shown."""
 
 
-def of_study(record: StudyRecord) -> None:
-    """Show what can be asked of the whole search."""
+def study_actions(record: StudyRecord) -> None:
+    """Show the commands for the whole search."""
     st.subheader("Actions", anchor=False)
     if record.state != "running":
-        st.caption("The search does not run; go on with it in a terminal to ask something of it.")
+        st.caption("The search is not running; resume it in a terminal before you send it commands.")
         return
     pause, finish, more = st.columns([1, 1, 2])
-    pause.button("Pause the search", on_click=ask, args=(record.name, "pause"), help="It can be resumed.", width="stretch")
+    pause.button("Pause the search", on_click=append_command, args=(record.name, "pause"), help="It can be resumed.", width="stretch")
     with finish.popover("End the search", width="stretch"):
-        st.write("Running trials stop at their next epoch, the test images are opened, and the best configuration is handed over.")
-        st.button("End it now", on_click=ask, args=(record.name, "finish"), type="primary")
+        st.write("Running trials stop at their next epoch, the test split is evaluated, and the best configuration is written.")
+        st.button("End it now", on_click=append_command, args=(record.name, "finish"), type="primary")
     with more.form("add", border=False, clear_on_submit=True):
         trials, time, button = st.columns([2, 2, 1], vertical_alignment="bottom")
         trials.number_input("Trials to add", min_value=0, max_value=10_000, value=0, step=1, key="add-trials")
@@ -37,92 +44,91 @@ def of_study(record: StudyRecord) -> None:
             placeholder="30m, 2h",
             key="add-time",
             disabled=record.config.get("budget", {}).get("time") is None,
-            help="Where the search has a limit of time.",
+            help="Only for a search with a time budget.",
         )
-        button.form_submit_button("Add", on_click=_add, args=(record.name,), width="stretch")
-    answers(record.name)
+        button.form_submit_button("Add", on_click=_add_budget, args=(record.name,), width="stretch")
+    show_answers(record.name)
 
 
-def of_trial(record: StudyRecord, trial: TrialRecord) -> None:
-    """Show what can be asked of one trial, and of the search about its configuration."""
+def trial_actions(record: StudyRecord, trial: TrialRecord) -> None:
+    """Show the commands for one trial, and a form that runs a similar configuration."""
     if record.state != "running":
         return
     if trial.state == "running":
-        st.button(f"Stop trial {trial.number}", on_click=ask, args=(record.name, "stop trial"), kwargs={"trial": trial.number})
+        arguments = {"trial": trial.number}
+        st.button(f"Stop trial {trial.number}", on_click=append_command, args=(record.name, "stop trial"), kwargs=arguments)
     if record.parameters:
         with st.expander("Try a configuration like this one"), st.form(f"enqueue-{trial.number}", border=False):
-            st.caption("It runs as the next trial, one more than the budget. What does not apply is left out.")
+            st.caption("It runs as the next trial, in addition to the budget. Parameters that do not apply are ignored.")
             for name, about in record.parameters.items():
-                _field(trial, name, about["range"], record.space.get(name, ""))
+                _parameter_field(trial, name, about["range"], record.space.get(name, ""))
             st.form_submit_button("Run it next", on_click=_enqueue, args=(record, trial))
-    answers(record.name)
+    show_answers(record.name)
 
 
-def _field(trial: TrialRecord, name: str, written: str, words: str) -> None:
-    """Show a parameter as a field of the form, filled with the trial's value."""
-    found, value, key = json_to_distribution(written), trial.params.get(name), _key(trial, name)
-    if isinstance(found, CategoricalDistribution):
-        choices = list(found.choices)
-        st.selectbox(records_cache.plain(name), choices, index=choices.index(value) if value in choices else 0, key=key)
+def _parameter_field(trial: TrialRecord, name: str, distribution_json: str, range_text: str) -> None:
+    """Show a form field for a parameter, filled with the trial's value."""
+    distribution, value, key = json_to_distribution(distribution_json), trial.params.get(name), _field_key(trial, name)
+    if isinstance(distribution, CategoricalDistribution):
+        choices = list(distribution.choices)
+        st.selectbox(escape(name), choices, index=choices.index(value) if value in choices else 0, key=key)
         return
-    assert isinstance(found, IntDistribution | FloatDistribution)
-    kind: type[int] | type[float] = int if isinstance(found, IntDistribution) else float
-    low, high = kind(found.low), kind(found.high)
-    shown = min(max(kind(value), low), high) if value is not None else low
-    whole = kind is int
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    is_integer = isinstance(distribution, IntDistribution)
+    kind: type[int] | type[float] = int if is_integer else float
+    low, high = kind(distribution.low), kind(distribution.high)
     st.number_input(
-        records_cache.plain(name),
+        escape(name),
         low,
         high,
-        shown,
-        step=1 if whole else None,
-        format=None if whole else "%.6g",
+        min(max(kind(value), low), high) if value is not None else low,
+        step=1 if is_integer else None,
+        format=None if is_integer else "%.6g",
         key=key,
-        help=records_cache.plain(words),
+        help=escape(range_text),
     )
 
 
-def _key(trial: TrialRecord, name: str) -> str:
+def _field_key(trial: TrialRecord, name: str) -> str:
     return f"enqueue-{trial.number}-{name}"
 
 
 def _enqueue(record: StudyRecord, trial: TrialRecord) -> None:
-    ask(record.name, "enqueue", params={name: st.session_state[_key(trial, name)] for name in record.parameters})
+    append_command(record.name, "enqueue", params={name: st.session_state[_field_key(trial, name)] for name in record.parameters})
 
 
-def _add(name: str) -> None:
-    with records_cache.kindly():
-        time = st.session_state.get("add-time")
-        seconds = duration("time", time) if time else 0.0
-        ask(name, "add", trials=st.session_state["add-trials"], seconds=seconds)
+def _add_budget(name: str) -> None:
+    with show_errors():
+        seconds = parse_duration("time", st.session_state.get("add-time") or None)
+        append_command(name, "add", trials=st.session_state["add-trials"], seconds=seconds)
 
 
-def ask(name: str, command: str, **about: Any) -> None:
-    """Append a request to the study; its driver answers within a second or two."""
-    with records_cache.kindly(), records_cache.translated():
-        key = lease.send(records_cache.optuna_study(name), command, by="the dashboard", **about)
-        st.session_state.setdefault(f"asked-{name}", []).append((key, command))
+def append_command(name: str, command: str, **arguments: Any) -> None:
+    """Append a command to the study; its driver answers within a second or two. An error of the storage is shown as a warning."""
+    with show_errors(), translate_storage_errors():
+        key = lease.send_command(records_cache.optuna_study(name), command, by="the dashboard", **arguments)
+        st.session_state.setdefault(f"commands-{name}", []).append((key, command))
 
 
-def answers(name: str) -> None:
-    """Show what this viewer has asked, and the driver's answers."""
-    asked = st.session_state.get(f"asked-{name}", [])
-    if not asked:
+def show_answers(name: str) -> None:
+    """Show this viewer's latest commands and the driver's answers to them."""
+    commands = st.session_state.get(f"commands-{name}", [])
+    if not commands:
         return
-    with records_cache.translated():
+    with translate_storage_errors():
         study = records_cache.optuna_study(name)
-        answered = [(command, lease.answered(study, key)) for key, command in asked[-3:]]
-    for command, said in answered:
-        st.info(f"{records_cache.plain(command)}: {records_cache.plain(said) if said else 'asked; the driver has not answered yet'}")
+        answers = [(command, lease.answer_to(study, key)) for key, command in commands[-LATEST_COMMANDS:]]
+    for command, answer in answers:
+        st.info(f"{escape(command)}: {escape(answer) if answer else 'sent; the driver has not answered yet'}")
 
 
-def notes(record: StudyRecord, number: int | None) -> None:
-    """Show the notes on a trial, or on the study, and where a viewer may act a way to add one."""
-    theirs = [note for note in record.notes if note.get("trial") == number]
-    if theirs or auth.may_act():
+def show_notes(record: StudyRecord, number: int | None) -> None:
+    """Show the notes on trial `number`, or on the study for None, and a form for a new note if the viewer may act."""
+    notes = [note for note in record.notes if note.get("trial") == number]
+    if notes or auth.may_act():
         st.subheader("Notes", anchor=False)
-    for note in theirs:
-        st.markdown(f"{records_cache.plain(note['text'])}  \n:gray[{records_cache.plain(note['at'])}]")
+    for note in notes:
+        st.markdown(f"{escape(note['text'])}  \n:gray[{escape(note['at'])}]")
     if auth.may_act():
         with st.form(f"note-{number}", border=False, clear_on_submit=True):
             st.text_area("A note", key=f"note-text-{number}", max_chars=LONGEST_NOTE, label_visibility="collapsed", placeholder="A note")
@@ -132,17 +138,20 @@ def notes(record: StudyRecord, number: int | None) -> None:
 def _add_note(name: str, number: int | None) -> None:
     text = str(st.session_state.get(f"note-text-{number}") or "").strip()
     if text:
-        with records_cache.kindly():
+        with show_errors():
             write_note(name, number, text)
 
 
 def write_note(name: str, number: int | None, text: str) -> None:
-    """Append a note to a study. Raises ``StorageError`` if the storage cannot be written."""
+    """Append a note on trial `number`, or on the study for None; a longer text is cut to `LONGEST_NOTE` characters.
+
+    Raises ``StorageError`` if the storage cannot be written.
+    """
     note: Mapping[str, Any] = {
         "trial": number,
         "text": text[:LONGEST_NOTE],
         "by": f"process {os.getpid()} on {socket.gethostname()}",
         "at": datetime.now().isoformat(sep=" ", timespec="seconds"),
     }
-    with records_cache.translated():
-        records_cache.optuna_study(name).set_user_attr(f"{NOTE}{uuid.uuid4().hex}", note)
+    with translate_storage_errors():
+        records_cache.optuna_study(name).set_user_attr(f"{NOTE_PREFIX}{uuid.uuid4().hex}", note)

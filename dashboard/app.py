@@ -1,25 +1,30 @@
-"""The router: which screens there are. Streamlit runs this file for every visit and every click."""
+"""The router of the screens. Streamlit runs this file for every visit and every click.
+
+Streamlit puts this folder first on ``sys.path``, so no module in it may have the name of an installed package.
+"""
 
 from pathlib import Path
 
 import streamlit as st
 
 from dashboard import auth, layout, records_cache
+from dashboard.record_errors import show_errors
 
-HERE = Path(__file__).parent
-ICON = str(HERE / "icon.svg")
-CLOSER = (
+FOLDER = Path(__file__).parent
+ICON = str(FOLDER / "icon.svg")
+# The status widget's button stops the drawing of the page. Viewers would expect it to stop the search, so it is hidden.
+PAGE_CSS = (
     "<style>[data-testid=stMainBlockContainer] {padding: 3.5rem clamp(1rem, 3vw, 3rem) 4rem}"
-    "[data-testid=stStatusWidget] button {display: none}</style>"  # it stops the drawing of a page, and reads as if it stopped the search
+    "[data-testid=stStatusWidget] button {display: none}</style>"
 )
 
 
 def main() -> None:
     """Show the screen that the address names."""
     st.set_page_config(page_title="Injerto", page_icon=ICON, layout="wide", initial_sidebar_state=200)
-    st.html(CLOSER)
+    st.html(PAGE_CSS)
     st.logo(ICON, size="large")
-    studies = st.Page(HERE / "views" / "studies.py", title="Studies", url_path="studies", default=True)
+    studies = st.Page(FOLDER / "views" / "studies.py", title="Studies", url_path="studies", default=True)
     screens = [st.Page(layout.VIEWS / f"{name}.py", title=title, url_path=name) for name, title in layout.SCREENS.items()]
     chosen = st.navigation([studies, *screens], position="hidden")
     auth.require_login()
@@ -29,20 +34,20 @@ def main() -> None:
 
 
 def _sidebar() -> None:
-    """Show the links, each to its screen of the study that is looked at, and the choice of another study."""
+    """Show the links to the screens of the current study, and the choice of another study."""
     st.page_link("views/studies.py", label="Studies")
-    with records_cache.kindly():
+    with show_errors():
         names = records_cache.names()[::-1]
         if not names:
             return
-        looked_at = st.query_params.get("study")
-        place = names.index(looked_at) if looked_at in names else 0
-        chosen = st.selectbox("Study", names, index=place, key=f"study-of-{looked_at}", label_visibility="collapsed")
-        if looked_at is not None and chosen != looked_at and looked_at in names:
+        current = st.query_params.get("study")
+        index = names.index(current) if current in names else 0
+        chosen = st.selectbox("Study", names, index=index, key=f"study-of-{current}", label_visibility="collapsed")
+        if current is not None and chosen != current and current in names:
             st.query_params.from_dict({"study": chosen})
             st.rerun()
         for name, title in layout.SCREENS.items():
-            layout.link(name, title, chosen)
+            layout.screen_link(name, title, chosen)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Who may look and who may act: this machine alone, unless the launcher was told otherwise."""
+"""Who may see the dashboard and who may act: only users of this machine, unless the options of `injerto dashboard` say otherwise."""
 
 import os
 import tomllib
@@ -11,54 +11,55 @@ import streamlit as st
 from trainables.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
-ACTIONS, LOGIN = "INJERTO_DASHBOARD_ACTIONS", "INJERTO_DASHBOARD_LOGIN"
-"""Environment variables by which the launcher tells the app what it was allowed."""
-SECRETS = (Path.home() / ".streamlit" / "secrets.toml", Path(".streamlit") / "secrets.toml")
-NEEDED = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
+ACTIONS_VARIABLE, LOGIN_VARIABLE = "INJERTO_DASHBOARD_ACTIONS", "INJERTO_DASHBOARD_LOGIN"
+"""Environment variables that tell the app whether it offers actions, and whether viewers must log in: "1" for yes, "0" for no."""
+SECRETS_FILES = (Path.home() / ".streamlit" / "secrets.toml", Path(".streamlit") / "secrets.toml")
+REQUIRED_SECRETS = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
 
 
-def permit(address: str, *, insecure: bool, allow_actions: bool) -> None:
-    """Set what the app may do. Raises ``ConfigError`` where others could do it, too.
+def set_permissions(address: str, *, insecure: bool, allow_actions: bool) -> None:
+    """Set the permissions of the app for an address to listen on.
 
-    On another address than loopback people must log in, by the OpenID provider of Streamlit's secrets, unless `insecure`.
+    On an address other than loopback viewers must log in with the OpenID provider of Streamlit's secrets, unless `insecure`.
+    Raises ``ConfigError`` for `insecure` with `allow_actions`, and for a provider that is missing or incomplete.
     """
     if insecure and allow_actions:
-        raise ConfigError("--allow-actions and --insecure do not go together: anybody who finds the page could stop the search")
+        raise ConfigError("--allow-actions and --insecure cannot be combined: anybody who can reach the page could stop the search")
     login = address not in (LOOPBACK, "localhost", "::1") and not insecure
     if login:
         require_provider(address)
-    os.environ[ACTIONS], os.environ[LOGIN] = str(int(allow_actions)), str(int(login))
+    os.environ[ACTIONS_VARIABLE], os.environ[LOGIN_VARIABLE] = str(int(allow_actions)), str(int(login))
 
 
 def require_provider(address: str) -> None:
-    """Raise ``ConfigError`` unless Streamlit's secrets say who may log in."""
+    """Raise ``ConfigError`` unless Streamlit's secrets configure an OpenID provider, and Authlib is installed."""
     auth = _auth()
-    missing = [name for name in NEEDED if name not in auth]
+    missing = [name for name in REQUIRED_SECRETS if name not in auth]
     if missing:
         raise ConfigError(
-            f"on {address} others can open the page, so they must log in, but the section [auth] of {SECRETS[0]} lacks "
-            f"{', '.join(missing)}; fill it in for your OpenID provider, or show the page to everybody with --insecure"
+            f"on {address} other people can open the page, so they must log in, but the section [auth] of {SECRETS_FILES[0]} lacks "
+            f"{', '.join(missing)}; add what your OpenID provider gives you, or show the page to everybody with --insecure"
         )
     if find_spec("authlib") is None:
-        raise ConfigError("logging in needs the package Authlib; install it: pip install 'streamlit[auth]'")
+        raise ConfigError("the login needs the package Authlib; install it: pip install 'streamlit[auth]'")
 
 
 def _auth() -> dict[str, Any]:
-    """Return the section as Streamlit finds it: a later file's goes before an earlier one's."""
+    """Return the section [auth] as Streamlit reads it: that of a later file replaces that of an earlier one."""
     auth: dict[str, Any] = {}
-    for path in SECRETS:
+    for path in SECRETS_FILES:
         if path.is_file():
             try:
-                found = tomllib.loads(path.read_text(encoding="utf-8")).get("auth")
+                section = tomllib.loads(path.read_text(encoding="utf-8")).get("auth")
             except (OSError, ValueError) as error:
                 raise ConfigError(f"{path} is not readable as TOML: {error}") from None
-            auth = found if isinstance(found, dict) else auth
+            auth = section if isinstance(section, dict) else auth
     return auth
 
 
 def require_login() -> None:
-    """Show nothing but a way to log in to those who have to."""
-    if os.environ.get(LOGIN) == "1" and not st.user.get("is_logged_in", False):
+    """Show only a login button, and end the script, if the viewer must log in and has not."""
+    if os.environ.get(LOGIN_VARIABLE) == "1" and not st.user.get("is_logged_in", False):
         st.title("Injerto", anchor=False)
         st.write("Log in to see the studies.")
         st.button("Log in", on_click=st.login, type="primary")
@@ -66,5 +67,5 @@ def require_login() -> None:
 
 
 def may_act() -> bool:
-    """Say whether the app was started with ``--allow-actions``."""
-    return os.environ.get(ACTIONS) == "1"
+    """Return whether the app was started with ``--allow-actions``."""
+    return os.environ.get(ACTIONS_VARIABLE) == "1"

@@ -1,4 +1,4 @@
-"""What all screens of a study share: which study, its refresh while it runs, links from one screen to another."""
+"""What all screens share: the study of the address, the refresh while it runs, links between screens, badges and tiles."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,6 +7,9 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import records_cache
+from dashboard.markdown_text import escape
+from dashboard.palette import STUDY_BADGES, TRIAL_BADGES
+from dashboard.record_errors import show_errors
 from search.record.records import StudyRecord
 
 VIEWS = Path(__file__).with_name("views")
@@ -20,83 +23,79 @@ SCREENS = {
     "compare": "Compare",
     "export": "Export",
 }
-"""Screen of a study → its title; each is a file in `views` and an address of its own."""
-COLORS = {"finished": "green", "running": "orange", "interrupted": "violet", "failed": "red"}
-SHADES = {"finished": "blue", "stopped": "gray", "failed": "red", "running": "orange", "queued": "gray", "paused": "violet"}
+"""Screen of a study → its title. Each is a file in `views` and a URL path."""
 
 
-def of_study(title: str, draw: Callable[[StudyRecord], None], *, live: bool = True) -> None:
-    """Show a screen of the study that the address names, the latest by default; again and again while its search runs."""
-    with records_cache.kindly():
+def show_study_screen(title: str, draw: Callable[[StudyRecord], None], *, live: bool = True) -> None:
+    """Show a screen of the study that the address names, the latest by default.
+
+    A `live` screen is drawn again every `refresh_seconds` while the search runs.
+    """
+    with show_errors():
         record = records_cache.study(st.query_params.get("study"))
         if st.query_params.get("study") != record.name:
             st.query_params["study"] = record.name
-        going = live and record.state == "running"
-        st.fragment(_panel, run_every=records_cache.every() if going else None)(title, record.name, draw, going)
+        is_live = live and record.state == "running"
+        st.fragment(_panel, run_every=records_cache.refresh_seconds() if is_live else None)(title, record.name, draw, is_live)
         return
     st.page_link("views/studies.py", label="All studies")
 
 
-def _panel(title: str, name: str, draw: Callable[[StudyRecord], None], going: bool) -> None:
-    with records_cache.kindly():
+def _panel(title: str, name: str, draw: Callable[[StudyRecord], None], is_live: bool) -> None:
+    with show_errors():
         record = records_cache.study(name)
-        if going and record.state != "running":
+        if is_live and record.state != "running":
             st.rerun()
-        heading(record, title)
+        show_heading(record, title)
         draw(record)
 
 
-def heading(record: StudyRecord, title: str) -> None:
-    """Show which study this is, and how it stands."""
-    st.title(records_cache.plain(record.name) if title == SCREENS["study"] else title, anchor=False)
-    words = f" {records_cache.plain(record.name)}" if title != SCREENS["study"] else ""
-    why = f" {records_cache.plain(record.why)}" if record.why else ""
-    st.markdown(f"{state_badge(record.state)}{words}{' ·' if words and why else ''}{why}")
+def show_heading(record: StudyRecord, title: str) -> None:
+    """Show the title of a screen, the study and its state."""
+    st.title(escape(record.name) if title == SCREENS["study"] else title, anchor=False)
+    name = f" {escape(record.name)}" if title != SCREENS["study"] else ""
+    why = f" {escape(record.why)}" if record.why else ""
+    st.markdown(f"{state_badge(record.state)}{name}{' ·' if name and why else ''}{why}")
 
 
-def link(screen: str, label: str, study: str, **more: str) -> None:
-    """Show a link to a screen of a study; the label is shown as it is."""
-    st.page_link(f"views/{screen}.py", label=records_cache.plain(label), query_params={"study": study, **more})
+def screen_link(screen: str, label: str, study: str, **more: str) -> None:
+    """Show a link to a screen of a study. `label` is escaped; `more` are further query parameters."""
+    st.page_link(f"views/{screen}.py", label=escape(label), query_params={"study": study, **more})
 
 
 def state_badge(state: str) -> str:
-    """Return a study's state as Markdown."""
-    return f":{COLORS.get(state, 'gray')}-badge[{records_cache.plain(state)}]"
+    """Return the badge of a study's state as Markdown."""
+    return f":{STUDY_BADGES.get(state, 'gray')}-badge[{escape(state)}]"
 
 
-def trial_badge(state: str, words: str = "") -> str:
-    """Return a trial's state as Markdown, or other words in its colour."""
-    return f":{SHADES.get(state, 'gray')}-badge[{records_cache.plain(words or state)}]"
+def trial_badge(state: str, text: str = "") -> str:
+    """Return the badge of a trial's state as Markdown, or a badge of that colour with another text."""
+    return f":{TRIAL_BADGES.get(state, 'gray')}-badge[{escape(text or state)}]"
 
 
 def trial_badges(counts: dict[str, int]) -> str:
-    """Return the trials by state as Markdown, without the states that nobody is in."""
+    """Return the number of trials by state as badges in Markdown, omitting states with no trials."""
     return " ".join(trial_badge(state, f"{count:,} {state}") for state, count in counts.items() if count) or "no trials yet"
-
-
-def ended(counts: dict[str, int]) -> int:
-    """Return how many trials are over."""
-    return counts["finished"] + counts["stopped"] + counts["failed"]
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure with its name, what stands beneath it, and what it means; all but the name are Markdown."""
+    """A number with its name, a line below it, and an explanation; all but the name are Markdown."""
 
     label: str
     value: str
-    beneath: str | None = None
+    below: str | None = None
     help: str | None = None
 
 
-def tiles(shown: Iterable[Tile]) -> None:
-    """Show figures in a row that breaks where the screen is narrow."""
+def show_tiles(tiles: Iterable[Tile]) -> None:
+    """Show numbers in a row that wraps on a narrow screen."""
     with st.container(horizontal=True):
-        for tile in shown:
+        for tile in tiles:
             st.metric(
-                records_cache.plain(tile.label),
+                escape(tile.label),
                 tile.value,
-                tile.beneath,
+                tile.below,
                 help=tile.help,
                 delta_color="off",
                 delta_arrow="off",
@@ -106,6 +105,6 @@ def tiles(shown: Iterable[Tile]) -> None:
             )
 
 
-def number(value: float | None, *, sign: bool = False) -> str:
-    """Return a value in four digits; a dash for none."""
+def four_digits(value: float | None, *, sign: bool = False) -> str:
+    """Return a value with four significant digits, a dash for None."""
     return "–" if value is None else f"{value:+.4g}" if sign else f"{value:.4g}"

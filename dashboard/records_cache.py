@@ -1,148 +1,119 @@
-"""From the storage to the screens: records that are read once for all viewers, and errors that are said kindly."""
+"""Studies and artifacts from the storage, read once for all viewers."""
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 
 import optuna
-import sqlalchemy
 import streamlit as st
 from optuna.storages import RDBStorage
-from streamlit.errors import StreamlitAPIException
 
+from dashboard.record_errors import translate_storage_errors
 from search.record import store
-from search.record.records import StudyReader, StudyRecord
-from trainables.errors import InjertoError, StorageError
-from trainables.storage.locations import Root
+from search.record.artifacts import artifact_location
+from search.record.reader import StudyReader
+from search.record.records import StudyRecord
+from trainables.errors import StorageError
+from trainables.storage.root import Root
 
 SHARED_SECONDS = 1.0
-MOST_STUDIES_HELD = 8
-LONGEST = 400
-ODD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, StopIteration, StreamlitAPIException)
-"""What a screen meets in a record that nobody of ours has written."""
-SAID_FROM = 1000
-"""Trials from which on it is said how far the first reading is."""
-Progress = Callable[[int, int], None]
+"""How long viewers share a record before it is read again."""
+MOST_STUDIES_CACHED = 8
+MOST_ARTIFACTS_CACHED = 64
+PROGRESS_FROM = 1000
+"""Number of trials from which on the first reading shows its progress."""
+OnProgress = Callable[[int, int], None]
+"""Called with the number of trials that are read and the number of all trials to read."""
 
 
-def every() -> float:
+def refresh_seconds() -> float:
     """Return the seconds between two refreshes of a live panel."""
     return float(os.environ.get("INJERTO_DASHBOARD_REFRESH", "2"))
 
 
-class Held:
-    """A study's reader and what it read last, shared by all viewers."""
+class SharedStudy:
+    """The reader of one study and the record that it read last, shared by all viewers."""
 
     def __init__(self, study: optuna.Study) -> None:
         self._reader, self._lock = StudyReader(study), Lock()
         self._record: StudyRecord | None = None
-        self._read = 0.0
+        self._read_at = 0.0
 
-    def record(self, progress: Progress) -> StudyRecord:
-        """Return the study as it was at most `SHARED_SECONDS` ago."""
+    def record(self, on_progress: OnProgress) -> StudyRecord:
+        """Return the study as it was at most `SHARED_SECONDS` ago. `on_progress` is called during the first reading only."""
         with self._lock:
-            if self._record is None or time.monotonic() - self._read > SHARED_SECONDS:
-                self._record = self._reader.read(progress if self._record is None else None)
-                self._read = time.monotonic()
+            if self._record is None or time.monotonic() - self._read_at > SHARED_SECONDS:
+                self._record = self._reader.read(on_progress if self._record is None else None)
+                self._read_at = time.monotonic()
             return self._record
 
 
-def _file(url: str) -> int:
-    """Return which file a SQLite storage is, 0 for another kind or none: one that was made anew is another."""
+def _inode(url: str) -> int:
+    """Return the inode of a SQLite storage, 0 for another kind or a missing file. A storage that is created again has another inode."""
     file = store.sqlite_file(url)
     return file.stat().st_ino if file is not None and file.exists() else 0
 
 
 @st.cache_resource(show_spinner=False)
-def _open(url: str, file: int) -> RDBStorage:
+def _open(url: str, inode: int) -> RDBStorage:
     return store.open_storage(url)
 
 
-@st.cache_resource(show_spinner=False, max_entries=MOST_STUDIES_HELD)
-def _held(url: str, file: int, name: str) -> Held:
-    return Held(store.load_study(_open(url, file), name))
+@st.cache_resource(show_spinner=False, max_entries=MOST_STUDIES_CACHED)
+def _shared_study(url: str, inode: int, name: str) -> SharedStudy:
+    return SharedStudy(store.load_study(_open(url, inode), name))
 
 
 def _storage() -> tuple[str, int]:
     url = store.resolve_url(None)
-    return url, _file(url)
+    return url, _inode(url)
 
 
 def names() -> list[str]:
     """Return the names of the studies, oldest first. Raises ``StorageError`` if the storage cannot be read."""
-    with translated():
-        return store.names(_open(*_storage()))
+    with translate_storage_errors():
+        return store.list_study_names(_open(*_storage()))
 
 
 def study(name: str | None = None) -> StudyRecord:
     """Return a study, the latest by default. Raises ``StorageError`` if there is none or it cannot be read."""
-    with translated(), _told() as progress:
-        place = _storage()
+    with translate_storage_errors(), _reading_progress() as on_progress:
+        storage = _storage()
         if name is None:
-            name = store.load_study(_open(*place), None).study_name
+            name = store.load_study(_open(*storage), None).study_name
         try:
-            return _held(*place, name).record(progress)
+            return _shared_study(*storage, name).record(on_progress)
         except BaseException:
-            _held.clear(*place, name)
+            _shared_study.clear(*storage, name)
             raise
 
 
 def optuna_study(name: str) -> optuna.Study:
-    """Return a study to append requests and notes to. Raises ``StorageError`` if it cannot be read."""
-    with translated():
+    """Return the Optuna study that commands and notes are appended to. Raises ``StorageError`` if it cannot be read."""
+    with translate_storage_errors():
         return store.load_study(_open(*_storage()), name)
 
 
-@st.cache_data(show_spinner=False, max_entries=64)
+@st.cache_data(show_spinner=False, max_entries=MOST_ARTIFACTS_CACHED)
 def artifact(root: str, name: str) -> bytes:
-    """Return an artifact under a study's root. Raises ``StorageError`` if it is not there."""
-    place = store.artifact_place(root)
-    found = Root(place).read(name)
-    if found is None:
+    """Return an artifact under a study's root. Raises ``StorageError`` if it does not exist."""
+    place = artifact_location(root)
+    content = Root(place).read(name)
+    if content is None:
         raise StorageError(f"an artifact is not at {place} any more: {name}")
-    return found
+    return content
 
 
 @contextmanager
-def _told() -> Iterator[Progress]:
-    """Give what shows how far a long reading is."""
-    place = st.empty()
+def _reading_progress() -> Iterator[OnProgress]:
+    """Give a function that shows a progress bar while a long reading goes on; the bar disappears at the end."""
+    bar = st.empty()
 
-    def progress(done: int, total: int) -> None:
-        if total >= SAID_FROM:
-            place.progress(done / total, f"Reading {total:,} trials for the first time; afterwards only what is new is read.")
+    def on_progress(done: int, total: int) -> None:
+        if total >= PROGRESS_FROM:
+            bar.progress(done / total, f"Reading {total:,} trials for the first time; later refreshes read only what is new.")
 
-    yield progress
-    place.empty()
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn what a database says into a ``StorageError``."""
-    try:
-        yield
-    except KeyError as error:
-        raise StorageError(f"this study is gone or was written by another version of injerto: {error} is missing") from None
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise StorageError(f"the storage does not answer: {reason}; look whether the database is there and not locked") from None
-
-
-@contextmanager
-def kindly() -> Iterator[None]:
-    """Show what goes wrong for the user's eyes as a message instead of a traceback, also where a part of a record is of another shape."""
-    try:
-        yield
-    except InjertoError as error:
-        st.warning(plain(str(error)))
-    except ODD as error:
-        st.warning(plain(f"a part of the record cannot be shown, as it is broken or of another version of injerto: {error!r}"[:LONGEST]))
-
-
-def plain(text: object) -> str:
-    """Return a text that Markdown shows as it is: every ASCII punctuation mark escaped, on one line."""
-    whole = str(text).encode("utf-8", "replace").decode()
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(whole.split()))
+    yield on_progress
+    bar.empty()

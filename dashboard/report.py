@@ -1,4 +1,4 @@
-"""One self-contained HTML file of a study: what the screens show, frozen, for a mail or a pull request."""
+"""A study as one self-contained HTML file with the main figures of the screens, for a mail or a pull request."""
 
 import html
 from collections.abc import Iterator, Mapping
@@ -12,15 +12,15 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from dashboard.charts import space_charts, study_charts
-from dashboard.charts.prediction_charts import drawn
+from dashboard.charts.prediction_charts import prediction_figures
 from dashboard.data import best_recipe, space_analysis, study_data, trial_table
-from search.display.summary import on_test_images
+from search.display.summary import describe_test_result
 from search.formatting import duration
 from search.record.records import StudyRecord
 from trainables.errors import ConfigError, InjertoError, ResourceError
 
 LEADERS = 10
-FORBIDDEN = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+CONTENT_SECURITY_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 STYLE = """
 body {font: 16px/1.5 system-ui, sans-serif; color: #1b2a23; max-width: 1100px; margin: 2rem auto; padding: 0 1rem}
 h1 {margin-bottom: 0} h2 {margin-top: 2.2rem; border-bottom: 1px solid #d9e2dc} p.quiet {color: #5b6b63}
@@ -33,61 +33,65 @@ figure {display: inline-block; margin: .4rem; width: 132px; vertical-align: top;
 
 
 def write_report(record: StudyRecord, to: Path, *, force: bool = False) -> None:
-    """Write the report. Raises ``ConfigError`` for a file that is there, unless `force`, ``ResourceError`` where it cannot be written."""
+    """Write the report to a file.
+
+    Raises ``ConfigError`` if the file exists, unless `force`, and ``ResourceError`` if it cannot be written.
+    """
     if to.exists() and not force:
-        raise ConfigError(f"{to} is there already; name another file with --to, or overwrite it with --force")
+        raise ConfigError(f"{to} exists already; name another file with --to, or overwrite it with --force")
     try:
-        to.write_text(report(record), encoding="utf-8", errors="replace")
+        to.write_text(report_html(record), encoding="utf-8", errors="replace")
     except OSError as error:
         raise ResourceError(f"cannot write {to}: {error.strerror}; name another file with --to") from None
 
 
-def report(record: StudyRecord) -> str:
-    """Return the report as HTML that loads nothing. Every text of the record is escaped."""
+def report_html(record: StudyRecord) -> str:
+    """Return the report as HTML that loads nothing from elsewhere. Every text of the record is escaped."""
     name = html.escape(record.name)
-    body = "\n".join(_parts(record))
+    body = "\n".join(_sections(record))
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{FORBIDDEN}"><title>{name}</title><style>{STYLE}</style>'
+        f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}"><title>{name}</title><style>{STYLE}</style>'
         f"<script>{get_plotlyjs()}</script></head><body>\n{body}\n</body></html>\n"
     )
 
 
-def _parts(record: StudyRecord) -> Iterator[str]:
-    yield f"<h1>{html.escape(record.name)}</h1><p class=quiet>{html.escape(_standing(record))}</p>"
+def _sections(record: StudyRecord) -> Iterator[str]:
+    yield f"<h1>{html.escape(record.name)}</h1><p class=quiet>{html.escape(_state_line(record))}</p>"
     yield _headline(record)
-    if words := on_test_images(record):
+    if words := describe_test_result(record):
         yield f"<p><b>{html.escape(words)}</b></p>"
     if record.notes:
-        yield _section("Notes", "".join(f"<p>{_about(note)}: {html.escape(str(note['text']))}</p>" for note in record.notes))
+        yield _section("Notes", "".join(f"<p>{_subject(note)}: {html.escape(str(note['text']))}</p>" for note in record.notes))
     points, default = study_data.best_so_far(record), record.default_recipe
     if len(points):
         known = default.value if default is not None and default.state == "finished" else None
-        yield _section("Best so far", _drawn(study_charts.best_so_far(points, record.metric, default=known)))
-    lines = study_data.curves(record, study_data.drawn(record))
+        yield _section("Best so far", _chart_html(study_charts.best_so_far(points, record.metric, default=known)))
+    lines = study_data.learning_curves(record, study_data.trials_to_draw(record))
     if len(lines):
-        yield _section("Learning curves", _drawn(study_charts.curves(lines, record.metric, study_data.rungs(record))))
-    scores = study_data.scores(record)
+        yield _section("Learning curves", _chart_html(study_charts.curves(lines, record.metric, study_data.rung_percentages(record))))
+    scores = study_data.test_scores(record)
     if len(scores):
         yield _section("On the test images", _table(scores))
     if record.ranking:
         yield _section("Leaders", _table(_leaders(record)))
-    yield from _best(record)
+    yield from _best_trial(record)
     with suppress(InjertoError):
-        found = space_analysis.importance(record, "PED-ANOVA")
-        words = space_analysis.importance_in_words(found, "PED-ANOVA", len(space_analysis.looked_at(record)))
-        yield _section("What matters", _drawn(space_charts.importance(found)) + f"<p>{html.escape(words)}</p>")
+        frame = space_analysis.importance(record, "PED-ANOVA")
+        words = space_analysis.describe_importance(frame, "PED-ANOVA", len(space_analysis.analyzed_trials(record)))
+        yield _section("Importance of parameters", _chart_html(space_charts.importance(frame)) + f"<p>{html.escape(words)}</p>")
     if record.counts["failed"]:
         yield _section("Failures", _table(trial_table.failures(record)))
     yield f"<p class=quiet>{html.escape(', '.join(f'{name} {version}' for name, version in record.versions.items()))}</p>"
 
 
-def _standing(record: StudyRecord) -> str:
+def _state_line(record: StudyRecord) -> str:
     why = f": {record.why}" if record.why else ""
-    return f"{record.state}{why} · {study_data.in_a_line(record)} · written {datetime.now():%Y-%m-%d %H:%M}"
+    return f"{record.state}{why} · {study_data.describe_dataset(record)} · written {datetime.now():%Y-%m-%d %H:%M}"
 
 
-def _about(note: Mapping[str, Any]) -> str:
+def _subject(note: Mapping[str, Any]) -> str:
+    """Return what a note is about: the study or a trial."""
     return "the study" if note.get("trial") is None else f"trial {html.escape(str(note['trial']))}"
 
 
@@ -107,40 +111,40 @@ def _headline(record: StudyRecord) -> str:
 
 
 def _leaders(record: StudyRecord) -> pd.DataFrame:
-    frame = trial_table.trials(record).set_index("trial", drop=False)
-    columns = list(dict.fromkeys(["trial", "value", "epochs", *trial_table.searched(record)]))
+    frame = trial_table.trials_table(record).set_index("trial", drop=False)
+    columns = list(dict.fromkeys(["trial", "value", "epochs", *trial_table.searched_fields(record)]))
     return frame.loc[[trial.number for trial in record.ranking[:LEADERS]], columns]
 
 
-def _best(record: StudyRecord) -> Iterator[str]:
+def _best_trial(record: StudyRecord) -> Iterator[str]:
     best = record.best
     if best is None:
         return
     with suppress(InjertoError):
-        words = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in study_data.configuration(best))
+        words = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in study_data.configuration_sentences(best))
         yield _section(
-            f"The best configuration: trial {best.number}", f"<ul>{words}</ul><pre>{html.escape(best_recipe.recipe(record))}</pre>"
+            f"The best configuration: trial {best.number}", f"<ul>{words}</ul><pre>{html.escape(best_recipe.recipe_yaml(record))}</pre>"
         )
     with suppress(InjertoError):
-        if pictures := best.account.get("pictures"):
-            yield _section("What it makes of the validation images", _pictures(pictures))
+        if pictures := best.report.get("pictures"):
+            yield _section("Predictions on the validation images", _predictions(pictures))
 
 
-def _pictures(pictures: Mapping[str, Any]) -> str:
-    figures = "".join(f"<h3>{html.escape(title)}</h3>{_drawn(figure)}" for _, title, figure in drawn(pictures))
+def _predictions(pictures: Mapping[str, Any]) -> str:
+    figures = "".join(f"<h3>{html.escape(title)}</h3>{_chart_html(figure)}" for _, title, figure in prediction_figures(pictures))
     worst = "".join(
-        f'<figure><img width=128 alt="" src="data:image/jpeg;base64,{html.escape(image["jpeg"])}"><figcaption>said '
-        f"<b>{html.escape(image['prediction'])}</b>, is <b>{html.escape(image['truth'])}</b></figcaption></figure>"
+        f'<figure><img width=128 alt="" src="data:image/jpeg;base64,{html.escape(image["jpeg"])}"><figcaption>predicted '
+        f"<b>{html.escape(image['prediction'])}</b>, true <b>{html.escape(image['truth'])}</b></figcaption></figure>"
         for image in pictures["worst"]
     )
-    return figures + (f"<h3>Most wrong</h3>{worst}" if worst else "")
+    return figures + (f"<h3>The worst predictions</h3>{worst}" if worst else "")
 
 
 def _section(title: str, content: str) -> str:
     return f"<section><h2>{html.escape(title)}</h2>{content}</section>"
 
 
-def _drawn(figure: go.Figure) -> str:
+def _chart_html(figure: go.Figure) -> str:
     figure.update_layout(template="plotly_white")
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}))
 

@@ -1,4 +1,4 @@
-"""Starts the dashboard: Streamlit on this machine only, with a theme of its own."""
+"""Starts Streamlit with the dashboard, by default on the loopback address only."""
 
 import errno
 import os
@@ -6,15 +6,16 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from dashboard.auth import LOOPBACK, permit
+from dashboard.auth import LOOPBACK, set_permissions
+from dashboard.palette import COLOR_CYCLE
 from trainables.errors import ConfigError
 
-REFRESH = (0.5, 3600.0)
+REFRESH_SECONDS = (0.5, 3600.0)
 APP = Path(__file__).with_name("app.py")
 THEME = {
     "baseRadius": "0.6rem",
     "headingFontSizes": ["2rem", "1.5rem", "1.2rem", "1.1rem", "1rem", "1rem"],
-    "chartCategoricalColors": ["#2a7fbf", "#12a37a", "#e69f00", "#cc79a7", "#d55e00", "#56b4e9"],
+    "chartCategoricalColors": list(COLOR_CYCLE),
     "light.primaryColor": "#0f7a5a",
     "light.backgroundColor": "#ffffff",
     "light.secondaryBackgroundColor": "#f2f6f3",
@@ -39,25 +40,25 @@ def serve(
 ) -> None:
     """Serve the studies of a storage until interrupted. Live panels refresh every `refresh` seconds.
 
-    Raises ``ConfigError`` if the address and port cannot be had, or others could open the page unasked; see `access.permit`.
+    Raises ``ConfigError`` for a refresh, an address or a port that cannot be used, and what `auth.set_permissions` raises.
     """
-    if not REFRESH[0] <= refresh <= REFRESH[1]:
-        raise ConfigError(f"--refresh must be {REFRESH[0]:g} to {REFRESH[1]:g} seconds but got {refresh:g}")
-    permit(address, insecure=insecure, allow_actions=allow_actions)
+    if not REFRESH_SECONDS[0] <= refresh <= REFRESH_SECONDS[1]:
+        raise ConfigError(f"--refresh must be {REFRESH_SECONDS[0]:g} to {REFRESH_SECONDS[1]:g} seconds but got {refresh:g}")
+    set_permissions(address, insecure=insecure, allow_actions=allow_actions)
     require_free(port, address)
     os.environ |= {"INJERTO_STORAGE": url, "INJERTO_DASHBOARD_REFRESH": str(refresh)}
     from streamlit.web import bootstrap
 
-    settings = {name.replace(".", "_"): value for name, value in options(port, address).items()}
+    settings = {name.replace(".", "_"): value for name, value in streamlit_options(port, address).items()}
     bootstrap.load_config_options(settings)
     print(f"dashboard: http://{address}:{port} (Ctrl-C ends it)", flush=True)
     if insecure:
-        print("anybody who can reach this address can look at the studies, their images among them", flush=True)
+        print("anybody who can reach this address can see the studies, including their images", flush=True)
     bootstrap.run(str(APP), False, [], settings)
 
 
-def options(port: int, address: str = LOOPBACK) -> dict[str, Any]:
-    """Return Streamlit's options: no statistics, no watcher, our theme."""
+def streamlit_options(port: int, address: str = LOOPBACK) -> dict[str, Any]:
+    """Return Streamlit's options: no usage statistics, no file watcher, the theme of the dashboard."""
     return {
         "server.address": address,
         "server.port": port,
@@ -73,14 +74,14 @@ def options(port: int, address: str = LOOPBACK) -> dict[str, Any]:
 
 
 def require_free(port: int, address: str = LOOPBACK) -> None:
-    """Raise ``ConfigError`` unless `port` is a number that this process may listen on and nobody does."""
+    """Raise ``ConfigError`` unless this process can listen on the port."""
     if not 1 <= port <= 65535:
-        raise ConfigError(f"a port is a number from 1 to 65535, but got {port}; try --port 8501")
+        raise ConfigError(f"--port must be from 1 to 65535 but got {port}; try --port 8501")
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
         except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            why = "is taken, perhaps by another dashboard" if taken else f"cannot be used: {error.strerror}"
+            in_use = error.errno == errno.EADDRINUSE
+            why = "is in use, perhaps by another dashboard" if in_use else f"cannot be used: {error.strerror}"
             raise ConfigError(f"port {port} of {address} {why}; choose another with --port or --address") from None

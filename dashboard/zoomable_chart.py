@@ -1,7 +1,8 @@
-"""A chart whose zoom outlives a refresh.
+"""A chart that keeps its zoom when it refreshes.
 
-Streamlit draws a Plotly chart afresh whenever its data changes, `uirevision` or not (streamlit/streamlit#16052). So a dragged box is a
-selection that comes to us, and we draw the chart at that range until the viewer asks for the whole again.
+Streamlit replaces a Plotly chart whenever its data changes and so resets its zoom, even with `uirevision` (streamlit/streamlit#16052).
+Therefore dragging selects a box, Streamlit sends the box to the script, and the script draws the chart at that range until the viewer
+resets it.
 """
 
 from functools import partial
@@ -9,28 +10,29 @@ from functools import partial
 import plotly.graph_objects as go
 import streamlit as st
 
-HELP = "Drag a box in the chart to look closer; it stays so while the chart refreshes."
-LOST_AT_REFRESH = ["zoom2d", "pan2d", "select2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"]
+ZOOM_HELP = "Drag a box in the chart to zoom in. The zoom stays when the chart refreshes."
+REMOVED_TOOLS = ["zoom2d", "pan2d", "select2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"]
+"""Plotly's own zoom tools, whose effect a refresh would undo."""
 
 
-def chart(figure: go.Figure, key: str, alt: str) -> None:
-    """Show a figure at the range that the viewer last dragged in it."""
-    held = st.session_state.get(f"zoom-{key}")
-    config = {"modeBarButtonsToRemove": LOST_AT_REFRESH}
+def show_chart(figure: go.Figure, key: str, alt: str) -> None:
+    """Show a figure at the range that the viewer last selected in it. `key` identifies the chart, `alt` is its alternative text."""
+    zoom = st.session_state.get(f"zoom-{key}")
+    config = {"modeBarButtonsToRemove": REMOVED_TOOLS}
     figure.update_layout(dragmode="select")
-    if held:
-        figure.update_xaxes(range=held["x"])
-        figure.update_yaxes(range=held["y"])
-    st.plotly_chart(figure, key=key, on_select=partial(_hold, key), selection_mode="box", config=config, alt=alt)
-    if held:
-        st.button("Show the whole chart", key=f"whole-{key}", on_click=partial(_release, key), type="tertiary")
+    if zoom:
+        figure.update_xaxes(range=zoom["x"])
+        figure.update_yaxes(range=zoom["y"])
+    st.plotly_chart(figure, key=key, on_select=partial(_store_zoom, key), selection_mode="box", config=config, alt=alt)
+    if zoom:
+        st.button("Reset the zoom", key=f"reset-{key}", on_click=partial(_reset_zoom, key), type="tertiary")
 
 
-def _hold(key: str) -> None:
+def _store_zoom(key: str) -> None:
     boxes = st.session_state[key].selection.box
     if boxes:
         st.session_state[f"zoom-{key}"] = {axis: sorted(boxes[0][axis]) for axis in ("x", "y")}
 
 
-def _release(key: str) -> None:
+def _reset_zoom(key: str) -> None:
     del st.session_state[f"zoom-{key}"]

@@ -20,6 +20,8 @@ LOSSES: dict[str, tuple[str, ...]] = {
 DIRECTIONS: dict[str, str] = {
     name: "min" if name in {"mae", "rmse", "mape", "hamming", "loss"} else "max" for names in METRICS.values() for name in names
 }
+IN_UNIT_INTERVAL = frozenset(DIRECTIONS) - {"mae", "rmse", "mape", "r2", "loss"}
+"""Metrics whose values are always between 0 and 1."""
 
 
 def sign(mode: str) -> int:

@@ -1,1 +1,1 @@
-"""DataFrames as figures."""
+"""Figures, from DataFrames."""

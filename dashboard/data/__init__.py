@@ -1,1 +1,1 @@
-"""Records as DataFrames."""
+"""DataFrames, from the records of studies."""

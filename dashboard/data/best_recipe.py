@@ -1,4 +1,4 @@
-"""What a search hands over, from its record: the recipe as text, and where its weights are."""
+"""The results of a search, from its record: its best recipe as text, and the file of the best weights."""
 
 from pathlib import Path
 
@@ -6,12 +6,15 @@ from search.record.records import StudyRecord
 from trainables.config import Recipe, to_yaml, validate
 from trainables.errors import StorageError
 
-LARGEST = 200_000_000
-"""Bytes of weights that the browser is given; of larger ones the path is shown."""
+LARGEST_DOWNLOAD = 200_000_000
+"""Largest file of weights, in bytes, that the browser can download; of a larger one the path is shown."""
 
 
-def recipe(record: StudyRecord) -> str:
-    """Return the best configuration as the text of a `best.yaml`. Raises ``StorageError`` where no trial has a value yet."""
+def recipe_yaml(record: StudyRecord) -> str:
+    """Return the best configuration as the text of a `best.yaml`.
+
+    Raises ``StorageError`` while no trial has ended with a value, ``ConfigError`` for a configuration of another version.
+    """
     best = record.best
     if best is None:
         raise StorageError(f"no trial of {record.name!r} has ended with a value yet")
@@ -25,18 +28,18 @@ def recipe(record: StudyRecord) -> str:
         "data": dict(record.config.get("data", {})),
         "trial": dict(best.config),
     }
-    found = validate(Recipe, values, f"the record of {record.name}")
-    return f"# The best configuration of {record.name}. Train it again with: injerto train best.yaml\n{to_yaml(found)}"
+    recipe = validate(Recipe, values, f"the record of {record.name}")
+    return f"# The best configuration of {record.name}. Train it again with: injerto train best.yaml\n{to_yaml(recipe)}"
 
 
-def weights(record: StudyRecord) -> Path | None:
-    """Return the file of the best weights where this machine has it, None where it has not."""
+def weights_file(record: StudyRecord) -> Path | None:
+    """Return the file of the best weights, None if it is not on this machine."""
     file = record.folder / "best.safetensors"
     return file if file.is_file() else None
 
 
-def where_weights_are(record: StudyRecord) -> str:
-    """Say where the weights are, or when they come."""
+def weights_location(record: StudyRecord) -> str:
+    """Return where the weights are, or when they will be written, as a sentence."""
     if record.state in ("finished", "failed"):
-        return f"They are on the machine that ran the search, at {record.folder / 'best.safetensors'}, or were removed from there."
-    return "They are written when the search has ended."
+        return f"They are not on this machine. The search wrote them to {record.folder / 'best.safetensors'} on the machine that ran it."
+    return "They are written when the search ends."

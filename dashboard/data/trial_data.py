@@ -1,4 +1,4 @@
-"""One trial → DataFrames: the curves of its metrics, and what its network makes of the validation images."""
+"""DataFrames of one trial: its metrics by epoch, and its predictions on the validation images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,55 +7,59 @@ import pandas as pd
 
 from search.record.records import TrialRecord
 
-FIRST = ("objective", "train_loss", "loss")
-LAST = ("learning_rate", "images_per_second", "seconds_training", "seconds_evaluation")
+FIRST_METRICS = ("objective", "train_loss", "loss")
+LAST_METRICS = ("learning_rate", "images_per_second", "seconds_training", "seconds_evaluation")
 MOST_CLASSES = 30
-"""Classes that a confusion matrix can show; of more, the pairs that are confused most often are shown."""
+"""A confusion matrix shows at most so many classes. For more classes, the most frequent confusions are shown instead."""
 MOST_PAIRS = 20
 
 
 def metrics(trial: TrialRecord) -> pd.DataFrame:
-    """Return a row per epoch and metric: epoch, metric, value; the objective first, under its metric's name if it is one.
+    """Return a row per epoch and metric: epoch, metric, value; the objective first, under the name of its metric if that is recorded.
 
-    Raises ``StorageError`` if the trial's history is gone or broken.
+    Raises ``StorageError`` if the trial's history is missing or malformed.
     """
     history = trial.history
-    between = [name for name in history if name not in (*FIRST, *LAST)]
-    first = next((name for name in (*between, *FIRST) if history.get(name) == history.get("objective")), "objective")
-    order = [name for name in dict.fromkeys((first, *FIRST, *between, *LAST)) if name in history and (name != "objective" or name == first)]
+    between = [name for name in history if name not in (*FIRST_METRICS, *LAST_METRICS)]
+    first = next((name for name in (*between, *FIRST_METRICS) if history.get(name) == history.get("objective")), "objective")
+    order = [
+        name
+        for name in dict.fromkeys((first, *FIRST_METRICS, *between, *LAST_METRICS))
+        if name in history and (name != "objective" or name == first)
+    ]
     rows = [(epoch, name, value) for name in order for epoch, value in enumerate(history[name], start=1)]
     return pd.DataFrame(rows, columns=["epoch", "metric", "value"])
 
 
 def confusion(pictures: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the images by true class (rows) and predicted class (columns)."""
+    """Return the number of images by true class (rows) and predicted class (columns)."""
     classes = [str(name) for name in pictures["classes"]]
     frame = pd.DataFrame(0, range(len(classes)), range(len(classes)))
-    for truth, said, count in pictures["confusion"]:
-        frame.iat[truth, said] = count
+    for truth, predicted, count in pictures["confusion"]:
+        frame.iat[truth, predicted] = count
     return frame.set_axis(classes).set_axis(classes, axis=1)
 
 
 def confused(pictures: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the pairs of classes that are confused most often: taken for, images."""
+    """Return the `MOST_PAIRS` most frequent confusions: true → predicted, images."""
     classes = pictures["classes"]
-    wrong = [(f"{classes[truth]} → {classes[said]}", count) for truth, said, count in pictures["confusion"] if truth != said]
-    return pd.DataFrame(wrong[:MOST_PAIRS], columns=["taken for", "images"])
+    wrong = [(f"{classes[truth]} → {classes[predicted]}", count) for truth, predicted, count in pictures["confusion"] if truth != predicted]
+    return pd.DataFrame(wrong[:MOST_PAIRS], columns=["true → predicted", "images"])
 
 
 def reliability(pictures: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a row per bin of predicted probability: said, right (both in %), images."""
-    frame = pd.DataFrame(pictures["reliability"], columns=["said", "right", "images"], dtype=float)
-    return frame.assign(said=100 * frame["said"], right=100 * frame["right"])
+    """Return a row per bin of predicted probability: predicted, correct (both in %), images."""
+    frame = pd.DataFrame(pictures["reliability"], columns=["predicted", "correct", "images"], dtype=float)
+    return frame.assign(predicted=100 * frame["predicted"], correct=100 * frame["correct"])
 
 
 def calibration_error(frame: pd.DataFrame) -> float:
-    """Return by how many points the predicted probabilities are off, weighted by images: the expected calibration error."""
-    return float(((frame["said"] - frame["right"]).abs() * frame["images"]).sum() / frame["images"].sum())
+    """Return the expected calibration error of `reliability`, in percentage points: the mean distance, weighted by images."""
+    return float(((frame["predicted"] - frame["correct"]).abs() * frame["images"]).sum() / frame["images"].sum())
 
 
 def precision(pictures: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a row per label, the worst first: label, average precision, images with it."""
+    """Return a row per label, the lowest precision first: label, average precision, images with that label."""
     classes = pictures["classes"]
     rows = [(str(classes[label]), value, count) for label, value, count in pictures["precision"]]
     return pd.DataFrame(rows, columns=["label", "average precision", "images"]).sort_values("average precision", kind="stable")

@@ -1,4 +1,4 @@
-"""Records → tables of trials: for reading, filtering and comparing, ten thousand rows of them."""
+"""Tables of trials: to filter, sort and compare, for studies of up to ten thousand trials."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,53 +7,56 @@ import pandas as pd
 
 from search.record.records import StudyRecord, TrialRecord
 
-ABOUT = ("trial", "state", "value", "epochs done", "epochs", "minutes")
+FIXED_COLUMNS = ("trial", "state", "value", "epochs done", "epochs", "minutes")
 REASON = "why it ended"
 
 
-def searched(record: StudyRecord) -> list[str]:
-    """Return the fields of a trial that the study searches, in the order of its space; of an older record those that its trials name."""
+def searched_fields(record: StudyRecord) -> list[str]:
+    """Return the configuration fields that the study searches, in the order of its space.
+
+    A record of an older version has no space; there the fields are those that its trials' parameters name.
+    """
     if record.parameters:
         return list(dict.fromkeys(about["sets"] for about in record.parameters.values()))
     return list(dict.fromkeys(name for trial in record.trials for name in trial.params if name in trial.config))
 
 
-def applies(record: StudyRecord, trial: TrialRecord) -> set[str]:
-    """Return the searched fields that were drawn for a trial: those of the other branch of a conditional space were not."""
+def used_fields(record: StudyRecord, trial: TrialRecord) -> set[str]:
+    """Return the searched fields that were sampled for a trial; in a conditional space not all are."""
     sets = {name: about["sets"] for name, about in record.parameters.items()}
     return {sets.get(name, name) for name in trial.params}
 
 
-def trials(record: StudyRecord) -> pd.DataFrame:
-    """Return a row per trial: number, state, value, epochs done and planned, minutes, the searched fields that apply, why it ended."""
-    fields = [name for name in searched(record) if name not in ABOUT]
-    columns: dict[str, list[Any]] = {name: [] for name in (*ABOUT, *fields, REASON, "node")}
+def trials_table(record: StudyRecord) -> pd.DataFrame:
+    """Return a row per trial: number, state, value, epochs done and planned, minutes, the searched fields that apply, reason, node."""
+    fields = [name for name in searched_fields(record) if name not in FIXED_COLUMNS]
+    columns: dict[str, list[Any]] = {name: [] for name in (*FIXED_COLUMNS, *fields, REASON, "node")}
     for trial in record.trials:
-        used = applies(record, trial)
-        row = (trial.number, trial.state, trial.value, trial.epochs_done, trial.epochs_planned, minutes(trial))
-        for name, value in zip(ABOUT, row, strict=True):
+        used = used_fields(record, trial)
+        row = (trial.number, trial.state, trial.value, trial.epochs_done, trial.epochs_planned, minutes_taken(trial))
+        for name, value in zip(FIXED_COLUMNS, row, strict=True):
             columns[name].append(value)
         for name in fields:
             columns[name].append(trial.config.get(name) if name in used else None)
-        columns[REASON].append(ending(trial))
+        columns[REASON].append(describe_ending(trial))
         columns["node"].append(trial.attributes.get("node"))
     frame = pd.DataFrame(columns)
     return frame.astype(dict.fromkeys(("value", "minutes"), float))
 
 
-def minutes(trial: TrialRecord) -> float | None:
-    """Return how long an ended trial took, pauses included."""
+def minutes_taken(trial: TrialRecord) -> float | None:
+    """Return the minutes that an ended trial took, pauses included; None for other trials."""
     return (trial.ended - trial.started).total_seconds() / 60 if trial.started and trial.ended else None
 
 
-def ending(trial: TrialRecord) -> str:
-    """Return why a trial ended, in words."""
-    default = "the default recipe" if trial.is_default_recipe else "asked for by hand" if trial.attributes.get("enqueued_by") else ""
+def describe_ending(trial: TrialRecord) -> str:
+    """Return why a trial ended, as text; empty while it runs."""
+    default = "the default recipe" if trial.is_default_recipe else "enqueued by a user" if trial.attributes.get("enqueued_by") else ""
     reason = trial.stop_reason or ("all its epochs are done" if trial.state == "finished" else "")
     return "; ".join(part for part in (default, reason) if part)
 
 
-def matching(
+def filtered(
     frame: pd.DataFrame,
     *,
     states: Sequence[str] = (),
@@ -61,7 +64,11 @@ def matching(
     ranges: Mapping[str, tuple[float, float]] | None = None,
     choices: Mapping[str, Sequence[Any]] | None = None,
 ) -> pd.DataFrame:
-    """Return the rows of `trials` in some states, with a text in any cell, and with fields in ranges (ends included) or among choices."""
+    """Return the rows of `trials_table` that satisfy every condition.
+
+    `states`: any of these. `text`: in any cell, whatever its case. `ranges`: field → lowest and highest value, both included.
+    `choices`: field → any of these values. An empty condition is always satisfied.
+    """
     kept = pd.Series(True, frame.index)
     if states:
         kept &= frame["state"].isin(states)
@@ -71,36 +78,36 @@ def matching(
         kept &= frame[name].astype(str).isin([str(one) for one in wanted])
     if text:
         cells = frame[kept].astype(str)
-        found = cells.apply(lambda column: column.str.contains(text, case=False, regex=False)).any(axis=1)
-        kept &= found.reindex(frame.index, fill_value=False)
+        matches = cells.apply(lambda column: column.str.contains(text, case=False, regex=False)).any(axis=1)
+        kept &= matches.reindex(frame.index, fill_value=False)
     return frame[kept]
 
 
-def ordered(frame: pd.DataFrame, by: str, *, descending: bool) -> pd.DataFrame:
-    """Return the rows sorted by a column, those without a value last; choices by their names."""
+def sorted_by(frame: pd.DataFrame, by: str, *, descending: bool) -> pd.DataFrame:
+    """Return the rows sorted by a column, those without a value last. Values that are not numbers are sorted as text."""
     key = None if pd.api.types.is_numeric_dtype(frame[by]) else lambda column: column.astype(str).where(column.notna())
     return frame.sort_values(by, ascending=not descending, na_position="last", kind="stable", key=key)
 
 
-def numeric(frame: pd.DataFrame, name: str) -> bool:
-    """Say whether a column holds numbers that are more than a few choices."""
+def is_numeric(frame: pd.DataFrame, name: str) -> bool:
+    """Return whether a column holds numbers, and more than two different ones."""
     return pd.api.types.is_numeric_dtype(frame[name]) and frame[name].nunique() > 2
 
 
-def settings(record: StudyRecord, chosen: Sequence[TrialRecord], *, differing: bool = False) -> pd.DataFrame:
-    """Return a row per field of the configuration, a column per trial; with `differing`, only the rows in which they differ."""
+def configurations(record: StudyRecord, chosen: Sequence[TrialRecord], *, differing: bool = False) -> pd.DataFrame:
+    """Return a row per configuration field and a column per trial; with `differing`, only the fields that are not equal in all."""
     return side_by_side({f"trial {trial.number}": trial.config for trial in chosen}, differing=differing)
 
 
 def side_by_side(configs: Mapping[str, Mapping[str, Any]], *, differing: bool) -> pd.DataFrame:
-    """Return a row per field, a column per configuration, as text; a field that one has not is a dash."""
+    """Return a row per field and a column per configuration, as text; a dash where a configuration lacks the field."""
     fields = dict.fromkeys(name for config in configs.values() for name in config if name != "seed")
-    rows = {field: [_shown(config.get(field)) for config in configs.values()] for field in fields}
+    rows = {field: [_cell(config.get(field)) for config in configs.values()] for field in fields}
     kept = {field: row for field, row in rows.items() if not differing or len(set(row)) > 1}
     return pd.DataFrame.from_dict(kept, orient="index", columns=list(configs))
 
 
-def _shown(value: Any) -> str:
+def _cell(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
@@ -109,47 +116,48 @@ def _shown(value: Any) -> str:
 
 
 def failures(record: StudyRecord) -> pd.DataFrame:
-    """Return a row per kind of failure, the most frequent first: kind, trials, an example's number and message, where it happens."""
+    """Return a row per kind of failure, the most frequent first: kind, trials, number and message of the latest, `failure_region`."""
     failed: dict[str, list[TrialRecord]] = {}
     for trial in record.trials:
         if trial.error:
             failed.setdefault(trial.error.get("kind", "other"), []).append(trial)
-    frame = trials(record) if failed else pd.DataFrame()
+    frame = trials_table(record) if failed else pd.DataFrame()
     rows = [
         {
             "kind": kind,
-            "trials": len(these),
-            "example": these[-1].number,
-            "message": (these[-1].error or {}).get("message", ""),
-            "where": region(frame, {trial.number for trial in these}, searched(record)),
+            "trials": len(trials),
+            "example": trials[-1].number,
+            "message": (trials[-1].error or {}).get("message", ""),
+            "where": failure_region(frame, {trial.number for trial in trials}, searched_fields(record)),
         }
-        for kind, these in sorted(failed.items(), key=lambda item: -len(item[1]))
+        for kind, trials in sorted(failed.items(), key=lambda item: -len(item[1]))
     ]
     return pd.DataFrame(rows, columns=["kind", "trials", "example", "message", "where"])
 
 
-def region(frame: pd.DataFrame, numbers: set[int], fields: Sequence[str]) -> str:
-    """Return the part of the space in which some trials lie and few others: the narrowest interval or choice of one field, in words.
+def failure_region(frame: pd.DataFrame, numbers: set[int], fields: Sequence[str]) -> str:
+    """Return the interval or choice of one field in which the trials of these `numbers` are most concentrated, as text.
 
-    Empty where there are too few of them, or no part in which they are half of the trials and at least twice as frequent as overall.
+    Empty if there are fewer than two such trials, or if they are less than half of the trials in that region, or less than twice as
+    frequent there as in the whole study.
     """
-    inside = frame["trial"].isin(numbers)
-    share, best = inside.mean(), (0.0, "")
-    if inside.sum() < 2 or inside.all():
+    is_failed = frame["trial"].isin(numbers)
+    share, best = is_failed.mean(), (0.0, "")
+    if is_failed.sum() < 2 or is_failed.all():
         return ""
     for name in fields:
-        theirs = frame.loc[inside, name].dropna()
-        if len(theirs) < inside.sum():
+        values = frame.loc[is_failed, name].dropna()
+        if len(values) < is_failed.sum():
             continue
-        if numeric(frame, name):
-            among = frame[name].between(theirs.min(), theirs.max())
-            words = f"{name} from {theirs.min():.3g} to {theirs.max():.3g}"
-        elif theirs.astype(str).nunique() == 1:
-            among = frame[name].astype(str) == str(theirs.iloc[0])
-            words = f"{name} {theirs.iloc[0]}"
+        if is_numeric(frame, name):
+            in_region = frame[name].between(values.min(), values.max())
+            words = f"{name} from {values.min():.3g} to {values.max():.3g}"
+        elif values.astype(str).nunique() == 1:
+            in_region = frame[name].astype(str) == str(values.iloc[0])
+            words = f"{name} {values.iloc[0]}"
         else:
             continue
-        there = inside[among].mean()
-        if there > best[0]:
-            best = (there, f"{words}: {inside.sum()} of {among.sum()} trials there")
+        concentration = is_failed[in_region].mean()
+        if concentration > best[0]:
+            best = (concentration, f"{words}: {is_failed.sum()} of {in_region.sum()} trials failed")
     return best[1] if best[0] >= max(0.5, 2 * share) else ""

@@ -1,1 +1,1 @@
-"""The screens, one file each; Streamlit runs them as scripts."""
+"""The screens, one file each. Streamlit runs them as scripts."""

@@ -1,10 +1,12 @@
-"""Augmentation: the study's own images at each strength, and what the search found out about it."""
+"""Augmentation: the study's images at each strength, and the values that trials reached with it."""
 
 import streamlit as st
 
 from dashboard import layout, records_cache, zoomable_chart
 from dashboard.charts import space_charts
 from dashboard.data import space_analysis
+from dashboard.markdown_text import escape
+from dashboard.record_errors import show_errors
 from search.record.records import StudyRecord
 from trainables.errors import StorageError
 
@@ -12,42 +14,44 @@ MIDDLE = 0.5
 
 
 def draw(record: StudyRecord) -> None:
-    """Show the images at the chosen strength, and the values that were reached with it."""
+    """Show the images at the chosen strength, and the value by strength."""
     left, right = st.columns([3, 2])
-    chosen = MIDDLE
-    with left, records_cache.kindly():
-        chosen = _images(record)
-    with right, records_cache.kindly():
-        _found(record, chosen)
+    strength = MIDDLE
+    with left, show_errors():
+        strength = _images(record)
+    with right, show_errors():
+        _value_by_strength(record, strength)
 
 
 def _images(record: StudyRecord) -> float:
-    shown = record.augmentation
-    st.subheader("Its images", anchor=False)
-    if not shown:
-        st.caption("The previews come a few seconds after the search has begun; searches of older versions have none.")
+    previews = record.augmentation
+    st.subheader("Images", anchor=False)
+    if not previews:
+        st.caption("The previews are drawn a few seconds after the search begins. Searches of older versions have none.")
         return MIDDLE
-    strengths = sorted(map(float, shown["sheets"]))
+    strengths = sorted(map(float, previews["sheets"]))
     best = record.best.config.get("augmentation_strength", MIDDLE) if record.best is not None else MIDDLE
     start = min(strengths, key=lambda strength: abs(strength - best))
     strength = float(st.select_slider("Strength", strengths, start, key="strength", bind="query-params"))
-    sheet = records_cache.artifact(record.root, shown["sheets"][str(strength)])
+    sheet = records_cache.artifact(record.root, previews["sheets"][str(strength)])
     st.image(sheet, width="stretch", alt=f"Images at strength {strength}")
-    ops, draws = records_cache.plain(", ".join(shown["ops"])), int(shown["draws"])
-    st.caption(f"A row an image: first as evaluation sees it, then as {draws} training steps would. Operations: {ops}.")
-    with st.expander("Which images these are"):
-        st.markdown("\n".join(f"1. {records_cache.plain(name)}" for name in shown["images"]))
+    ops, draws = escape(", ".join(previews["ops"])), int(previews["draws"])
+    st.caption(f"One row per image: first as evaluation sees it, then as {draws} training steps could see it. Operations: {ops}.")
+    with st.expander("Names of the images"):
+        st.markdown("\n".join(f"1. {escape(name)}" for name in previews["images"]))
     return strength
 
 
-def _found(record: StudyRecord, chosen: float) -> None:
-    st.subheader("What the search found", anchor=False)
-    frame = space_analysis.by_strength(record)
-    if len(frame) < space_analysis.FEWEST:
-        raise StorageError(f"{len(frame)} trials have finished; {space_analysis.FEWEST} are needed to say something of the strength")
-    zoomable_chart.chart(space_charts.strength(frame, record.metric, chosen), f"strength-{record.name}", "Value by augmentation strength")
-    st.caption(records_cache.plain(space_analysis.best_part(frame.assign(state="finished"), "augmentation_strength", record.mode)))
+def _value_by_strength(record: StudyRecord, strength: float) -> None:
+    st.subheader("Value by strength", anchor=False)
+    frame = space_analysis.values_by_strength(record)
+    if len(frame) < space_analysis.FEWEST_TRIALS:
+        raise StorageError(f"{len(frame)} trials have finished; {space_analysis.FEWEST_TRIALS} are needed to compare strengths")
+    zoomable_chart.show_chart(
+        space_charts.strength(frame, record.metric, strength), f"strength-{record.name}", "Value by augmentation strength"
+    )
+    st.caption(escape(space_analysis.describe_best_range(frame.assign(state="finished"), "augmentation_strength", record.mode)))
 
 
 if __name__ == "__main__":
-    layout.of_study(layout.SCREENS["augmentation"], draw)
+    layout.show_study_screen(layout.SCREENS["augmentation"], draw)

@@ -68,7 +68,7 @@ def measure(folder: Path) -> dict[str, float]:
     from dashboard.charts import study_charts
     from dashboard.data import study_data
     from search.display.snapshot import snapshot_of
-    from search.record.records import StudyReader
+    from search.record.reader import StudyReader
     from search.record.store import load_study, open_storage
 
     url = f"sqlite:///{folder}/studies.db"
@@ -83,7 +83,7 @@ def measure(folder: Path) -> dict[str, float]:
         record = reader.read()
         snapshot_of(record)
         study_charts.best_so_far(study_data.best_so_far(record), record.metric, default=0.5).to_json()
-        study_charts.curves(study_data.curves(record, study_data.drawn(record)), record.metric, study_data.rungs(record)).to_json()
+        study_charts.curves(study_data.learning_curves(record, study_data.trials_to_draw(record)), record.metric, study_data.rung_percentages(record)).to_json()
         lasted.append(time.perf_counter() - started)
     found = {"cold_seconds": round(cold, 2), "refresh_ms": round(1000 * sorted(lasted)[REPEATS // 2], 1)}
     found["reader_mb"] = round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, 1)
