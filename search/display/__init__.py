@@ -1,1 +1,1 @@
-"""Showing a search: live terminal view, status, JSON lines, summary."""
+"""How a search is shown: live terminal view, status, JSON lines, summary."""

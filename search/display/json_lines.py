@@ -1,20 +1,21 @@
-"""A search as JSON on standard output, one object a line, for programs.
+"""A search as JSON Lines on standard output, for programs: one object on each line.
 
-Each object has ``event``; a value that is not finite is null. What each event has besides:
+Each object has the key ``event``; a number that is not finite is null. The other keys by event:
 
 | event | keys |
 |---|---|
-| begin | study, folder, task, metric, mode, trials (to run), slots (at a time), ended (before, by an earlier run), notes (of the data) |
-| began | trial, epoch (that it goes on from), epochs (planned), config |
-| epoch | trial, epoch, epochs, value (the objective), metrics (the epoch's row: losses, metrics, rate, images_per_second), seconds |
-| retry | as epoch, and reason: the trial goes on from that epoch after a fault |
-| finished, stopped, failed, paused | as epoch, and reason (empty where it ran all its epochs) and best (value so far) |
+| begin | study, folder, task, metric, mode, trials (to run), slots (trials at a time), ended (in an earlier run), notes (on the data) |
+| began | trial, epoch (after which it starts), epochs (planned), config |
+| epoch | trial, epoch, epochs, value (the objective), metrics (of the epoch: losses, metrics, rate, images_per_second), seconds |
+| retry | as epoch, and reason: after a fault, the trial continues from that epoch |
+| finished, stopped, failed, paused | as epoch, and reason (empty if the trial ran all its epochs) and best (value so far) |
 | say | text |
-| pausing | reason: the search was interrupted; its trials end at their next epoch |
-| finishing | nothing: the test images are being opened |
-| end | what ``status --json`` promises, why it ended, and best: what ``best --json`` promises, or null if no trial has ended |
+| pausing | reason: the search was interrupted; its trials pause at their next epoch |
+| finishing | none: the test split is being evaluated |
+| end | the keys of ``status --json``, why (the search ended), and best: the object of ``best --json``, or null if no trial has ended |
 
-``elapsed`` (s, from begin on) is the time that the study has run, earlier runs included; ``seconds`` (s) a trial's own since it began here.
+``elapsed`` (s, in every event from begin on) is the time that the study has run, earlier runs included. ``seconds`` (s) is the time since
+the trial began in this run.
 """
 
 import json
@@ -25,13 +26,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
-from search.display.line_writer import Lines
+from search.display.line_writer import LineWriter
 from trainables.errors import StorageError
 
 if TYPE_CHECKING:
     from search.events import Event
     from search.plan import Plan
-    from search.policy.rungs import StopCondition
+    from search.policy.stop_condition import StopCondition
     from search.record.records import StudyRecord
 
 
@@ -40,14 +41,14 @@ class JsonLines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._lines = Lines(self._write)
+        self._lines = LineWriter(self._write)
         self._stop_condition: StopCondition | None = None
 
     def preparing(self, done: int, total: int, what: str) -> None:
         """Ignore."""
 
     def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
-        """Write what is about to happen."""
+        """Write the plan of the search."""
         self._stop_condition = stop_condition
         self._put(
             "begin",
@@ -63,20 +64,20 @@ class JsonLines:
         )
 
     def event(self, event: "Event") -> None:
-        """Write an event."""
-        shown: dict[str, Any] = {"trial": event.number, "epoch": event.epoch, "epochs": event.config.epochs}
+        """Write an event of a trial."""
+        keys: dict[str, Any] = {"trial": event.number, "epoch": event.epoch, "epochs": event.config.epochs}
         if event.kind == "began":
-            shown["config"] = event.config.model_dump(mode="json")
+            keys["config"] = event.config.model_dump(mode="json")
         else:
-            shown |= {"value": event.value, "metrics": dict(event.metrics), "seconds": event.seconds}
+            keys |= {"value": event.value, "metrics": dict(event.metrics), "seconds": event.seconds}
         if event.kind not in ("began", "epoch"):
-            shown["reason"] = event.reason
+            keys["reason"] = event.reason
         if event.kind not in ("began", "epoch", "retry") and self._stop_condition is not None:
-            shown["best"] = self._stop_condition.best
-        self._put(event.kind, **shown)
+            keys["best"] = self._stop_condition.best
+        self._put(event.kind, **keys)
 
     def say(self, text: str) -> None:
-        """Write a text."""
+        """Write a message."""
         self._put("say", text=text)
 
     def pausing(self, reason: str) -> None:
@@ -84,11 +85,11 @@ class JsonLines:
         self._put("pausing", reason=reason)
 
     def finishing(self) -> None:
-        """Write that the test images are being opened."""
+        """Write that the test split is being evaluated."""
         self._put("finishing")
 
     def end(self, record: "StudyRecord") -> None:
-        """Write what came of it, the last line."""
+        """Write the result of the search, the last line."""
         best = None
         with suppress(StorageError):
             best = record.best_json()
@@ -101,17 +102,17 @@ class JsonLines:
     def __exit__(self, *error: object) -> None:
         self._lines.close()
 
-    def _put(self, event: str, **shown: Any) -> None:
+    def _put(self, event: str, **keys: Any) -> None:
         clock = {} if self._stop_condition is None else {"elapsed": round(self._stop_condition.elapsed(), 3)}
-        self._lines.put({"event": event} | shown | clock)
+        self._lines.put({"event": event} | keys | clock)
 
-    def _write(self, shown: dict[str, Any]) -> None:
-        self._stream.write(json.dumps(finite(shown), ensure_ascii=False, allow_nan=False, default=str) + "\n")
+    def _write(self, line: dict[str, Any]) -> None:
+        self._stream.write(json.dumps(finite(line), ensure_ascii=False, allow_nan=False, default=str) + "\n")
         self._stream.flush()
 
 
 def finite(value: Any) -> Any:
-    """Return a value of JSON with null for each number that is not finite."""
+    """Return a JSON value in which null replaces each number that is not finite."""
     if isinstance(value, Mapping):
         return {str(key): finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -121,17 +122,17 @@ def finite(value: Any) -> Any:
 
 @contextmanager
 def only_json() -> Iterator[TextIO]:
-    """Give a stream to standard output, and send what anything else prints there, other processes included, to standard error."""
+    """Yield a stream to standard output, and redirect all other output to standard error, that of child processes included."""
     sys.stdout.flush()
-    kept, stdout = os.dup(1), sys.stdout
+    saved, stdout = os.dup(1), sys.stdout
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    stream = open(os.dup(kept), "w", encoding="utf-8")  # noqa: SIM115
+    stream = open(os.dup(saved), "w", encoding="utf-8")  # noqa: SIM115
     try:
         yield stream
     finally:
         with suppress(OSError):
             stream.close()
         sys.stdout = stdout
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(saved, 1)
+        os.close(saved)

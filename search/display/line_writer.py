@@ -1,4 +1,4 @@
-"""Lines that are written from a thread of their own: a search never waits for its reader, and a signal handler may write."""
+"""Writing lines from a thread of its own, so that a search never waits for its reader and a signal handler may write."""
 
 import threading
 from collections.abc import Callable
@@ -9,22 +9,22 @@ from typing import Any
 CLOSING_SECONDS = 10.0
 
 
-class Lines:
-    """Hands what is put to `write`, in order; calls `quiet` whenever nothing came for `every` seconds.
+class LineWriter:
+    """Passes lines to `write` in order; calls `on_silence` whenever no line came for `silence_seconds`.
 
-    The thread starts with the first line and ends with `close`; a line that comes later starts another. Where `write` raises
-    ``OSError`` (a pipe whose reader has gone, a full disk), what follows is dropped; ``ValueError`` (a character that the stream cannot
-    take) drops one line.
+    The thread starts with the first line and ends with `close`; a later line starts another thread. After an ``OSError`` of `write`
+    (a pipe without a reader, a full disk) all further lines are dropped. After a ``ValueError`` (a character that the stream cannot
+    encode) only that line is dropped.
     """
 
-    def __init__(self, write: Callable[[Any], None], quiet: Callable[[], None] | None = None, every: float = 60.0) -> None:
-        self._write, self._quiet, self._every = write, quiet, every
+    def __init__(self, write: Callable[[Any], None], on_silence: Callable[[], None] | None = None, silence_seconds: float = 60.0) -> None:
+        self._write, self._on_silence, self._silence_seconds = write, on_silence, silence_seconds
         self._queue: SimpleQueue[tuple[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.RLock()
 
     def put(self, line: Any) -> None:
-        """Write a line soon. Safe in a signal handler once a first line was put."""
+        """Queue a line. After the first line, this is safe in a signal handler."""
         self._queue.put((line,))
         if self._thread is None:
             with self._starting:
@@ -33,7 +33,7 @@ class Lines:
                     self._thread.start()
 
     def close(self) -> None:
-        """Wait until all lines are written, a few seconds at most."""
+        """Wait until all lines are written, at most `CLOSING_SECONDS`."""
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join(CLOSING_SECONDS)
@@ -45,18 +45,19 @@ class Lines:
             with suppress(ValueError):
                 try:
                     if not broken:
-                        self._say(item)
+                        self._handle(item)
                 except OSError:
                     broken = True
 
     def _next(self) -> tuple[Any, ...] | None:
+        """Return a tuple with the next line, an empty one after a silence, or None at the end."""
         try:
-            return self._queue.get(timeout=self._every if self._quiet else None)
+            return self._queue.get(timeout=self._silence_seconds if self._on_silence else None)
         except Empty:
             return ()
 
-    def _say(self, item: tuple[Any, ...]) -> None:
+    def _handle(self, item: tuple[Any, ...]) -> None:
         if item:
             self._write(*item)
-        elif self._quiet:
-            self._quiet()
+        elif self._on_silence:
+            self._on_silence()

@@ -1,4 +1,4 @@
-"""`injerto status --watch`: a study as its record shows it, from any process, until its search no longer runs."""
+"""`injerto status --watch`: shows a study from its record, in any process, until its search no longer runs."""
 
 import json
 import time
@@ -10,38 +10,42 @@ from rich.live import Live
 from rich.text import Text
 
 from search.display.snapshot import snapshot_of
-from search.display.summary import summary
-from search.display.terminal import heartbeat
-from search.display.view import draw
+from search.display.summary import print_summary
+from search.display.terminal import status_line
+from search.display.view import render_snapshot
 from search.formatting import duration, plain
-from search.record.records import StudyRecord, study_record
+from search.record.reader import study_record
+from search.record.records import StudyRecord
 from search.record.store import load_study, open_storage, storage_errors
 from trainables.errors import StorageError
 
 EVERY_SECONDS = 2.0
 PATIENCE_SECONDS = 600.0
-Readings = Iterator[tuple[StudyRecord, str]]
+"""How long a storage may not answer."""
+PolledRecords = Iterator[tuple[StudyRecord, str]]
+"""A study's record, and why it could not be read again; empty if it could."""
 
 
-def follow(
+def watch_status(
     name: str | None, storage: str | None, *, as_json: bool = False, console: Console | None = None, every: float = EVERY_SECONDS
 ) -> None:
-    """Show a study until its search no longer runs, then its summary; Ctrl-C leaves quietly.
+    """Show a study until its search no longer runs, then print its summary; Ctrl-C ends the watch without a message.
 
-    Without a terminal it is a line whenever something changed; with `as_json` each line is what `status --json` promises.
+    On a terminal this is a live view, otherwise a line after each change; with `as_json` a line is the object of `status --json`.
     Raises ``StorageError`` if there is no such study.
     """
     out = console or Console(highlight=False)
     with suppress(KeyboardInterrupt):
-        last = _show(out, as_json)(out, readings(name, storage, every))
+        record = _presentation(out, as_json)(out, poll_record(name, storage, every))
         if not as_json:
-            summary(last)
+            print_summary(record)
 
 
-def readings(name: str | None, storage: str | None, every: float) -> Readings:
-    """Yield a study's record every so many seconds until its search no longer runs, the last one besides.
+def poll_record(name: str | None, storage: str | None, every: float) -> PolledRecords:
+    """Yield a study's record every so many seconds while its search runs, and once more when it no longer runs.
 
-    While the storage does not answer, for ten minutes at most, it yields the record as it was and what is wrong.
+    While the storage does not answer, this yields the last record and the error. Raises that ``StorageError`` after
+    `PATIENCE_SECONDS`, and at once if there is no record yet.
     """
     opened = open_storage(storage)
     record, answered = None, time.monotonic()
@@ -59,39 +63,39 @@ def readings(name: str | None, storage: str | None, every: float) -> Readings:
             time.sleep(every)
 
 
-def _show(out: Console, as_json: bool) -> Callable[[Console, Readings], StudyRecord]:
+def _presentation(out: Console, as_json: bool) -> Callable[[Console, PolledRecords], StudyRecord]:
     if as_json:
-        return _objects
-    return _live if out.is_terminal else _changes
+        return _write_json
+    return _show_live if out.is_terminal else _print_changes
 
 
-def _live(out: Console, found: Readings) -> StudyRecord:
+def _show_live(out: Console, polled: PolledRecords) -> StudyRecord:
     with Live(console=out, auto_refresh=False, transient=True) as live:
-        for record, trouble in found:
+        for record, trouble in polled:
             if record.state == "running":
                 head = Text.assemble((record.name, "bold"), f" running for {duration(record.seconds)}")
-                view = draw(snapshot_of(record), out.width, out.height - 2)
+                view = render_snapshot(snapshot_of(record), out.width, out.height - 2)
                 live.update(Group(head, view, *([Text(plain(trouble), style="red")] if trouble else [])), refresh=True)
     return record
 
 
-def _changes(out: Console, found: Readings) -> StudyRecord:
-    seen: object = None
-    for record, trouble in found:
+def _print_changes(out: Console, polled: PolledRecords) -> StudyRecord:
+    previous: object = None
+    for record, trouble in polled:
         snapshot = snapshot_of(record)
-        now = (dict(snapshot.counts), snapshot.best and snapshot.best.number, trouble)
-        if record.state == "running" and now != seen:
-            out.print(Text(plain(trouble or heartbeat(snapshot, record.seconds))), soft_wrap=True)
-        seen = now
+        current = (dict(snapshot.counts), snapshot.best and snapshot.best.number, trouble)
+        if record.state == "running" and current != previous:
+            out.print(Text(plain(trouble or status_line(snapshot, record.seconds))), soft_wrap=True)
+        previous = current
     return record
 
 
-def _objects(out: Console, found: Readings) -> StudyRecord:
-    seen: object = None
-    for record, _ in found:
-        now = (record.state, record.status_json()["epochs"], record.counts)
-        if now != seen:
+def _write_json(out: Console, polled: PolledRecords) -> StudyRecord:
+    previous: object = None
+    for record, _ in polled:
+        current = (record.state, record.status_json()["epochs"], record.counts)
+        if current != previous:
             out.file.write(json.dumps(record.status_json(), ensure_ascii=False) + "\n")
             out.file.flush()
-        seen = now
+        previous = current
     return record

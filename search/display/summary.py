@@ -1,4 +1,4 @@
-"""What came of a search, in words and tables on the terminal."""
+"""Prints the state and the result of a study: summary, leaderboard, best configuration, test result."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -11,40 +11,42 @@ from rich.table import Table
 
 from search.formatting import in_brief, plain
 from search.record.records import StudyRecord, TrialRecord
+from trainables.objectives import is_better
 
 LEADERS = 5
 AUGMENTATION = ((0.0, "none"), (0.3, "light"), (0.6, "medium"), (1.0, "strong"))
+"""Highest augmentation strength → its word."""
 
 
 def console() -> Console:
-    """Return a console that writes to standard output as it is now."""
+    """Return a console on the present standard output, which `only_json` and tests replace."""
     return Console(highlight=False)
 
 
-def in_words(config: Mapping[str, Any]) -> list[str]:
-    """Return a configuration as sentences."""
-    shown = SimpleNamespace(**config)
-    decay = f"{shown.stage_lr_decay:.2g} times the rate"
-    stages = f"its last {shown.unfrozen_stages} stages, each further from the head at {decay} of the one before"
-    depth = stages if shown.unfrozen_stages > 1 else f"its last stage at {decay} of the head"
-    body = f"train {depth}, after a frozen first {shown.freeze_steps:.0%} of the steps" if shown.unfrozen_stages else "keep it frozen"
-    plural = "s" * (shown.head_layers > 1)
-    hidden = f"{shown.head_layers} hidden layer{plural} of {shown.head_units} neurons ({shown.activation})"
-    head = hidden if shown.head_layers else "a perceptron"
-    momentum = f" with momentum {shown.momentum:g}" if shown.optimizer != "adamw" else ""
-    smoothing = f", label smoothing {shown.label_smoothing:g}" if shown.label_smoothing else ""
-    amount = next((word for limit, word in AUGMENTATION if shown.augmentation_strength <= limit), AUGMENTATION[-1][1])
-    ops = ": " + ", ".join(shown.augmentation_ops) if shown.augmentation_strength else ""
+def describe_configuration(config: Mapping[str, Any]) -> list[str]:
+    """Return a trial's configuration as sentences for a reader."""
+    trial = SimpleNamespace(**config)
+    decay = f"{trial.stage_lr_decay:.2g} times the rate"
+    stages = f"its last {trial.unfrozen_stages} stages, each further from the head at {decay} of the one before"
+    depth = stages if trial.unfrozen_stages > 1 else f"its last stage at {decay} of the head"
+    body = f"train {depth}, after a frozen first {trial.freeze_steps:.0%} of the steps" if trial.unfrozen_stages else "keep it frozen"
+    plural = "s" * (trial.head_layers > 1)
+    hidden = f"{trial.head_layers} hidden layer{plural} of {trial.head_units} neurons ({trial.activation})"
+    head = hidden if trial.head_layers else "a perceptron"
+    momentum = f" with momentum {trial.momentum:g}" if trial.optimizer != "adamw" else ""
+    smoothing = f", label smoothing {trial.label_smoothing:g}" if trial.label_smoothing else ""
+    amount = next((word for limit, word in AUGMENTATION if trial.augmentation_strength <= limit), AUGMENTATION[-1][1])
+    ops = ": " + ", ".join(trial.augmentation_ops) if trial.augmentation_strength else ""
     return [
-        f"Take {shown.backbone} with {shown.weights} weights at {shown.image_size} px; {body}.",
-        f"On it {head}, weights from {shown.initializer}, dropout {shown.dropout:.2g}{smoothing}.",
-        f"Optimize by {shown.optimizer}{momentum}, learning rate {shown.learning_rate:.3g} ({shown.schedule}, warm-up {shown.warmup:.0%}), "
-        f"weight decay {shown.weight_decay:.2g}, batches of {shown.batch_size}, {shown.epochs} epochs.",
-        f"Augment: {amount} (strength {shown.augmentation_strength:g}{ops}).",
+        f"Take {trial.backbone} with {trial.weights} weights at {trial.image_size} px; {body}.",
+        f"On it {head}, weights from {trial.initializer}, dropout {trial.dropout:.2g}{smoothing}.",
+        f"Optimize by {trial.optimizer}{momentum}, learning rate {trial.learning_rate:.3g} ({trial.schedule}, warm-up {trial.warmup:.0%}), "
+        f"weight decay {trial.weight_decay:.2g}, batches of {trial.batch_size}, {trial.epochs} epochs.",
+        f"Augment: {amount} (strength {trial.augmentation_strength:g}{ops}).",
     ]
 
 
-def summary(record: StudyRecord) -> None:
+def print_summary(record: StudyRecord) -> None:
     """Print a study's state in a few lines."""
     out = console()
     why = f": {record.why}" if record.why else ""
@@ -53,15 +55,15 @@ def summary(record: StudyRecord) -> None:
     out.print(f"epochs: {sum(trial.epochs_done for trial in record.trials)}, time: {timedelta(seconds=round(record.seconds))}")
     if record.best is not None and record.best.value is not None:
         out.print(f"best validation {record.metric}: {record.best.value:.4g} (trial {record.best.number})")
-    if words := on_test_images(record):
-        out.print(escape(words), soft_wrap=True)
-    failures(record)
+    if sentence := describe_test_result(record):
+        out.print(escape(sentence), soft_wrap=True)
+    print_failures(record)
     if record.state == "interrupted":
         out.print(f"go on with it: injerto resume {record.name}", soft_wrap=True)
 
 
-def on_test_images(record: StudyRecord) -> str:
-    """Say how the winner did on the test images beside the default recipe; nothing before they are opened."""
+def describe_test_result(record: StudyRecord) -> str:
+    """Return a sentence that compares winner and default recipe on the test images; empty before these are evaluated."""
     winner, default = (record.test.get(role, {}).get("test", {}).get(record.metric) for role in ("winner", "default_recipe"))
     if winner is None:
         return ""
@@ -70,27 +72,27 @@ def on_test_images(record: StudyRecord) -> str:
         return f"{images} the default recipe, which no other trial has beaten, has {record.metric} {winner:.4g}."
     if default is None:
         return f"{images} the winner has {record.metric} {winner:.4g}."
-    if winner > default if record.mode == "max" else winner < default:
+    if is_better(winner, default, record.mode):
         return f"{images} the winner has {record.metric} {winner:.4g}, the default recipe {default:.4g}."
     return (
         f"{images} the winner is no better than the default recipe ({record.metric} {winner:.4g} against {default:.4g}): "
-        "what it gained on the validation images may be chance."
+        "its gain on the validation images may be due to chance."
     )
 
 
-def failures(record: StudyRecord) -> None:
-    """Print each kind of failure once, with how often it came."""
-    kinds: dict[str, list[TrialRecord]] = {}
+def print_failures(record: StudyRecord) -> None:
+    """Print each kind of failure once, with the numbers of its trials."""
+    trials_by_failure: dict[str, list[TrialRecord]] = {}
     for trial in record.trials:
         if trial.error:
-            kinds.setdefault(f"{trial.error['kind']}: {trial.error['message']}", []).append(trial)
-    for words, trials in kinds.items():
+            trials_by_failure.setdefault(f"{trial.error['kind']}: {trial.error['message']}", []).append(trial)
+    for failure, trials in trials_by_failure.items():
         numbers = ", ".join(str(trial.number) for trial in trials[:8]) + (f" and {len(trials) - 8} more" if len(trials) > 8 else "")
-        console().print(f"[red]failed[/] {escape(plain(words))} (trial {numbers})", soft_wrap=True)
+        console().print(f"[red]failed[/] {escape(plain(failure))} (trial {numbers})", soft_wrap=True)
 
 
-def leaderboard(record: StudyRecord) -> None:
-    """Print the best trials, the default recipe among them, then the best configuration in words."""
+def print_leaderboard(record: StudyRecord) -> None:
+    """Print the best trials and the default recipe, then the best configuration in sentences, then the test result."""
     out, best = console(), record.best
     if best is None:
         return
@@ -109,47 +111,47 @@ def leaderboard(record: StudyRecord) -> None:
     table.add_column("epochs", justify="right")
     table.add_column("configuration", overflow="fold")
     for trial in rows:
-        open_state = "" if trial.state in ("finished", "stopped") else f", {trial.state}"
-        mark = f" (default recipe{open_state})" if trial.is_default_recipe else ""
+        unfinished = "" if trial.state in ("finished", "stopped") else f", {trial.state}"
+        mark = f" (default recipe{unfinished})" if trial.is_default_recipe else ""
         table.add_row(str(trial.number), f"{trial.value:.4f}", f"{trial.epochs_done}/{trial.epochs_planned}", in_brief(trial.config) + mark)
     out.print(table)
     out.print("\n[bold]The best configuration[/]" + (", the default recipe itself" if best.is_default_recipe else ""))
-    for sentence in in_words(best.config):
+    for sentence in describe_configuration(best.config):
         out.print(escape(sentence))
-    _test(record)
+    _print_test_result(record)
 
 
-def _test(record: StudyRecord) -> None:
+def _print_test_result(record: StudyRecord) -> None:
     if not record.test:
         return
     images = record.dataset["images"]["test"]
-    times = "once" if len(record.openings) < 2 else f"{len(record.openings)} times, as the search went on after that"
-    table = Table(title=f"On {images} test images, opened {times}", title_justify="left", box=None, pad_edge=False)
+    times = "once" if len(record.test_evaluations) < 2 else f"{len(record.test_evaluations)} times, because the search was continued"
+    table = Table(title=f"On {images} test images, evaluated {times}", title_justify="left", box=None, pad_edge=False)
     table.add_column("")
     winner = record.test["winner"]["test"]
     order = [record.metric, *(name for name in winner if name != record.metric)]
     for name in order:
         table.add_column(name, justify="right")
     number = record.test["winner"]["trial"]
-    rows = {"winner": f"trial {number}, the winner", "default_recipe": "trial 0, the default recipe"}
-    for role, words in rows.items() if number else [("winner", "trial 0, the winner, the default recipe itself")]:
+    labels = {"winner": f"trial {number}, the winner", "default_recipe": "trial 0, the default recipe"}
+    for role, label in labels.items() if number else [("winner", "trial 0, the winner, the default recipe itself")]:
         if role in record.test:
-            table.add_row(words, *(f"{record.test[role]['test'][name]:.4f}" for name in order))
+            table.add_row(label, *(f"{record.test[role]['test'][name]:.4f}" for name in order))
     console().print()
     console().print(table)
 
 
-def conclusion(record: StudyRecord) -> None:
-    """Print the end of a search: why it ended, what it found, where the files are."""
+def print_conclusion(record: StudyRecord) -> None:
+    """Print the end of a search: why it ended, the result, and where the files are."""
     out = console()
     out.print()
-    summary(record)
+    print_summary(record)
     if record.best is None:
         if record.state != "interrupted":
-            out.print("no trial finished; nothing to hand over")
+            out.print("no trial finished, so there is no result to export")
         return
     out.print()
-    leaderboard(record)
+    print_leaderboard(record)
     if (record.folder / "best.yaml").exists():
         out.print(f"\n{record.folder / 'best.yaml'}\n{record.folder / 'best.safetensors'}", soft_wrap=True)
         out.print(f"train it again: injerto train {record.folder / 'best.yaml'}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""A search on a terminal: a live view, or a line for each trial that ends where there is none."""
+"""Shows a running search: a live view on a terminal, otherwise a line for each trial that ends."""
 
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -12,86 +12,84 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from search.display.line_writer import Lines
-from search.display.view import STYLES, TROUBLES, Best, Row, Snapshot, draw, in_words, time_left
+from search.display.line_writer import LineWriter
+from search.display.view import MAX_PROBLEMS, STYLES, Best, RunningRow, Snapshot, best_as_text, render_snapshot, time_left_as_text
 from search.events import ENDED
-from search.forecast.time_left import Estimate
+from search.forecast.time_left import SHARE_WITH_RUNGS, Estimate
 from search.formatting import duration, in_brief, plain, printable
 from trainables.errors import InjertoError
+from trainables.objectives import is_better
 
 if TYPE_CHECKING:
     from search.events import Event
     from search.plan import Plan
-    from search.policy.rungs import StopCondition
+    from search.policy.stop_condition import StopCondition
 
-HEARTBEAT_SECONDS = 60.0
-EARLY = 0.5
-"""Share of a whole trial that one takes on average where weak ones are stopped at rungs."""
+SILENCE_SECONDS = 60.0
+"""Without a terminal, a status line is written when nothing else was written for so long."""
 
 
 @dataclass
 class RunningTrial:
-    """A running trial: its objective by epoch, its last images a second."""
+    """The latest event of a running trial that has metrics, and its objective by epoch."""
 
     event: "Event"
     values: dict[int, float] = field(default_factory=dict)
 
-    def hear(self, event: "Event") -> None:
-        """Take an event into account; an epoch that is run again takes the place of the first."""
+    def update(self, event: "Event") -> None:
+        """Take an event into account; an epoch that runs again replaces the first one."""
         self.event = event if event.metrics else replace(event, metrics=self.event.metrics)
         if event.kind == "epoch" and event.value is not None:
             self.values[event.epoch] = event.value
 
-    def row(self) -> Row:
-        """Return what is shown of it."""
+    def row(self) -> RunningRow:
+        """Return the trial's row in the view."""
         config, speed = self.event.config, self.event.metrics.get("images_per_second")
-        return Row(self.event.number, self.event.epoch, config.epochs, in_brief(config.model_dump()), self.curve(), speed)
+        return RunningRow(self.event.number, self.event.epoch, config.epochs, in_brief(config.model_dump()), self.curve(), speed)
 
     def curve(self) -> list[float]:
-        """Return the objective of the epochs that were heard, in their order."""
+        """Return the objective by epoch, in order."""
         return [self.values[epoch] for epoch in sorted(self.values)]
 
 
 class Terminal:
-    """Shows a search on a terminal, or as lines where there is none.
+    """Shows a search on a terminal, or as lines if the console is no terminal.
 
-    The live view is drawn from a thread of its own, over copies of what the events change.
+    Rich draws the live view in a thread of its own; a snapshot copies the state that the events change.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=False, highlight=False)
-        quiet = None if self._console.is_terminal else self._heartbeat
-        self._lines = Lines(self._write, quiet, HEARTBEAT_SECONDS)
-        self._decoding: Progress | None = None
+        on_silence = None if self._console.is_terminal else self._write_status_line
+        self._lines = LineWriter(self._write, on_silence, SILENCE_SECONDS)
+        self._progress_bar: Progress | None = None
         self._live: Live | None = None
         self._lock = Lock()
         self._running: dict[int, RunningTrial] = {}
-        self._past: dict[int, dict[int, float]] = {}
+        self._earlier_epochs: dict[int, dict[int, float]] = {}
         self._ended: Counter[str] = Counter()
-        self._troubles: deque[str] = deque(maxlen=TROUBLES)
+        self._problems: deque[str] = deque(maxlen=MAX_PROBLEMS)
         self._best: Best | None = None
-        self._default: float | None = None
+        self._default_value: float | None = None
 
     def preparing(self, done: int, total: int, what: str) -> None:
-        """Show how far reading or decoding is."""
+        """Show a progress bar of reading or decoding the data, if this is a terminal."""
         if not self._console.is_terminal:
             return
-        if self._decoding is None:
+        if self._progress_bar is None:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._decoding = Progress(*columns, console=self._console, transient=True)
-            self._decoding.start()
-            self._task = self._decoding.add_task(what, total=total)
-        self._decoding.update(self._task, completed=done, total=total, description=what)
+            self._progress_bar = Progress(*columns, console=self._console, transient=True)
+            self._progress_bar.start()
+            self._task = self._progress_bar.add_task(what, total=total)
+        self._progress_bar.update(self._task, completed=done, total=total, description=what)
 
     def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
-        """Say what is about to happen."""
-        if self._decoding is not None:
-            self._decoding.stop()
-            self._decoding = None
-        self._metric, self._sign, self._stop_condition = plan.metric, 1 if plan.mode == "max" else -1, stop_condition
-        share = EARLY if plan.config.algorithm.scheduler == "asha" else 1.0
+        """Write the plan of the search and start the live view."""
+        self._stop_progress_bar()
+        self._metric, self._mode, self._stop_condition = plan.metric, plan.mode, stop_condition
+        share = SHARE_WITH_RUNGS if plan.config.algorithm.stops_early else 1.0
         self._estimate = Estimate(stop_condition.trials, slots, ended=ended, share=share)
-        self._recall(name, plan.config.storage)
+        self._load_earlier_run(name, plan.config.storage)
         data = plan.dataset
         self.say(f"study {name}: {data.task} on images of {data.image_size} px, by {plan.metric} ({plan.mode})")
         for note in data.notes:
@@ -99,22 +97,22 @@ class Terminal:
         before = f", {ended} ended before" if ended else ""
         self.say(f"{stop_condition.trials} trials, {slots} at a time{before}; trial 0 is the default recipe")
         if self._console.is_terminal:
-            self._live = Live(get_renderable=self._view, console=self._console, refresh_per_second=4, transient=True)
+            self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
 
     def event(self, event: "Event") -> None:
         """Show an event."""
         with self._lock:
-            self._estimate.hear(event)
+            self._estimate.update(event)
             if event.kind in ("began", "epoch", "retry"):
-                self._running.setdefault(event.number, RunningTrial(event, self._past.pop(event.number, {}))).hear(event)
+                self._running.setdefault(event.number, RunningTrial(event, self._earlier_epochs.pop(event.number, {}))).update(event)
             else:
-                self._close(event, self._running.pop(event.number, RunningTrial(event)))
+                self._count_ended(event, self._running.pop(event.number, RunningTrial(event)))
             if event.kind in ("began", "epoch"):
                 return
-            line = self._line(event)
+            line = self._event_line(event)
             if event.kind in ("failed", "retry"):
-                self._troubles.append(line.partition("] ")[2] or line)
+                self._problems.append(line.partition("] ")[2] or line)
         self._lines.put(Text(plain(line), style=STYLES[event.kind]))
 
     def say(self, text: str) -> None:
@@ -122,13 +120,13 @@ class Terminal:
         self._lines.put(Text(printable(text)))
 
     def pausing(self, reason: str) -> None:
-        """Say what happens next."""
-        self.say(f"{reason}: trials pause at their next epoch; once more ends the search at once")
+        """Write that the search was interrupted, and what follows."""
+        self.say(f"{reason}: trials pause at their next epoch; a second interrupt ends the search at once")
 
     def finishing(self) -> None:
-        """Say that the search is over."""
+        """Close the live view and write that the test split is being evaluated."""
         self._stop()
-        self.say("opening the test images once, for the winner and the default recipe")
+        self.say("evaluating the test images once, with the winner and the default recipe")
 
     def __enter__(self) -> "Terminal":
         return self
@@ -137,66 +135,68 @@ class Terminal:
         self._stop()
 
     def snapshot(self) -> Snapshot:
-        """Return how the search stands now, in values of its own."""
+        """Return the present state of the search as a copy."""
         with self._lock:
-            rows = [course.row() for _, course in sorted(self._running.items())]
+            rows = [trial.row() for _, trial in sorted(self._running.items())]
             counts = dict(self._ended) | {"running": len(rows)}
             counts["queued"] = max(0, self._stop_condition.trials - self._estimate.ended - len(rows) - counts.get("paused", 0))
-            troubles, best, left = tuple(self._troubles), self._best, self._seconds_left()
-        return Snapshot(self._metric, counts, self._stop_condition.gauges(), best, left, rows, troubles)
+            problems, best, left = tuple(self._problems), self._best, self._seconds_left()
+        return Snapshot(self._metric, counts, self._stop_condition.gauges(), best, left, rows, problems)
 
     def _stop(self) -> None:
         self._lines.close()
         if self._live is not None:
             self._live.stop()
             self._live = None
-        if self._decoding is not None:
-            self._decoding.stop()
-            self._decoding = None
+        self._stop_progress_bar()
+
+    def _stop_progress_bar(self) -> None:
+        if self._progress_bar is not None:
+            self._progress_bar.stop()
+            self._progress_bar = None
 
     def _write(self, line: Text) -> None:
         self._console.print(line, soft_wrap=True)
 
-    def _recall(self, name: str, storage: str | None) -> None:
-        """Take over what an earlier run of the study came to; without it the view begins at nought."""
-        from search.display.snapshot import objectives, snapshot_of
-        from search.record.records import read_study
+    def _load_earlier_run(self, name: str, storage: str | None) -> None:
+        """Start from the study's record, if this search resumes; if the record cannot be read, start from zero."""
+        from search.display.snapshot import objective_by_epoch, snapshot_of
+        from search.record.reader import read_study
 
         with suppress(InjertoError):
             record = read_study(name, storage)
             before, default = snapshot_of(record), record.default_recipe
-            self._best, self._default = before.best, default.value if default and default.state == "finished" else None
+            self._best, self._default_value = before.best, default.value if default and default.state == "finished" else None
             self._ended.update({state: before.counts[state] for state in ENDED})
-            self._past = {trial.number: objectives(trial) for trial in record.trials if trial.state not in ENDED}
+            self._earlier_epochs = {trial.number: objective_by_epoch(trial) for trial in record.trials if trial.state not in ENDED}
 
-    def _close(self, event: "Event", course: RunningTrial) -> None:
+    def _count_ended(self, event: "Event", trial: RunningTrial) -> None:
         self._ended[event.kind] += 1
         if event.kind != "finished" or event.value is None:
             return
         if event.number == 0:
-            self._default = event.value
-        if self._best is None or self._sign * event.value > self._sign * self._best.value:
-            self._best = Best(event.number, event.value, self._stop_condition.elapsed(), curve=course.curve())
-        if self._default is not None:
-            self._best = replace(self._best, gain=self._best.value - self._default)
+            self._default_value = event.value
+        if self._best is None or is_better(event.value, self._best.value, self._mode):
+            self._best = Best(event.number, event.value, self._stop_condition.elapsed(), curve=trial.curve())
+        if self._default_value is not None:
+            self._best = replace(self._best, gain=self._best.value - self._default_value)
 
-    def _line(self, event: "Event") -> str:
+    def _event_line(self, event: "Event") -> str:
         if event.kind == "retry":
-            return f"trial {event.number} goes on from epoch {event.epoch}/{event.config.epochs}: {event.reason}"
+            return f"trial {event.number} continues from epoch {event.epoch}/{event.config.epochs}: {event.reason}"
         value = "" if event.value is None else f" {self._metric} {event.value:.4g}"
         reason = f" ({event.reason})" if event.reason else ""
         best = f"; best {self._best.value:.4g} (trial {self._best.number})" if self._best else ""
-        ahead = "" if event.kind == "paused" else f"{best}, {time_left(self._seconds_left())}"
+        outlook = "" if event.kind == "paused" else f"{best}, {time_left_as_text(self._seconds_left())}"
         return (
             f"[{self._estimate.ended}/{self._stop_condition.trials}] trial {event.number} {event.kind}{value} "
-            f"after {event.epoch}/{event.config.epochs} epochs, {event.seconds:.0f} s{reason}{ahead}"
+            f"after {event.epoch}/{event.config.epochs} epochs, {event.seconds:.0f} s{reason}{outlook}"
         )
 
-    def _heartbeat(self) -> None:
-        """Write that the search lives, where no trial has ended for a while."""
+    def _write_status_line(self) -> None:
         snapshot = self.snapshot() if self._running else None
         if snapshot is not None:
-            self._write(Text(heartbeat(snapshot, self._stop_condition.elapsed())))
+            self._write(Text(status_line(snapshot, self._stop_condition.elapsed())))
 
     def _seconds_left(self) -> float | None:
         left = self._estimate.seconds_left()
@@ -204,13 +204,13 @@ class Terminal:
             return left
         return min(left, max(0.0, self._stop_condition.seconds - self._stop_condition.elapsed()))
 
-    def _view(self) -> RenderableType:
+    def _render(self) -> RenderableType:
         size = self._console.size
-        return draw(self.snapshot(), size.width, size.height)
+        return render_snapshot(self.snapshot(), size.width, size.height)
 
 
-def heartbeat(snapshot: Snapshot, elapsed: float) -> str:
-    """Return how a search stands in one line."""
+def status_line(snapshot: Snapshot, elapsed: float) -> str:
+    """Return the state of a search in one line; `elapsed` in seconds."""
     counts: Mapping[str, Any] = {state: count for state, count in snapshot.counts.items() if count}
     running = [
         f"trial {row.number} epoch {row.epoch}/{row.epochs}" + (f" {row.curve[-1]:.4g}" if row.curve else "") for row in snapshot.running
@@ -218,8 +218,8 @@ def heartbeat(snapshot: Snapshot, elapsed: float) -> str:
     parts = [
         ", ".join(f"{count} {state}" for state, count in counts.items()),
         ", ".join(running[:4]) + (f" and {len(running) - 4} more" if len(running) > 4 else ""),
-        f"best {in_words(snapshot.best, snapshot.metric)}" if snapshot.best else "",
+        f"best {best_as_text(snapshot.best, snapshot.metric)}" if snapshot.best else "",
         f"{snapshot.speed:,.0f} images/s" if snapshot.speed else "",
-        time_left(snapshot.left),
+        time_left_as_text(snapshot.seconds_left),
     ]
     return f"{duration(elapsed)}: " + "; ".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""How a search is drawn on a terminal: plain values in, a Rich renderable out. The live view and `status --watch` share it."""
+"""Turns a snapshot of a search into a Rich renderable, for the live view and for `status --watch`."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,26 +21,32 @@ STYLES = {
     "paused": "blue",
     "retry": "magenta",
 }
-TROUBLES = 3
-NARROW = 100
-CURVE = {True: 10, False: 20}
-"""Width of a running trial's curve on a narrow and on a wide terminal."""
+MAX_PROBLEMS = 3
+"""Failures and retries that the view shows."""
+WIDE = 100
+"""Columns from which on a terminal counts as wide."""
+CURVE_WIDTH = {True: 20, False: 10}
+"""Width of a running trial's curve on a wide terminal (True) and on a narrow one."""
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best finished trial: its value, the seconds of the search after which it came, its curve, its gain over the default recipe."""
+    """The best finished trial.
+
+    `after_seconds` is the time from the start of the search to the trial's end, `gain` its value minus the default recipe's, and
+    `curve` its objective by epoch.
+    """
 
     number: int
     value: float
-    after: float | None = None
+    after_seconds: float | None = None
     gain: float | None = None
     curve: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
-class Row:
-    """A running trial; `speed` in images a second, `config` in brief."""
+class RunningRow:
+    """A running trial; `config` in short form, `curve` its objective by epoch, `speed` in images per second."""
 
     number: int
     epoch: int
@@ -52,77 +58,80 @@ class Row:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How a search stands at one moment."""
+    """The state of a search at one moment; `problems` are the latest failures and retries, one line each."""
 
     metric: str
     counts: Mapping[str, int]
     gauges: Sequence[Gauge] = ()
     best: Best | None = None
-    left: float | None = None
-    running: Sequence[Row] = ()
-    troubles: Sequence[str] = field(default=())
+    seconds_left: float | None = None
+    running: Sequence[RunningRow] = ()
+    problems: Sequence[str] = field(default=())
 
     @property
     def speed(self) -> float:
-        """Images a second of all running trials together."""
+        """Images per second of all running trials together."""
         return sum(row.speed for row in self.running if row.speed is not None and math.isfinite(row.speed))
 
 
-def draw(snapshot: Snapshot, width: int, height: int) -> RenderableType:
-    """Return the view for a terminal of so many columns and rows; running trials that do not fit are counted.
+def render_snapshot(snapshot: Snapshot, width: int, height: int) -> RenderableType:
+    """Return the view for a terminal of `width` columns and `height` rows; running trials that do not fit are only counted.
 
-    Its last line is empty: a terminal echoes ``^C`` there, and on a full line that would push the view up by a row.
+    The last line is empty: a terminal echoes ``^C`` there, and on a full line that would push the view up by a row.
     """
-    narrow = width < NARROW
-    parts: list[RenderableType] = [_head(snapshot, 24 if narrow else 48), _gauges(snapshot, 16 if narrow else 40)]
-    troubles = snapshot.troubles[-TROUBLES:]
-    parts += [Text(plain(trouble), style="red", no_wrap=True, overflow="ellipsis") for trouble in troubles]
-    taken = (5 if snapshot.best else 4) + len(snapshot.gauges) + len(troubles) + 4
-    return Group(*parts, _running(snapshot, narrow=narrow, rows=max(1, height - taken)), Text(""))
+    wide = width >= WIDE
+    problems = snapshot.problems[-MAX_PROBLEMS:]
+    parts: list[RenderableType] = [
+        _overview(snapshot, curve_width=48 if wide else 24),
+        _gauges(snapshot, bar_width=40 if wide else 16),
+        *(Text(plain(problem), style="red", no_wrap=True, overflow="ellipsis") for problem in problems),
+    ]
+    used = (5 if snapshot.best else 4) + len(snapshot.gauges) + len(problems) + 4
+    return Group(*parts, _running_trials(snapshot, wide=wide, rows=max(1, height - used)), Text(""))
 
 
-def in_counts(counts: Mapping[str, int]) -> Text:
-    """Return trials by state, those states that have any."""
-    shown = [Text(f"{count} {state}", style=STYLES.get(state, "")) for state, count in counts.items() if count]
-    return Text(", ").join(shown) if shown else Text("none yet")
+def counts_as_text(counts: Mapping[str, int]) -> Text:
+    """Return the number of trials in each state, without the states that have none."""
+    parts = [Text(f"{count} {state}", style=STYLES.get(state, "")) for state, count in counts.items() if count]
+    return Text(", ").join(parts) if parts else Text("none yet")
 
 
-def in_words(best: Best, metric: str) -> str:
-    """Return the best value, by which trial, when it came, and what it gained."""
-    after = "" if best.after is None else f", after {duration(best.after)}"
+def best_as_text(best: Best, metric: str) -> str:
+    """Return the best value, its trial, when that trial ended, and its gain over the default recipe."""
+    after = "" if best.after_seconds is None else f", after {duration(best.after_seconds)}"
     if best.gain is None or best.number == 0:
         return f"{metric} {best.value:.4g} (trial {best.number}{after})"
     gain = f"{abs(best.gain):.4g} {'over' if best.gain >= 0 else 'under'} the default recipe"
     return f"{metric} {best.value:.4g} (trial {best.number}{after}), {gain}"
 
 
-def time_left(seconds: float | None) -> str:
-    """Return an estimate in words."""
+def time_left_as_text(seconds: float | None) -> str:
+    """Return an estimate of the time left as text; None means that there is none yet."""
     if seconds is None:
         return "time left: measuring"
     return f"about {duration(seconds)} left" if seconds >= 1 else "almost done"
 
 
-def _head(snapshot: Snapshot, width: int) -> Table:
-    rows: list[tuple[str, RenderableType]] = [("trials", in_counts(snapshot.counts))]
+def _overview(snapshot: Snapshot, *, curve_width: int) -> Table:
+    rows: list[tuple[str, RenderableType]] = [("trials", counts_as_text(snapshot.counts))]
     if snapshot.best is None:
         rows.append(("best", "none yet"))
     else:
-        rows.append(("best", Text(in_words(snapshot.best, snapshot.metric), style="bold")))
-        rows.append(("its curve", _with_ends(snapshot.best.curve, width)))
+        rows.append(("best", Text(best_as_text(snapshot.best, snapshot.metric), style="bold")))
+        rows.append(("its curve", _curve_with_ends(snapshot.best.curve, curve_width)))
     speed = f"{number(round(snapshot.speed))} images/s, " if snapshot.speed else ""
-    rows.append(("pace", speed + time_left(snapshot.left)))
+    rows.append(("pace", speed + time_left_as_text(snapshot.seconds_left)))
     return _grid(rows)
 
 
-def _with_ends(curve: Sequence[float], width: int) -> str:
+def _curve_with_ends(curve: Sequence[float], width: int) -> str:
     return f"{curve[0]:.3g} {sparkline(curve, width)} {curve[-1]:.3g}" if curve else ""
 
 
-def _gauges(snapshot: Snapshot, width: int) -> Table:
+def _gauges(snapshot: Snapshot, *, bar_width: int) -> Table:
     rows = []
     for gauge in snapshot.gauges:
-        bar = ProgressBar(total=1.0, completed=gauge.share, width=width)
+        bar = ProgressBar(total=1.0, completed=gauge.share, width=bar_width)
         rows.append((gauge.name, bar, amount(gauge.used, gauge.limit, gauge.unit)))
     return _grid(rows)
 
@@ -135,22 +144,22 @@ def _grid(rows: Sequence[tuple[RenderableType, ...]]) -> Table:
     return table
 
 
-def _running(snapshot: Snapshot, *, narrow: bool, rows: int) -> RenderableType:
+def _running_trials(snapshot: Snapshot, *, wide: bool, rows: int) -> RenderableType:
     if not snapshot.running:
         return Group()
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("epoch", justify="right", no_wrap=True, min_width=6)
     table.add_column(snapshot.metric, justify="right", no_wrap=True, min_width=6)
-    table.add_column("curve", no_wrap=True, min_width=CURVE[narrow])
-    if not narrow:
+    table.add_column("curve", no_wrap=True, min_width=CURVE_WIDTH[wide])
+    if wide:
         table.add_column("images/s", justify="right", no_wrap=True, min_width=8)
     table.add_column("configuration", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in snapshot.running[:rows]:
-        speed = () if narrow else ("" if row.speed is None else number(round(row.speed)),)
+        speed = ("" if row.speed is None else number(round(row.speed)),) if wide else ()
         value = f"{row.curve[-1]:.4g}" if row.curve else ""
         table.add_row(
-            str(row.number), f"{row.epoch}/{row.epochs}", value, sparkline(row.curve, CURVE[narrow]), *speed, Text(plain(row.config))
+            str(row.number), f"{row.epoch}/{row.epochs}", value, sparkline(row.curve, CURVE_WIDTH[wide]), *speed, Text(plain(row.config))
         )
-    over = len(snapshot.running) - rows
-    return Group(Text(""), table, *([Text(f"and {over} more running", style="dim")] if over > 0 else []))
+    hidden = len(snapshot.running) - rows
+    return Group(Text(""), table, *([Text(f"and {hidden} more running", style="dim")] if hidden > 0 else []))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from search.display.json_lines import JsonLines, finite
 from search.events import Event
-from search.policy.rungs import StopCondition
+from search.policy.stop_condition import StopCondition
 from tests.search.conftest import IMAGE_SIZE, command, watched_plan
 from trainables.config import TrialConfig
 from trainables.errors import StorageError
@@ -35,8 +35,8 @@ KEYS = {
 }
 
 
-class Unranked:
-    """A record of a study of which no trial has ended."""
+class RecordWithoutResult:
+    """The record of a study in which no trial has ended."""
 
     why = "the first trials all failed"
 
@@ -47,11 +47,11 @@ class Unranked:
         raise StorageError("no trial of 'calm-fig' has ended yet")
 
 
-def strict(text):
+def parse_strictly(text):
     return [json.loads(line, parse_constant=lambda name: 1 / 0) for line in text.splitlines()]
 
 
-def test_each_event_is_an_object_on_a_line_with_its_keys():
+def test_each_event_is_one_line_with_the_documented_keys():
     out = io.StringIO()
     stop_condition = StopCondition("max", trials=4)
     lines = JsonLines(out)
@@ -67,8 +67,8 @@ def test_each_event_is_an_object_on_a_line_with_its_keys():
         watcher.say("the storage is away ×")
         watcher.pausing("interrupted by SIGINT")
         watcher.finishing()
-    lines.end(Unranked())
-    found = strict(out.getvalue())
+    lines.end(RecordWithoutResult())
+    found = parse_strictly(out.getvalue())
     assert [event["event"] for event in found] == list(KEYS)
     assert {event["event"]: set(event) for event in found} == KEYS
     by = {event["event"]: event for event in found}
@@ -89,7 +89,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_what_is_not_finite_becomes_null_and_nothing_else_changes(value):
+def test_only_numbers_that_are_not_finite_become_null(value):
     def expected(value):
         if isinstance(value, dict):
             return {key: expected(inner) for key, inner in value.items()}
@@ -102,11 +102,11 @@ def test_what_is_not_finite_becomes_null_and_nothing_else_changes(value):
 
 
 @pytest.mark.slow
-def test_a_real_search_writes_json_and_nothing_else(home, photos):
+def test_a_search_with_json_writes_only_json_to_standard_output(home, photos):
     arguments = ["--trials", "2", "--image-size", IMAGE_SIZE, "--set", "space.epochs=2", "--name", "calm-fig", "--track", "tensorboard"]
     done = command("search", photos, "--json", *arguments)
     assert done.returncode == 0, done.stderr
-    found = strict(done.stdout)
+    found = parse_strictly(done.stdout)
     assert {event["event"]: set(event) for event in found if event["event"] not in ("say", "end")} == {
         name: KEYS[name] for name in ("begin", "began", "epoch", "finished", "finishing")
     }
@@ -123,13 +123,13 @@ def test_a_real_search_writes_json_and_nothing_else(home, photos):
     assert [path.name for path in (home / "injerto-output" / "calm-fig" / "tensorboard").iterdir()] != []
 
 
-def test_a_refusal_leaves_standard_output_empty(home):
+def test_an_error_leaves_standard_output_empty(home):
     done = command("search", "nowhere", "--json")
     assert (done.returncode, done.stdout) == (2, "")
     assert "no file or folder" in done.stderr
 
 
-LOUD = """
+PROGRAM_WITH_OTHER_OUTPUT = """
 import os, subprocess, sys
 from search.display.json_lines import JsonLines, only_json
 with only_json() as stream:
@@ -143,14 +143,14 @@ print("afterwards")
 """
 
 
-def test_other_writers_are_sent_to_standard_error():
-    done = subprocess.run([sys.executable, "-c", LOUD], capture_output=True, text=True, check=True)
+def test_only_json_redirects_other_output_to_standard_error():
+    done = subprocess.run([sys.executable, "-c", PROGRAM_WITH_OTHER_OUTPUT], capture_output=True, text=True, check=True)
     said, after = done.stdout.splitlines()
     assert (json.loads(said), after) == ({"event": "say", "text": "said"}, "afterwards")
     assert sorted(done.stderr.split("\n")[:-1]) == ["by a child", "printed", "written"]
 
 
-DEAF = """
+PROGRAM_THAT_LOSES_ITS_READER = """
 import sys
 from search.display.json_lines import JsonLines, only_json
 with only_json() as stream:
@@ -162,8 +162,10 @@ sys.stderr.write("to the end")
 """
 
 
-def test_a_reader_that_goes_away_does_not_end_the_search():
-    process = subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+def test_a_closed_pipe_does_not_end_the_search():
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM_THAT_LOSES_ITS_READER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
     assert json.loads(process.stdout.readline())["event"] == "say"
     process.stdout.close()
     assert process.stderr.read() == "to the end"

@@ -1,23 +1,23 @@
 import threading
 import time
 
-from search.display.line_writer import Lines
+from search.display.line_writer import LineWriter
 
 
-def test_lines_come_in_order_and_are_all_there_after_closing():
+def test_close_waits_until_all_lines_are_written_in_order():
     written = []
-    lines = Lines(written.append)
+    writer = LineWriter(written.append)
     for number in range(1000):
-        lines.put(number)
-    lines.close()
+        writer.put(number)
+    writer.close()
     assert written == list(range(1000))
-    lines.put("more")
-    lines.close()
-    lines.close()
+    writer.put("more")
+    writer.close()
+    writer.close()
     assert written[-1] == "more"
 
 
-def test_lines_of_many_threads_are_written_one_at_a_time():
+def test_lines_from_many_threads_are_written_one_at_a_time():
     inside, clashes, written = threading.Lock(), [], []
 
     def write(line):
@@ -25,28 +25,28 @@ def test_lines_of_many_threads_are_written_one_at_a_time():
         written.append(line)
         inside.release()
 
-    lines = Lines(write)
-    threads = [threading.Thread(target=lambda: [lines.put(n) for n in range(50)]) for _ in range(8)]
+    writer = LineWriter(write)
+    threads = [threading.Thread(target=lambda: [writer.put(n) for n in range(50)]) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    lines.close()
+    writer.close()
     assert not any(clashes)
     assert sorted(written) == sorted(list(range(50)) * 8)
 
 
-def test_a_slow_reader_holds_nobody_up():
+def test_put_does_not_wait_for_a_slow_reader():
     gate = threading.Event()
-    lines = Lines(lambda line: gate.wait(10))
+    writer = LineWriter(lambda line: gate.wait(10))
     for _ in range(100):
-        lines.put("x")
+        writer.put("x")
     assert not gate.is_set()
     gate.set()
-    lines.close()
+    writer.close()
 
 
-def test_a_pipe_without_a_reader_ends_the_writing_and_a_bad_character_one_line():
+def test_an_os_error_drops_all_further_lines_and_a_bad_character_drops_one():
     written = []
 
     def write(line):
@@ -56,20 +56,20 @@ def test_a_pipe_without_a_reader_ends_the_writing_and_a_bad_character_one_line()
             raise UnicodeEncodeError("ascii", line, 0, 1, "no")
         written.append(line)
 
-    lines = Lines(write)
+    writer = LineWriter(write)
     for line in ("a", "×", "b", "gone", "c"):
-        lines.put(line)
-    lines.close()
+        writer.put(line)
+    writer.close()
     assert written == ["a", "b"]
 
 
-def test_silence_is_broken():
+def test_on_silence_is_called_repeatedly_until_close():
     beats = threading.Semaphore(0)
-    lines = Lines(lambda line: None, quiet=beats.release, every=0.02)
-    lines.put("first")
+    writer = LineWriter(lambda line: None, on_silence=beats.release, silence_seconds=0.02)
+    writer.put("first")
     assert beats.acquire(timeout=10)
     assert beats.acquire(timeout=10)
-    lines.close()
+    writer.close()
     while beats.acquire(blocking=False):
         pass
     time.sleep(0.1)

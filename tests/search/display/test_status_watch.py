@@ -2,22 +2,22 @@ import json
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
-from search.display.snapshot import since_best, snapshot_of
-from search.display.status_watch import follow, readings
-from search.record.records import read_study
+from search.display.snapshot import snapshot_of, trials_since_best
+from search.display.status_watch import poll_record, watch_status
+from search.record.reader import read_study
 from tests.search.conftest import start
 from tests.search.living import Living
+from tests.waiting import wait_until
 from trainables.errors import StorageError
 
 
@@ -37,20 +37,13 @@ def halfway(living):
     return living
 
 
-def eventually(true, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def following(living, console, **options):
-    thread = threading.Thread(target=follow, args=("calm-fig", living.url), kwargs={"console": console, "every": 0.05, **options})
+def start_watch(living, console, **options):
+    thread = threading.Thread(target=watch_status, args=("calm-fig", living.url), kwargs={"console": console, "every": 0.05, **options})
     thread.start()
     return thread
 
 
-def test_a_standing_from_the_record(halfway):
+def test_the_snapshot_of_a_record(halfway):
     snapshot = snapshot_of(read_study("calm-fig", halfway.url))
     assert {state: count for state, count in snapshot.counts.items() if count} == {
         "finished": 2,
@@ -69,8 +62,8 @@ def test_a_standing_from_the_record(halfway):
     }
     (row,) = snapshot.running
     assert (row.number, row.epoch, row.epochs, row.curve, row.speed) == (4, 2, 4, [0.25, 0.5], 500.0)
-    assert snapshot.left is not None
-    assert snapshot.troubles == ["trial 3 failed: non-finite: loss is nan [x]"]
+    assert snapshot.seconds_left is not None
+    assert snapshot.problems == ["trial 3 failed: non-finite: loss is nan [x]"]
 
 
 def test_trials_without_improvement_are_counted_since_the_best(living):
@@ -79,16 +72,16 @@ def test_trials_without_improvement_are_counted_since_the_best(living):
     living.ended(TrialState.FAIL)
     living.ended(TrialState.PRUNED, 0.9)
     trials = sorted(read_study("calm-fig", living.url).trials, key=lambda trial: trial.ended)
-    assert [since_best(trials[:count], "max") for count in range(7)] == [0, 0, 1, 0, 1, 1, 2]
-    assert since_best(trials[:4], "min") == 0
+    assert [trials_since_best(trials[:count], "max") for count in range(7)] == [0, 0, 1, 0, 1, 1, 2]
+    assert trials_since_best(trials[:4], "min") == 0
 
 
-def test_a_line_whenever_something_changed_then_the_summary(living, capsys):
+def test_without_a_terminal_each_change_is_one_line_then_the_summary(living, capsys):
     out = StringIO()
-    thread = following(living, Console(file=out, force_terminal=False, width=200))
-    eventually(lambda: "6 queued" in out.getvalue())
+    thread = start_watch(living, Console(file=out, force_terminal=False, width=200))
+    wait_until(lambda: "6 queued" in out.getvalue(), 20, out.getvalue)
     living.ended(TrialState.COMPLETE, 0.4, 0.5)
-    eventually(lambda: "1 finished, 5 queued" in out.getvalue())
+    wait_until(lambda: "1 finished, 5 queued" in out.getvalue(), 20, out.getvalue)
     living.finish()
     thread.join(20)
     lines = out.getvalue().splitlines()
@@ -98,10 +91,10 @@ def test_a_line_whenever_something_changed_then_the_summary(living, capsys):
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_a_live_view_until_the_search_ends(halfway, width, capsys):
+def test_a_terminal_shows_a_live_view_until_the_search_ends(halfway, width, capsys):
     out = StringIO()
-    thread = following(halfway, Console(file=out, force_terminal=True, width=width, height=30, color_system=None))
-    eventually(lambda: "2/4" in out.getvalue())
+    thread = start_watch(halfway, Console(file=out, force_terminal=True, width=width, height=30, color_system=None))
+    wait_until(lambda: "2/4" in out.getvalue(), 20, out.getvalue)
     halfway.finish("interrupted", "interrupted by SIGINT")
     thread.join(20)
     shown = out.getvalue()
@@ -113,12 +106,12 @@ def test_a_live_view_until_the_search_ends(halfway, width, capsys):
     assert "calm-fig interrupted: interrupted by SIGINT" in capsys.readouterr().out
 
 
-def test_json_lines_for_programs(living):
+def test_as_json_each_change_is_the_object_of_status_json(living):
     out = StringIO()
-    thread = following(living, Console(file=out, force_terminal=False), as_json=True)
-    eventually(lambda: out.getvalue().count("\n") == 1)
+    thread = start_watch(living, Console(file=out, force_terminal=False), as_json=True)
+    wait_until(lambda: out.getvalue().count("\n") == 1, 20, out.getvalue)
     living.ended(TrialState.COMPLETE, 0.4, 0.5)
-    eventually(lambda: '"finished": 1' in out.getvalue())
+    wait_until(lambda: '"finished": 1' in out.getvalue(), 20, out.getvalue)
     living.finish()
     thread.join(20)
     found = [json.loads(line) for line in out.getvalue().splitlines()]
@@ -126,18 +119,17 @@ def test_json_lines_for_programs(living):
     assert found[-1] == read_study("calm-fig", living.url).status_json()
 
 
-def test_a_study_that_has_ended_is_summed_up_at_once(living, capsys):
+def test_an_ended_study_is_summarized_at_once(living, capsys, monkeypatch):
+    monkeypatch.setattr("search.display.status_watch.time", SimpleNamespace(monotonic=time.monotonic, sleep=pytest.fail))
     living.finish()
     out = StringIO()
-    began = time.monotonic()
-    follow("calm-fig", living.url, console=Console(file=out, force_terminal=True, width=80), every=60)
-    assert time.monotonic() - began < 30
+    watch_status("calm-fig", living.url, console=Console(file=out, force_terminal=True, width=80), every=60)
     assert "calm-fig finished" in capsys.readouterr().out
     assert "running for" not in out.getvalue()
 
 
-def test_a_storage_that_goes_away_is_named_and_waited_for(living):
-    found = readings("calm-fig", living.url, 0.0)
+def test_poll_record_reports_a_storage_error_and_continues(living):
+    found = poll_record("calm-fig", living.url, 0.0)
     record, trouble = next(found)
     assert (record.state, trouble) == ("running", "")
     with sqlite3.connect(living.url.removeprefix("sqlite:///")) as other:
@@ -152,12 +144,12 @@ def test_a_storage_that_goes_away_is_named_and_waited_for(living):
     assert [record.state for record, _ in found] == ["finished"]
 
 
-def test_a_study_that_is_not_there(living):
+def test_an_unknown_study_is_an_error_with_a_suggestion(living):
     with pytest.raises(StorageError, match="did you mean 'calm-fig'"):
-        follow("calm-fog", living.url)
+        watch_status("calm-fog", living.url)
 
 
-def test_ctrl_c_leaves_quietly(living):
+def test_ctrl_c_ends_the_watch_without_a_message(living):
     process = start("status", "calm-fig", "--watch", "--storage", living.url)
     assert "6 queued" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
@@ -166,17 +158,7 @@ def test_ctrl_c_leaves_quietly(living):
     assert "finished" not in out
 
 
-@pytest.mark.parametrize(
-    "module",
-    ["display.status_watch", "display.terminal", "display.json_lines", "trackers.tracker_thread", "display.snapshot"],
-)
-def test_nothing_that_shows_a_search_imports_torch_or_ray(module):
-    program = f"import sys, search.{module}; print(*(name for name in ('torch', 'ray', 'torchvision') if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
-
-
-def test_trials_that_wait_in_the_record_are_queued_once(living):
+def test_waiting_trials_of_the_record_are_counted_once_as_queued(living):
     waiting = create_trial(state=TrialState.WAITING, distributions={"x": FloatDistribution(0, 1)}, params={"x": 0.5})
     living.study.add_trial(waiting)
     assert snapshot_of(read_study("calm-fig", living.url)).counts["queued"] == 6

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from search.display.summary import conclusion, failures, in_words, leaderboard, summary
+from search.display.summary import describe_configuration, print_conclusion, print_failures, print_leaderboard, print_summary
 from trainables.config import TrialConfig
 
 PLAIN = TrialConfig()
@@ -27,46 +27,46 @@ PLAIN = TrialConfig()
         ({"augmentation_strength": 1.0}, "Augment: strong"),
     ],
 )
-def test_a_configuration_in_words(changes, fragment):
-    assert fragment in " ".join(in_words(PLAIN.model_copy(update=changes).model_dump(mode="json")))
+def test_a_configuration_is_described_in_sentences(changes, fragment):
+    assert fragment in " ".join(describe_configuration(PLAIN.model_copy(update=changes).model_dump(mode="json")))
 
 
-def shown(capsys):
+def printed(capsys):
     return " ".join(capsys.readouterr().out.split())
 
 
-def test_summary(finished, capsys):
-    summary(finished)
-    text = shown(capsys)
+def test_the_summary_names_state_best_trial_and_how_to_resume(finished, capsys):
+    print_summary(finished)
+    text = printed(capsys)
     assert text.startswith("calm-fig finished: all 7 trials have ended trials: ")
     assert f"best validation loss: {finished.best.value:.4g} (trial {finished.best.number})" in text
-    summary(replace(finished, state="interrupted", why="interrupted by SIGINT"))
-    assert "go on with it: injerto resume calm-fig" in shown(capsys)
+    print_summary(replace(finished, state="interrupted", why="interrupted by SIGINT"))
+    assert "go on with it: injerto resume calm-fig" in printed(capsys)
 
 
-def test_leaderboard_names_winner_and_default_recipe(finished, capsys):
-    leaderboard(finished)
-    text = shown(capsys)
-    assert text.index("validation loss") < text.index("The best configuration") < text.index("opened once")
+def test_the_leaderboard_names_winner_and_default_recipe(finished, capsys):
+    print_leaderboard(finished)
+    text = printed(capsys)
+    assert text.index("validation loss") < text.index("The best configuration") < text.index("evaluated once")
     assert text.count("(default recipe)") == 1
     winner = finished.test["winner"]
     assert f"trial {winner['trial']}, the winner" in text
     assert f"{winner['test']['loss']:.4f}" in text
 
 
-def test_conclusion_names_the_files(finished, capsys):
-    conclusion(finished)
+def test_the_conclusion_names_the_files(finished, capsys):
+    print_conclusion(finished)
     out = capsys.readouterr().out
     assert f"{finished.folder / 'best.safetensors'}" in out
     assert f"injerto train {finished.folder / 'best.yaml'}" in out
 
 
-def test_conclusion_of_a_search_without_result(finished, capsys):
+def test_the_conclusion_of_a_search_without_a_finished_trial(finished, capsys):
     failed = tuple(
         replace(trial, state="failed", value=None, error={"kind": "other", "message": "[bold] boom"}) for trial in finished.trials
     )
     record = replace(finished, trials=failed)
-    failures(record)
-    assert "failed other: [bold] boom (trial 0, 1, 2, 3, 4, 5, 6)" in shown(capsys)
-    conclusion(record)
-    assert "no trial finished; nothing to hand over" in shown(capsys)
+    print_failures(record)
+    assert "failed other: [bold] boom (trial 0, 1, 2, 3, 4, 5, 6)" in printed(capsys)
+    print_conclusion(record)
+    assert "no trial finished; so there is no result to export" in printed(capsys)

@@ -6,9 +6,9 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import search.display.terminal
-from search.display.terminal import Terminal, heartbeat
+from search.display.terminal import Terminal, status_line
 from search.events import Event
-from search.policy.rungs import StopCondition
+from search.policy.stop_condition import StopCondition
 from tests.search.conftest import watched_plan
 from tests.search.living import Living
 from trainables.config import TrialConfig
@@ -17,8 +17,8 @@ CONFIG = TrialConfig(epochs=4)
 SPEED = {"images_per_second": 1200.0}
 
 
-def watch(terminal, stop_condition):
-    """Let a terminal see a whole search."""
+def show_search(terminal, stop_condition):
+    """Pass the events of a whole search to a terminal."""
     terminal.preparing(1, 48, "decoding")
     with terminal:
         terminal.begin("calm-fig", watched_plan(), 2, stop_condition, 0)
@@ -32,9 +32,9 @@ def watch(terminal, stop_condition):
         terminal.finishing()
 
 
-def test_lines_where_there_is_no_terminal():
+def test_without_a_terminal_the_search_is_written_as_lines():
     text = StringIO()
-    watch(Terminal(Console(file=text, force_terminal=False, width=80)), StopCondition("max", trials=4))
+    show_search(Terminal(Console(file=text, force_terminal=False, width=80)), StopCondition("max", trials=4))
     lines = text.getvalue().splitlines()
     assert lines[0] == "study calm-fig: multiclass on images of 32 px, by accuracy (max)"
     assert lines[1] == "left out [bold]1[/bold] file"
@@ -47,24 +47,24 @@ def test_lines_where_there_is_no_terminal():
     assert all("accuracy 0.5 after 1/4 epochs, 2 s (because [x] [2J)" in line for line in ends)
     assert [("best 0.5 (trial 0)" in line, "left" in line or "done" in line) for line in ends] == [*[(True, True)] * 3, (False, False)]
     assert lines[7:] == [
-        "trial 5 goes on from epoch 2/4: lost worker",
+        "trial 5 continues from epoch 2/4: lost worker",
         "the storage [red]is away[/red]",
-        "interrupted by SIGINT: trials pause at their next epoch; once more ends the search at once",
-        "opening the test images once, for the winner and the default recipe",
+        "interrupted by SIGINT: trials pause at their next epoch; a second interrupt ends the search at once",
+        "evaluating the test images once, with the winner and the default recipe",
     ]
     assert "\x1b" not in text.getvalue()
 
 
-def shown(terminal, width, height=30):
+def view_of(terminal, width, height=30):
     out = StringIO()
     console = terminal._console
     console.size = (width, height)
-    Console(file=out, width=width, force_terminal=False).print(terminal._view())
+    Console(file=out, width=width, force_terminal=False).print(terminal._render())
     return out.getvalue()
 
 
-def live():
-    """A terminal in the middle of a search of eight trials."""
+def live_terminal():
+    """Return a terminal in the middle of a search of eight trials."""
     terminal = Terminal(Console(file=StringIO(), force_terminal=True, width=100, height=30))
     stop_condition = StopCondition("max", trials=8, seconds=600, no_improvement=5)
     terminal.begin("calm-fig", watched_plan(), 2, stop_condition, 0)
@@ -83,10 +83,10 @@ def live():
     return terminal
 
 
-def test_a_live_view_narrow_and_wide():
-    terminal = live()
+def test_the_live_view_fits_narrow_and_wide_terminals():
+    terminal = live_terminal()
     for width in (80, 120, 200):
-        view = shown(terminal, width)
+        view = view_of(terminal, width)
         assert max(map(len, view.splitlines())) <= width
         assert "2 finished, 4 failed, 2 running" in view
         assert re.search(r"accuracy 0\.8 \(trial 1, after \d+ s\), 0\.4 over the\s+default recipe", view)
@@ -103,18 +103,18 @@ def test_a_live_view_narrow_and_wide():
     assert "trial 7 failed" in written
 
 
-def test_an_epoch_that_is_run_again_takes_the_place_of_the_first():
-    terminal = live()
+def test_an_epoch_that_runs_again_replaces_the_first_one():
+    terminal = live_terminal()
     terminal.event(Event("retry", 3, CONFIG, epoch=1, reason="lost worker"))
     terminal.event(Event("epoch", 3, CONFIG, epoch=2, value=0.9, metrics=SPEED))
     row = next(row for row in terminal.snapshot().running if row.number == 3)
     assert (row.epoch, row.curve) == (2, [0.1, 0.9, 0.2])
-    assert terminal.snapshot().troubles[-1] == "trial 3 goes on from epoch 1/4: lost worker"
+    assert terminal.snapshot().problems[-1] == "trial 3 continues from epoch 1/4: lost worker"
     terminal.__exit__()
 
 
-def test_a_view_is_drawn_from_copies():
-    terminal = live()
+def test_a_snapshot_does_not_change_with_later_events():
+    terminal = live_terminal()
     before = terminal.snapshot()
     terminal.event(Event("epoch", 2, CONFIG, epoch=4, value=0.99, metrics=SPEED))
     terminal.event(Event("finished", 2, CONFIG, epoch=4, value=0.99))
@@ -125,7 +125,7 @@ def test_a_view_is_drawn_from_copies():
     terminal.__exit__()
 
 
-def test_a_time_budget_bounds_the_estimate():
+def test_the_time_budget_limits_the_estimated_time_left():
     text = StringIO()
     terminal = Terminal(Console(file=text, force_terminal=False, width=200))
     with terminal:
@@ -135,7 +135,7 @@ def test_a_time_budget_bounds_the_estimate():
     assert re.search(r"about (1 min|59 s) left", text.getvalue())
 
 
-def test_a_lower_value_is_better_where_the_metric_is_a_loss():
+def test_a_lower_value_is_better_if_the_metric_is_minimized():
     plan = watched_plan()
     plan.metric, plan.mode = "loss", "min"
     terminal = Terminal(Console(file=StringIO(), force_terminal=False))
@@ -143,12 +143,12 @@ def test_a_lower_value_is_better_where_the_metric_is_a_loss():
     for number, value in enumerate((0.5, 0.2, 0.4)):
         terminal.event(Event("finished", number, CONFIG, value=value))
     assert (terminal.snapshot().best.number, round(terminal.snapshot().best.gain, 6)) == (1, -0.3)
-    assert "0.3 under the default recipe" in shown(terminal, 120)
+    assert "0.3 under the default recipe" in view_of(terminal, 120)
     terminal.__exit__()
 
 
-def test_a_log_shows_life_while_no_trial_ends(monkeypatch):
-    monkeypatch.setattr(search.display.terminal, "HEARTBEAT_SECONDS", 0.05)
+def test_without_a_terminal_a_status_line_is_written_after_a_silence(monkeypatch):
+    monkeypatch.setattr(search.display.terminal, "SILENCE_SECONDS", 0.05)
     text = StringIO()
     terminal = Terminal(Console(file=text, force_terminal=False, width=80))
     terminal.begin("calm-fig", watched_plan(), 1, StopCondition("max", trials=3), 0)
@@ -165,17 +165,17 @@ def test_a_log_shows_life_while_no_trial_ends(monkeypatch):
     )
 
 
-def test_a_heartbeat_names_a_few_trials():
-    terminal = live()
+def test_the_status_line_names_four_running_trials_and_counts_the_rest():
+    terminal = live_terminal()
     for number in range(10, 16):
         terminal.event(Event("began", number, CONFIG))
-    line = heartbeat(terminal.snapshot(), 75.0)
+    line = status_line(terminal.snapshot(), 75.0)
     assert line.startswith("1 min 15 s: 2 finished, 4 failed, 8 running; trial 2 epoch 3/4 0.2, trial 3 epoch 3/4 0.2, trial 10 epoch 0/4")
     assert "and 4 more; best accuracy 0.8 (trial 1" in line
     terminal.__exit__()
 
 
-def test_a_resumed_search_shows_what_came_before(tmp_path):
+def test_a_resumed_search_starts_from_the_earlier_run(tmp_path):
     with Living(tmp_path) as living:
         living.ended(TrialState.COMPLETE, 0.2, 0.4)
         living.ended(TrialState.COMPLETE, 0.3, 0.7)
