@@ -10,7 +10,7 @@ from search.display.terminal import Terminal, status_line
 from search.events import Event
 from search.policy.stop_condition import StopCondition
 from tests.search.conftest import watched_plan
-from tests.search.living import Living
+from tests.search.running_study import RunningStudy
 from trainables.config import TrialConfig
 
 CONFIG = TrialConfig(epochs=4)
@@ -176,13 +176,13 @@ def test_the_status_line_names_four_running_trials_and_counts_the_rest():
 
 
 def test_a_resumed_search_starts_from_the_earlier_run(tmp_path):
-    with Living(tmp_path) as living:
-        living.ended(TrialState.COMPLETE, 0.2, 0.4)
-        living.ended(TrialState.COMPLETE, 0.3, 0.7)
-        living.ended(TrialState.PRUNED, 0.1)
-        living.running(0.5, 0.6)
+    with RunningStudy(tmp_path) as running_study:
+        running_study.add_ended(TrialState.COMPLETE, 0.2, 0.4)
+        running_study.add_ended(TrialState.COMPLETE, 0.3, 0.7)
+        running_study.add_ended(TrialState.PRUNED, 0.1)
+        running_study.add_running(0.5, 0.6)
         plan = watched_plan(tmp_path)
-        plan.config = plan.config.model_copy(update={"storage": living.url})
+        plan.config = plan.config.model_copy(update={"storage": running_study.url})
         terminal = Terminal(Console(file=StringIO(), force_terminal=False))
         terminal.begin("calm-fig", plan, 1, StopCondition("max", trials=9), 3)
     before = terminal.snapshot()

@@ -1,4 +1,4 @@
-"""A study in its storage that this process holds and writes by hand, as if a search ran."""
+"""A study whose record shows a running search. No search runs: the test process holds the lease and writes the trials."""
 
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
@@ -11,15 +11,15 @@ CONFIG = TrialConfig(epochs=4).model_dump(mode="json")
 BUDGET = {"trials": 6, "time": 600.0, "gpu_hours": 2.0, "no_improvement": 4}
 
 
-class Living:
-    """A study that this process holds, as a search does, and writes to."""
+class RunningStudy:
+    """The study ``calm-fig`` in the storage `url`; inside `with`, its search counts as running."""
 
     def __init__(self, root):
-        self.url = f"sqlite:///{root}/living.db"
+        self.url = f"sqlite:///{root}/running.db"
         self.study = create_study(open_storage(self.url, create=True), "calm-fig", "max", RandomSampler(seed=0))
         config = {"budget": BUDGET, "algorithm": {"scheduler": "none"}}
-        given = {"config": config, "dataset": {}, "metric": "accuracy", "folder": str(root), "versions": {}}
-        for key, value in given.items():
+        attributes = {"config": config, "dataset": {}, "metric": "accuracy", "folder": str(root), "versions": {}}
+        for key, value in attributes.items():
             self.study.set_user_attr(key, value)
         self.lease = Lease(self.study, root, 0.0)
 
@@ -30,25 +30,28 @@ class Living:
     def __exit__(self, *error):
         self.lease.__exit__()
 
-    def running(self, *curve, speed=500.0):
+    def add_running(self, *curve, speed=500.0):
+        """Add a trial of four epochs that has run an epoch for each value of its objective."""
         trial = self.study.ask()
-        history = {"images_per_second": [speed] * len(curve)}
-        for key, value in {
+        attributes = {
             "config": CONFIG,
             "epochs_planned": 4,
             "epochs_done": len(curve),
-            "history": history,
+            "history": {"images_per_second": [speed] * len(curve)},
             "gpu_seconds": 900.0,
-        }.items():
+        }
+        for key, value in attributes.items():
             trial.set_user_attr(key, value)
         for epoch, value in enumerate(curve, 1):
             trial.report(value, 250 * epoch)
         return trial
 
-    def ended(self, state, *curve, reason=""):
-        trial = self.running(*curve)
+    def add_ended(self, state, *curve, reason=""):
+        """Add such a trial that has ended in an Optuna state."""
+        trial = self.add_running(*curve)
         trial.set_user_attr("stop_reason", reason)
         self.study.tell(trial.number, *([curve[-1]] if state == TrialState.COMPLETE else []), state=state)
 
     def finish(self, state="finished", why="all 6 trials have ended"):
-        self.lease.end(state, why, 42.0)
+        """End the search."""
+        self.lease.record_end(state, why, 42.0)
