@@ -1,29 +1,45 @@
-"""What every test shares: small image sets, a cache of its own, one Ray a session."""
+"""What all tests share: their order, caches of their own, one Ray a process, and an S3 server."""
 
 import logging
 import os
+import signal
 import uuid
-from pathlib import Path
 
 import pytest
 
-from cluster.connect import ENVIRONMENT, LOOPBACK
+from cluster.environment import ENVIRONMENT, LOOPBACK
+from tests.paths import REPOSITORY, real_data_folder
 
 for name, value in (ENVIRONMENT | {"OMP_NUM_THREADS": "1"}).items():
     os.environ.setdefault(name, value)  # before any test imports Ray, which reads some of them once
 
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        # A shell's background job and nohup ignore these signals, and each program that the tests start would inherit that.
+        signal.signal(number, handler)
 
-LONGEST = ("test_readme.py", "test_cluster.py", "test_launch.py", "test_cli.py", "test_bridge.py")
+RAY = "ray"
+FIRST = (RAY, "tests/search/cli/test_cli.py", "tests/cluster/test_local.py", "tests/dashboard/views/test_browser.py")
+"""The groups that take longest, so that the last group to run does not run alone."""
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the longest files, so that the last of them does not run alone."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    """Group the tests for ``--dist loadgroup``: those that use the process's Ray in one, the others by file; the longest groups first."""
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: FIRST.index(groups[item]) if groups[item] in FIRST else len(FIRST))
+
+
+def _group(item):
+    if marker := item.get_closest_marker("xdist_group"):
+        return marker.args[0]
+    return RAY if "ray_session" in item.fixturenames else item.path.relative_to(REPOSITORY).as_posix()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Caches and studies of the tests stay out of the user's folders."""
+    """Keep caches and studies of the tests out of the user's folders."""
     root = tmp_path_factory.mktemp("injerto")
     os.environ["INJERTO_CACHE"] = str(root / "cache")
     os.environ["INJERTO_STORAGE"] = f"sqlite:///{root}/studies.db"
@@ -33,7 +49,7 @@ def own_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def real_data():
     """The folder of real image sets; tests that need it are skipped where it is absent."""
-    folder = Path(os.environ.get("INJERTO_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    folder = real_data_folder()
     if not folder.is_dir():
         pytest.skip("the real image sets are not here; name their folder in INJERTO_TEST_DATA")
     return folder
@@ -41,7 +57,7 @@ def real_data():
 
 @pytest.fixture(scope="session")
 def ray_session(own_cache):
-    """One Ray of two processors for all tests that search in this process: `connect` uses the Ray that a process has."""
+    """One Ray with two CPUs for all tests of this process that search: `connect` uses the Ray that a process has."""
     import ray
 
     ray.init(
@@ -58,7 +74,7 @@ def ray_session(own_cache):
 
 @pytest.fixture(scope="session")
 def bucket_server():
-    """A real S3 server on loopback; gives the part of a URL that leads to it."""
+    """A real S3 server on loopback; yields the query of a bucket's URL that names it."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)

@@ -1,5 +1,7 @@
 """Tiny image sets of every task, searches over them that take seconds, and the command line as a user starts it."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -87,7 +89,7 @@ def search(ray_session, tmp_path):
 
 
 def run_here(source, root, *, epochs=2, settings=(), watcher=None, **options):
-    from search.config import read_config
+    from search.config_reader import read_config
     from search.driver.launch import launch
 
     defaults = {
@@ -137,10 +139,27 @@ def postgres():
         server.close()
 
 
+STARTED: list[subprocess.Popen] = []
+
+
 def start(*arguments: object, **options) -> subprocess.Popen:
-    """Start the command line in a process group of its own, as a terminal does."""
+    """Start the command line in a process group of its own, as a terminal does; `no_command_stays` kills it at the end of the test."""
     command = [str(Path(sys.executable).with_name("injerto")), *map(str, arguments)]
-    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    STARTED.append(
+        subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    )
+    return STARTED[-1]
+
+
+@pytest.fixture(autouse=True)
+def no_command_stays():
+    """Kill what a test that failed has left running: it would slow down the tests after it, or wait for ever."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess:

@@ -18,10 +18,9 @@ from tests.waiting import wait_until
 from trainables.errors import StorageError
 
 
-def start_watch(running_study, console, **options):
-    thread = threading.Thread(
-        target=watch_status, args=("calm-fig", running_study.url), kwargs={"console": console, "every": 0.05, **options}
-    )
+def start_watch(study, console, **options):
+    settings = {"console": console, "every": 0.05, **options}
+    thread = threading.Thread(target=watch_status, args=("calm-fig", study.url), kwargs=settings)
     thread.start()
     return thread
 
