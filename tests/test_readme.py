@@ -1,215 +1,134 @@
-"""The README is true: its commands run, its tables are those of the code, its links resolve."""
+"""README.md and the packages' pages are true: their commands parse, their examples are valid, their links resolve.
 
-import json
-import os
-import re
-import shlex
-import shutil
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import suppress
-from pathlib import Path
-
-import numpy as np
-import pytest
-from PIL import Image
-
-from search.config import Algorithm, Budget, Keep, Resources, SearchConfig
-from search.record.records import read_study
-from trainables.config import DataConfig, TrialConfig
-from trainables.errors import StorageError
-
-README = Path(__file__).parents[1] / "README.md"
-TEXT = README.read_text()
-QUICK = ["--trials", "2", "--image-size", "32", "--max-concurrent-trials", "1", "--set", "space.epochs=1"]
-BY_CI = ("pip install uv && uv run injerto search", "uv run pytest")
-
-
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-
-
-COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line not in BY_CI]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder as the README's reader has it: `photos/`, `study.yaml`, `cluster.yaml`, a storage of its own."""
-    place = tmp_path_factory.mktemp("reader")
-    rng = np.random.default_rng(0)
-    for number, name in enumerate(("rose", "tulip")):
-        (place / "photos" / name).mkdir(parents=True)
-        for index in range(100):
-            pixels = rng.integers(0, 120, (24, 24, 3)) + np.array([100 * number, 0, 100 * (1 - number)])
-            Image.fromarray(pixels.astype(np.uint8)).save(place / "photos" / name / f"{index}.png")
-    (place / "study.yaml").write_text(blocks("yaml")[0])
-    shutil.copy(README.parent / "cluster" / "examples" / "kuberay.yaml", place / "cluster.yaml")
-    return place
-
-
-def environment(place):
-    home = {"HOME": str(place)}  # a job's results go there, and Ray's token
-    return os.environ | home | {"INJERTO_STORAGE": f"sqlite:///{place}/studies.db", "INJERTO_CACHE": str(place / "cache")}
-
-
-def injerto(place, *arguments, **variables):
-    return subprocess.run(
-        [sys.executable, "-m", "search.cli", *arguments],
-        cwd=place,
-        env=environment(place) | variables,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def stopped(place, name, command):
-    """Begin a search and stop it with a command from elsewhere; return what the command said."""
-    arguments = [
-        "search",
-        "photos/",
-        "--name",
-        name,
-        *QUICK,
-        "--trials",
-        "6",
-        "--set",
-        "space.epochs=8",
-        "--set",
-        "space.unfrozen_stages=0",
-    ]
-    with subprocess.Popen(
-        [sys.executable, "-m", "search.cli", *arguments], cwd=place, env=environment(place), stdout=subprocess.DEVNULL
-    ) as process:
-        for _ in range(1200):
-            with suppress(StorageError):
-                if any(trial.epochs_done for trial in read_study(name, f"sqlite:///{place}/studies.db").trials):
-                    break
-            time.sleep(0.1)
-        done = injerto(place, *command)
-        assert process.wait(timeout=120) == 130
-    return done
-
-
-def test_the_two_main_commands_stand_where_ci_finds_them():
-    assert all(any(command == line for block in blocks("sh") for line in block.splitlines()) for command in BY_CI)
-
-
-@pytest.mark.timeout(900)
-def test_every_command_runs(place):
-    try:
-        for command in COMMANDS:
-            _run(place, command)
-    finally:
-        injerto(place, "cluster", "down")
-
-
-def _run(place, command):
-    program, verb, *arguments = shlex.split(command)
-    assert program == "injerto"
-    if verb == "dashboard":
-        _serves(place, arguments)
-        return
-    if verb == "resume":
-        arguments[arguments.index("--add-trials") + 1] = "1"
-    if verb in ("search", "submit", "doctor") and "--dry-run" not in arguments:
-        arguments = [*arguments, *QUICK]
-    if verb == "plan":
-        arguments = [*arguments, *QUICK, "--seconds", "2"]
-    arguments = [argument.replace("/shared/", f"{place}/shared/") for argument in arguments]
-    done = stopped(place, arguments[0], [verb, *arguments]) if verb == "stop" else injerto(place, verb, *arguments)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    assert done.stdout.strip(), command
-
-
-def _serves(place, arguments):
-    arguments = arguments if "--port" in arguments else [*arguments, "--port", "8502"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "search.cli", "dashboard", *arguments],
-        cwd=place,
-        env=environment(place),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as server:
-        try:
-            port = arguments[arguments.index("--port") + 1]
-            assert _answer(f"http://127.0.0.1:{port}/_stcore/health") == "ok"
-        finally:
-            server.terminate()
-
-
-def _answer(address):
-    for _ in range(150):
-        try:
-            with urllib.request.urlopen(address, timeout=5) as reply:
-                return reply.read().decode()
-        except OSError:
-            time.sleep(0.2)
-    return "no answer"
-
-
-def python(place, program, folder="."):
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=place / folder, env=environment(place), capture_output=True, text=True, timeout=250
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip().splitlines()[-1]
-
-
-@pytest.mark.timeout(300)
-def test_the_search_from_python_runs(place):
-    program = next(block for block in blocks("python") if "search.driver.launch" in block)
-    quick = program.replace("trials=20", "trials=2, image_size=32, settings=('space.epochs=1',)")
-    assert quick != program
-    value, rate, scores = re.fullmatch(r"(\S+) (\S+) (\{.*\})", python(place, quick)).groups()
-    assert 0 <= float(value) <= 1
-    assert float(rate) > 0
-    assert "auroc" in scores
-
-
-@pytest.mark.timeout(300)
-def test_plain_torchvision_loads_the_export_and_gives_the_recorded_test_score(place):
-    """The README's program, then the same network over the test images, read from their files."""
-    done = injerto(place, "search", "photos/", "--name", "exported", *QUICK, "--trials", "1", "--set", "space.head_layers=1")
-    assert done.returncode == 0, done.stderr
-    program = next(block for block in blocks("python") if "safe_open" in block)
-    program = program.replace("best.safetensors", "injerto-output/exported/best.safetensors")
-    name, probability = python(place, program).split()
-    assert name == "tulip"
-    assert 0 < float(probability) < 1
-    judge = """
-from trainables.data.dataset import prepare
-data = prepare(source="photos", image_size=32)
-def probability(row):
-    square = ImageOps.fit(Image.open("photos/" + data.names[row]).convert("RGB"), (steps["square"],) * 2, Image.Resampling.BICUBIC)
-    return torch.sigmoid(network(to_input(square)[None])).item()
-print(sum((probability(row) > 0.5) == data.targets[row] for row in data.rows["test"]) / len(data.rows["test"]))
+`test_readme_commands.py` runs the commands.
 """
-    recorded = json.loads(injerto(place, "best", "exported", "--json").stdout)["test"]["accuracy"]
-    assert float(python(place, program + judge)) == pytest.approx(recorded)
+
+import importlib.util
+import subprocess
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from cluster.render.cluster_config import ClusterConfig
+from search.cli.main import app
+from search.config import SearchConfig
+from search.config_reader import SHORTHANDS, read_config
+from tests.pages import PAGES, anchors, blocks, command_after, commands, inline_commands, links
+from tests.paths import REPOSITORY
+
+pages = pytest.mark.parametrize("page", PAGES)
+SETTINGS = {"source", "settings"}
 
 
-@pytest.mark.parametrize("kind", [SearchConfig, DataConfig, Budget, Resources, Algorithm, Keep, TrialConfig])
-def test_every_key_is_in_a_table_with_its_own_description(kind):
-    prefix = {DataConfig: "data.", Budget: "budget.", Resources: "resources.", Algorithm: "algorithm.", Keep: "keep."}.get(kind, "")
-    for name, field in kind.model_fields.items():
-        if field.description is not None and (kind is not TrialConfig or name not in SearchConfig.model_fields):
-            assert f"| `{prefix}{name}` | {field.description} |" in TEXT
+def parse(words):
+    """Parse a command line through the Typer app, as the shell would; run nothing. Raises the app's usage error."""
+    command, arguments, context = get_command(app), list(words), None
+    while True:
+        context = command.make_context(command.name or "injerto", arguments, parent=context)
+        if not hasattr(command, "resolve_command"):
+            return context
+        _, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
 
 
-def test_links_resolve():
-    links = re.findall(r"\]\(([^)]+)\)", TEXT)
-    assert links
-    assert all((README.parent / link).exists() for link in links if "://" not in link)
+def parse_with_settings(words):
+    """Parse a command line, and read the settings of a command that searches."""
+    given = parse(words).params
+    if given.keys() >= SETTINGS:
+        options = {name: value for name, value in given.items() if name in SHORTHANDS}
+        read_config(given["source"], options, tuple(given["settings"] or ()))
 
 
-def test_the_example_files_are_valid_and_say_only_what_differs():
-    import yaml
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """The folder of a reader who has written the example to `study.yaml`."""
+    monkeypatch.chdir(tmp_path)
+    text = next(block for page in PAGES for block in blocks(page, "yaml") if block.startswith("# study.yaml"))
+    (tmp_path / "study.yaml").write_text(text)
 
+
+def test_ci_finds_the_two_main_commands():
+    assert "injerto search" in command_after("From a checkout:")
+    assert command_after("The tests:").strip() == "uv run pytest"
+
+
+@pages
+def test_each_command_parses(page, reader):
+    for program, *arguments in commands(page):
+        check(program, arguments, parse_with_settings)
+
+
+@pages
+def test_each_command_in_the_text_parses(page):
+    """A command that is named without its arguments, `injerto resume`, is not wrong."""
+    for program, *arguments in inline_commands(page):
+        check(program, arguments, parse_mention)
+
+
+def parse_mention(words):
+    try:
+        parse(words)
+    except Exception as error:
+        if type(error).__name__ != "MissingParameter":
+            raise AssertionError(f"injerto {' '.join(words)}: {error}") from error
+
+
+def check(program, arguments, parse_injerto):
+    """Check a command of ours; those of other programs are not checked."""
+    if program == "injerto":
+        parse_injerto(arguments)
+    elif program == "pytest":
+        assert all((REPOSITORY / word.partition("::")[0]).exists() for word in arguments if word.startswith("tests/")), arguments
+    elif program == "python" and arguments[0] == "-m":
+        assert importlib.util.find_spec(arguments[1]), arguments
+    elif program == "python" and arguments[0].endswith(".py"):
+        assert (REPOSITORY / arguments[0]).exists(), arguments
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["search", "photos/", "--trails", "3"], "No such option"),
+        (["search", "photos/", "--trials", "many"], "not a valid int"),
+        (["serch"], "No such command"),
+        (["resume"], "Missing argument"),
+        (["search", "--set", "budgett=3"], "did you mean 'budget'"),
+    ],
+)
+def test_wrong_commands_are_found(words, error):
+    with pytest.raises(Exception, match=error):
+        parse_with_settings(words)
+
+
+@pages
+def test_shell_blocks_are_valid(page):
+    for block in blocks(page, "sh"):
+        done = subprocess.run(["bash", "-n", "-c", block], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pages
+def test_python_blocks_compile(page):
+    for number, block in enumerate(blocks(page, "python")):
+        compile(block, f"{page}, block {number}", "exec")
+
+
+@pages
+def test_links_resolve(page):
+    for link in links(page):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        name, _, anchor = link.partition("#")
+        path = (REPOSITORY / page).parent / name if name else REPOSITORY / page
+        assert path.exists(), link
+        assert not anchor or anchor in anchors(path), link
+
+
+@pages
+def test_examples_of_settings_are_valid_and_state_only_what_differs(page):
     defaults = SearchConfig()
-    for block in blocks("yaml"):
+    for block in blocks(page, "yaml"):
         given = yaml.safe_load(block)
-        found = SearchConfig.model_validate(given)
-        assert all(getattr(found, key) != getattr(defaults, key) for key in given)
+        kind = ClusterConfig if "cluster.yaml" in block.splitlines()[0] else SearchConfig
+        found = kind.model_validate(given)
+        assert kind is ClusterConfig or all(getattr(found, key) != getattr(defaults, key) for key in given)
