@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from search.record.store import load_study, open_storage
 from search.watcher import SilentWatcher
 from tests.search.conftest import folders, numbers, regression_table, workers
-from trainables.worker.trainable import progress
+from trainables.worker.assignment import progress
 
 ATTRIBUTES = {
     "ray_trial_id",
@@ -92,10 +92,10 @@ def test_what_a_trial_shows_is_an_artifact_and_nowhere_else(finished, study):
     for trial, frozen in zip(finished.trials, study.trials, strict=True):
         names = [artifact.filename for artifact in get_all_artifact_meta(frozen, storage=study._storage)]
         assert sorted(names) == ["account.json", "history.json"]
-        pictures = trial.account["pictures"]
+        pictures = trial.report["pictures"]
         assert pictures["epoch"] == trial.epochs_done
         assert sum(count for _, _, count in pictures["confusion"]) == pictures["images"]
-        assert f"epoch {trial.epochs_done}: " in trial.account["log"][-1]
+        assert f"epoch {trial.epochs_done}: " in trial.report["log"][-1]
         assert len(trial.attributes["spans"]) >= 1
     assert not list(finished.folder.glob("trials/*/account.json"))
 

@@ -6,11 +6,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.search.test_lease import Acting
 
 from search.driver.launch import resume
 from search.record.store import load_study, open_storage
-from tests.search.replaying import ALWAYS, replay_search
+from tests.search.simulated_search import EVERY_ATTEMPT, run_simulated_search
+from tests.search.watchers import ActOnce, InterruptAfter
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError, StorageError
 from trainables.worker.simulated_trial import SimulatedTrial, Simulation, curve
@@ -22,10 +22,10 @@ def storage(root):
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("exception", "other: RuntimeError: a replayed exception"), pytest.param("non-finite", "non-finite: ", marks=pytest.mark.slow)],
+    [("exception", "other: RuntimeError: a simulated exception"), pytest.param("non-finite", "non-finite: ", marks=pytest.mark.slow)],
 )
 def test_a_search_whose_first_trials_all_fail_alike_is_given_up(kind, words, ray_session, tmp_path):
-    record = replay_search(tmp_path, Simulation(rates={kind: 1}, attempts=ALWAYS), trials=40, epochs=1, max_concurrent_trials=1)
+    record = run_simulated_search(tmp_path, Simulation(rates={kind: 1}, attempts=EVERY_ATTEMPT), trials=40, epochs=1, max_concurrent_trials=1)
     assert record.state == "failed"
     assert record.why.startswith(f"the first trials all failed alike ({words}")
     assert record.counts["failed"] == len(record.trials) == 3
@@ -36,8 +36,8 @@ def test_a_search_whose_first_trials_all_fail_alike_is_given_up(kind, words, ray
 def test_a_configuration_that_failed_twice_the_same_way_is_not_tried_again(ray_session, tmp_path):
     """A space of one point: trial 0 fails twice within its own tries, and none after it is run."""
     fixed = tuple(f"space.{setting}" for setting in ONE_POINT)
-    replay = Simulation(rates={"exception": 1}, attempts=ALWAYS)
-    record = replay_search(tmp_path, replay, trials=4, epochs=1, settings=fixed, max_concurrent_trials=1, name="one")
+    replay = Simulation(rates={"exception": 1}, attempts=EVERY_ATTEMPT)
+    record = run_simulated_search(tmp_path, replay, trials=4, epochs=1, settings=fixed, max_concurrent_trials=1, name="one")
     kinds = [trial.error["kind"] for trial in record.trials]
     assert kinds == ["other", "not tried", "not tried", "not tried"]
     assert record.trials[1].stop_reason == "not tried: this configuration has failed twice the same way (other)"
@@ -61,7 +61,7 @@ ONE_POINT = (
 
 
 def test_trials_without_improvement_end_a_search(ray_session, tmp_path):
-    record = replay_search(tmp_path, trials=200, max_concurrent_trials=1, no_improvement=4)
+    record = run_simulated_search(tmp_path, trials=200, max_concurrent_trials=1, no_improvement=4)
     assert record.why == "4 trials in a row brought no improvement"
     values = [trial.value for trial in record.trials]
     assert record.best.number == len(values) - 5
@@ -71,7 +71,7 @@ def test_trials_without_improvement_end_a_search(ray_session, tmp_path):
 def test_a_storage_that_is_named_from_here_stays_here(ray_session, tmp_path, monkeypatch):
     """The driver changes its folder, and looks every few seconds whether the file is still there."""
     monkeypatch.chdir(tmp_path)
-    record = replay_search(tmp_path, trials=1, storage="sqlite:///here.db", name="calm-fig")
+    record = run_simulated_search(tmp_path, trials=1, storage="sqlite:///here.db", name="calm-fig")
     assert record.state == "finished"
     assert (tmp_path / "here.db").exists()
     assert resume("calm-fig", "sqlite:///here.db", trainable=SimulatedTrial, add_trials=1).counts["finished"] == 2
@@ -79,12 +79,12 @@ def test_a_storage_that_is_named_from_here_stays_here(ray_session, tmp_path, mon
 
 def test_gpu_hours_need_gpus(ray_session, tmp_path):
     with pytest.raises(ConfigError, match="trials here have none"):
-        replay_search(tmp_path, trials=2, gpu_hours=1.0)
+        run_simulated_search(tmp_path, trials=2, gpu_hours=1.0)
 
 
 def test_a_verdict_that_was_written_but_not_told_stands_after_a_resume(ray_session, tmp_path):
     """A driver that was killed between a rung's verdict and the trial's end finds the verdict in the record."""
-    record = replay_search(tmp_path, trials=3, name="calm-fig", max_concurrent_trials=1)
+    record = run_simulated_search(tmp_path, trials=3, name="calm-fig", max_concurrent_trials=1)
     assert record.counts["finished"] == 3
     study = load_study(open_storage(storage(tmp_path)), "calm-fig")
     left = study.ask()
@@ -99,35 +99,21 @@ def test_a_verdict_that_was_written_but_not_told_stands_after_a_resume(ray_sessi
 
 
 def test_an_epoch_that_was_saved_but_not_recorded_is_not_trained_again(ray_session, tmp_path):
-    record = replay_search(tmp_path, trials=1, epochs=6, name="calm-fig", watcher=interrupting(1))
+    record = run_simulated_search(tmp_path, trials=1, epochs=6, name="calm-fig", watcher=InterruptAfter(1))
     assert (record.trials[0].state, record.trials[0].epochs_done) == ("paused", 2)
     state = json.loads(Path(record.folder / "trials/00000/last.json").read_text())
     values = curve(TrialConfig.model_validate(record.trials[0].config))
     saved = {name: column * 2 for name, column in state["history"].items()} | {"objective": values[:4]}
     (record.folder / "trials/00000/last.json").write_text(json.dumps(state | {"epoch": 4, "history": saved}))
-    watching = Acting("none", None)
+    watching = ActOnce("none", None)
     resumed = resume("calm-fig", storage(tmp_path), watching, trainable=SimulatedTrial)
     assert [event.epoch for event in watching.events if event.kind == "epoch"] == [4, 5, 6]
     assert list(resumed.trials[0].intermediate.values()) == values
     assert resumed.trials[0].state == "finished"
 
 
-def interrupting(after):
-    """Interrupt a search after so many epochs in all."""
-    watching, stop_condition, left = Acting("none", None), [], [after]
-
-    def hear(event):
-        left[0] -= event.kind == "epoch"
-        if left[0] == 0:
-            stop_condition[0].interrupt("by hand")
-
-    watching.begin = lambda name, plan, slots, stopper, ended: stop_condition.append(stopper)
-    watching.event = hear
-    return watching
-
-
 def test_a_paused_trial_is_stopped_where_the_budget_is_over_before_it_can_go_on(ray_session, tmp_path):
-    paused = replay_search(tmp_path, trials=3, name="calm-fig", watcher=interrupting(7), time_budget="1h", max_concurrent_trials=1)
+    paused = run_simulated_search(tmp_path, trials=3, name="calm-fig", watcher=InterruptAfter(7), time_budget="1h", max_concurrent_trials=1)
     assert (paused.counts["finished"], paused.counts["paused"]) == (1, 1)
     study = load_study(open_storage(storage(tmp_path)), "calm-fig")
     study.set_user_attr("status", study.user_attrs["status"] | {"used_seconds": 4000.0})
@@ -168,12 +154,12 @@ def test_a_crash_before_a_trial_is_told_changes_nothing(keep, ray_session, tmp_p
     root = tmp_path / "undisturbed"
     root.mkdir()
     options = {"trials": 12, "epochs": 9, "scheduler": "asha", "name": "calm-fig", "max_concurrent_trials": 1}
-    record = replay_search(root, **options)
+    record = run_simulated_search(root, **options)
     ended = next(trial.number for trial in record.trials if trial.state == "stopped")
     for number in (0, 3, ended):
         copy = tmp_path / f"crash{number}"
         copy.mkdir()
-        replay_search(copy, **options)
+        run_simulated_search(copy, **options)
         crash(copy, record, trials=number, keep=keep)
         resumed = resume("calm-fig", storage(copy), trainable=SimulatedTrial)
         assert [told(trial) for trial in resumed.trials] == [told(trial) for trial in record.trials]
@@ -188,16 +174,16 @@ def test_a_pause_in_the_epoch_of_a_rung_still_asks_the_rung(ray_session, tmp_pat
     root, paused = tmp_path / "undisturbed", tmp_path / "paused"
     root.mkdir(), paused.mkdir()
     options = {"trials": 12, "epochs": 9, "scheduler": "asha", "name": "calm-fig", "max_concurrent_trials": 1}
-    record = replay_search(root, **options)
+    record = run_simulated_search(root, **options)
     ended = next(trial for trial in record.trials if trial.state == "stopped")
     before = sum(trial.epochs_done for trial in record.trials[: ended.number])
-    replay_search(paused, **options, watcher=interrupting(before + ended.epochs_done - 1))
+    run_simulated_search(paused, **options, watcher=InterruptAfter(before + ended.epochs_done - 1))
     resumed = resume("calm-fig", storage(paused), trainable=SimulatedTrial)
     assert [told(trial) for trial in resumed.trials] == [told(trial) for trial in record.trials]
 
 
 def test_a_driver_that_another_took_for_dead_leaves_the_study_to_that(ray_session, tmp_path, monkeypatch):
-    monkeypatch.setattr("search.record.lease.BEAT_SECONDS", 0.1)
+    monkeypatch.setattr("search.record.lease.HEARTBEAT_SECONDS", 0.1)
 
     def take_over():
         study = load_study(open_storage(storage(tmp_path)), "calm-fig")
@@ -206,7 +192,7 @@ def test_a_driver_that_another_took_for_dead_leaves_the_study_to_that(ray_sessio
         )
 
     with pytest.raises(StorageError, match=r"the driver on another\.host .* took the study over"):
-        replay_search(tmp_path, Simulation(seconds=2), trials=20, name="calm-fig", watcher=Acting("epoch", take_over))
+        run_simulated_search(tmp_path, Simulation(seconds=0.5), trials=20, name="calm-fig", watcher=ActOnce("epoch", take_over))
     study = load_study(open_storage(storage(tmp_path)), "calm-fig")
     assert study.user_attrs["status"]["host"] == "another.host"
 
@@ -215,19 +201,22 @@ def test_an_interrupted_search_does_not_wait_for_trials_that_no_worker_takes(ray
     """Somebody else has every processor, so that the first trial never starts."""
     import search.driver.bridge
 
-    monkeypatch.setattr(search.driver.bridge, "STRANDED_SECONDS", 2.0)
+    monkeypatch.setattr(search.driver.bridge, "STRANDED_SECONDS", 0.5)
 
     @ray_session.remote(num_cpus=2)
     class Somebody:
         def here(self):
             return True
 
-    somebody, stop_condition = Somebody.remote(), []
+    class InterruptSoon(InterruptAfter):
+        def event(self, event):
+            if event.kind == "began":
+                threading.Timer(0.2, self.interrupt).start()
+
+    somebody = Somebody.remote()
     ray_session.get(somebody.here.remote())
-    watching = Acting("began", lambda: threading.Timer(1, lambda: stop_condition[0].interrupt("by hand")).start())
-    watching.begin = lambda name, plan, slots, stopper, ended: stop_condition.append(stopper)
     try:
-        record = replay_search(tmp_path, trials=1, epochs=2, max_concurrent_trials=1, watcher=watching, name="calm-fig")
+        record = run_simulated_search(tmp_path, trials=1, epochs=2, max_concurrent_trials=1, watcher=InterruptSoon(1), name="calm-fig")
     finally:
         ray_session.kill(somebody)
     assert (record.state, record.counts["paused"]) == ("interrupted", 1)

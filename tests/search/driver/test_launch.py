@@ -5,28 +5,12 @@ import numpy as np
 import pytest
 
 from search.driver.launch import resume, run
-from search.record.records import read_study
-from search.record.store import load_study, names, open_storage
-from search.watcher import SilentWatcher
+from search.record.reader import read_study
+from search.record.store import list_study_names, load_study, open_storage
 from tests.search.conftest import COLOURS, IMAGE_SIZE, REFERENCE, TABLES, folders, numbers, paint
+from tests.search.watchers import InterruptAfter
 from trainables.errors import ConfigError, InjertoError, StorageError
 from trainables.objectives import METRICS
-
-
-class Interrupting(SilentWatcher):
-    """Interrupts a search after some epochs in all, as Ctrl-C does."""
-
-    def __init__(self, epochs):
-        self._left = epochs
-
-    def begin(self, name, plan, slots, stop_condition, ended):
-        self._stop_condition = stop_condition
-
-    def event(self, event):
-        if event.kind == "epoch":
-            self._left -= 1
-            if self._left == 0:
-                self._stop_condition.interrupt("interrupted by hand")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +56,7 @@ def test_a_target_ends_a_search(search, photos):
 
 def test_an_interrupted_search_resumes_to_what_it_would_have_been(search, photos, finished, tmp_path):
     options = REFERENCE | {"trials": 5, "name": "calm-fig"}
-    paused = search(photos, watcher=Interrupting(10), **options)
+    paused = search(photos, watcher=InterruptAfter(10), **options)
     assert (paused.state, paused.why) == ("interrupted", "interrupted by hand")
     assert (paused.counts["finished"], paused.counts["paused"]) == (3, 1)
     assert paused.trials[3].epochs_done == 2  # the one under way when the interrupt came is its last
@@ -96,7 +80,7 @@ def test_an_interrupted_search_resumes_to_what_it_would_have_been(search, photos
 
 @pytest.mark.slow
 def test_a_search_interrupted_at_its_very_end_resumes_to_its_result(search, photos, tmp_path):
-    paused = search(photos, trials=1, name="late-plum", watcher=Interrupting(2))
+    paused = search(photos, trials=1, name="late-plum", watcher=InterruptAfter(2))
     assert (paused.state, paused.counts["finished"]) == ("interrupted", 1)
     record = resume("late-plum", f"sqlite:///{tmp_path}/studies.db")
     assert (record.state, record.counts["finished"]) == ("finished", 1)
@@ -111,14 +95,14 @@ def test_unknown_option(photos):
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
-        ({"max_concurrent_trials": 1, "settings": ("resources.cpus_per_trial=64",)}, "a trial needs 64 processors"),
+        ({"max_concurrent_trials": 1, "settings": ("resources.cpus_per_trial=64",)}, "a trial needs 64 CPUs"),
         ({"settings": ("resources.gpus_per_trial=1", "resources.cpus_per_trial=1")}, "1 GPUs, but the cluster has"),
     ],
 )
 def test_what_does_not_fit_leaves_nothing_behind(options, fragment, search, photos, tmp_path):
     with pytest.raises(InjertoError, match=fragment):
         search(photos, name="too-large", **options)
-    assert names(open_storage(f"sqlite:///{tmp_path}/studies.db")) == []
+    assert list_study_names(open_storage(f"sqlite:///{tmp_path}/studies.db")) == []
     assert not (tmp_path / "out").exists()
 
 
@@ -177,7 +161,7 @@ def test_the_record_says_what_was_searched(finished, finished_storage):
 def test_running_searches_and_changed_images_are_not_resumed(search, tmp_path):
     source, storage, refusals = folders(tmp_path / "changing", each=8), f"sqlite:///{tmp_path}/studies.db", []
 
-    class Impatient(Interrupting):
+    class Impatient(InterruptAfter):
         def event(self, event):
             super().event(event)
             if event.kind == "began":
@@ -213,5 +197,5 @@ def test_relative_paths_and_fresh_names_from_any_thread(ray_session, tmp_path, m
     thread.join()
     assert found[0].state == "finished"
     storage = f"sqlite:///{tmp_path}/here.db"
-    assert names(open_storage(storage)) == [first.name, found[0].name]
+    assert list_study_names(open_storage(storage)) == [first.name, found[0].name]
     assert read_study(None, storage).name == found[0].name != first.name

@@ -1,9 +1,8 @@
 """Previews of the augmentation come while a search runs, and a search does without them."""
 
-from tests.search.test_lease import Acting
-
-from search.config import read_config
+from search.config_reader import read_config
 from search.driver.launch import launch
+from tests.search.watchers import ActOnce
 from trainables.worker.simulated_trial import SimulatedTrial
 
 
@@ -14,7 +13,7 @@ def refuse(assignment):
 def test_a_search_goes_on_where_they_cannot_be_made(ray_session, tmp_path):
     broken = type("SimulatedTrial", (SimulatedTrial,), {"previews": staticmethod(refuse), "__module__": SimulatedTrial.__module__})
     options = {"storage": f"sqlite:///{tmp_path}/studies.db", "output": str(tmp_path / "out"), "weights": "none", "trials": 2}
-    watcher = Acting("epoch", None)
+    watcher = ActOnce("epoch", None)
     record = launch(read_config("builtin:digits", options, ("space.epochs=2",)), watcher, trainable=broken)
     assert record.counts["finished"] == 2
     assert record.augmentation == {}

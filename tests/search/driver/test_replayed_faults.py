@@ -1,10 +1,10 @@
 import pytest
 
-from search.policy.faults import TRIES
-from tests.search.replaying import ALWAYS, check, ended_as, outcome, replay_search
+from search.policy.faults import MAX_TRIES
+from tests.search.simulated_search import EVERY_ATTEMPT, actual_outcome, check_record, expected_outcome, run_simulated_search
 from trainables.config import TrialConfig
-from trainables.storage.locations import Root
-from trainables.worker.simulated_trial import MENDED, Simulation, curve, faults_met
+from trainables.storage.root import Root
+from trainables.worker.simulated_trial import RECOVERABLE, Simulation, curve, recorded_faults
 
 EPOCHS = 5
 RATES = {"exception": 0.1, "kill": 0.05, "kill after saving": 0.05, "non-finite": 0.1, "out of memory": 0.05}
@@ -17,45 +17,45 @@ def few_or_many(few, many):
 
 def expected_best(record, replay):
     """The best value, from nothing but the configurations that were proposed and the faults that they met."""
-    ends = {t.number: (outcome(replay, t.number, EPOCHS)[0], TrialConfig.model_validate(t.config)) for t in record.trials}
+    ends = {t.number: (expected_outcome(replay, t.number, EPOCHS)[0], TrialConfig.model_validate(t.config)) for t in record.trials}
     return max((curve(trial)[-1], -number) for number, (state, trial) in ends.items() if state == "finished")
 
 
 @few_or_many(20, 200)
-@pytest.mark.parametrize("attempts", [1, pytest.param(ALWAYS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("attempts", [1, pytest.param(EVERY_ATTEMPT, marks=pytest.mark.slow)])
 def test_states_add_up_and_the_best_value_is_exact(trials, attempts, ray_session, tmp_path):
     replay = Simulation(rates=FEW if trials < 50 else RATES, attempts=attempts, seed=22)
     kinds = {fault.kind for number in range(trials) if (fault := replay.fault(number, EPOCHS))}
     assert kinds == set(replay.rates), "each kind of fault is met"
-    record = replay_search(tmp_path, replay, trials=trials, epochs=EPOCHS)
-    check(record, trials)
-    assert [ended_as(trial) for trial in record.trials] == [outcome(replay, number, EPOCHS) for number in range(trials)]
+    record = run_simulated_search(tmp_path, replay, trials=trials, epochs=EPOCHS)
+    check_record(record, trials)
+    assert [actual_outcome(trial) for trial in record.trials] == [expected_outcome(replay, number, EPOCHS) for number in range(trials)]
     value, number = expected_best(record, replay)
     assert (record.best.value, record.best.number) == (value, -number)
     for trial in record.trials:
         fault = replay.fault(trial.number, EPOCHS)
         if trial.state == "failed" and fault.kind == "exception":
-            assert trial.stop_reason == "other: RuntimeError: a replayed exception"
+            assert trial.stop_reason == "other: RuntimeError: a simulated exception"
             assert 'trainables/worker/simulated_trial.py", line' in trial.error["traceback"]
-        met = 0 if fault is None else 1 if outcome(replay, trial.number, EPOCHS)[0] == "finished" else tries(fault.kind)
-        assert len(faults_met(Root(record.folder / "trials" / f"{trial.number:05d}"))) == met
+        met = 0 if fault is None else 1 if expected_outcome(replay, trial.number, EPOCHS)[0] == "finished" else tries(fault.kind)
+        assert len(recorded_faults(Root(record.folder / "trials" / f"{trial.number:05d}"))) == met
 
 
 def tries(kind):
     """How often the search tries a trial that meets this fault whenever it is tried."""
-    return {"exception": TRIES["other"], "kill": TRIES["lost worker"]}.get(kind, 1)
+    return {"exception": MAX_TRIES["other"], "kill": MAX_TRIES["lost worker"]}.get(kind, 1)
 
 
 @pytest.mark.slow
 @few_or_many(20, 200)
 def test_rungs_and_faults_together_leave_each_trial_in_one_state(trials, ray_session, tmp_path):
     replay = Simulation(rates=FEW if trials < 50 else RATES, seed=22)
-    record = replay_search(tmp_path, replay, trials=trials, epochs=9, scheduler="asha")
-    check(record, trials)
+    record = run_simulated_search(tmp_path, replay, trials=trials, epochs=9, scheduler="asha")
+    check_record(record, trials)
     assert record.counts["stopped"] > 0
     for trial in record.trials:
-        state, kind, epochs = outcome(replay, trial.number, 9)
-        assert ended_as(trial) == (state, kind, epochs) or (trial.state == "stopped" and trial.epochs_done <= epochs)
+        state, kind, epochs = expected_outcome(replay, trial.number, 9)
+        assert actual_outcome(trial) == (state, kind, epochs) or (trial.state == "stopped" and trial.epochs_done <= epochs)
 
 
 @few_or_many(20, 100)
@@ -63,8 +63,8 @@ def test_an_exception_in_one_trial_in_five_costs_no_trial(trials, ray_session, t
     replay = Simulation(rates={"exception": 0.2}, seed=0)
     hit = [number for number in range(trials) if replay.fault(number, EPOCHS)]
     assert len(hit) == pytest.approx(trials / 5, rel=0.5)
-    record = replay_search(tmp_path, replay, trials=trials, epochs=EPOCHS)
-    check(record, trials)
+    record = run_simulated_search(tmp_path, replay, trials=trials, epochs=EPOCHS)
+    check_record(record, trials)
     assert record.counts["finished"] == trials
     assert [trial.number for trial in record.trials if trial.attributes.get("retries")] == hit
     for number in hit:
@@ -76,17 +76,17 @@ def test_an_exception_in_one_trial_in_five_costs_no_trial(trials, ray_session, t
 @few_or_many(12, 100)
 def test_nan_at_an_epoch_fails_its_trial_and_keeps_the_epochs_before(trials, ray_session, tmp_path):
     replay = Simulation(rates={"non-finite": 0.3}, seed=1)
-    record = replay_search(tmp_path, replay, trials=trials, epochs=EPOCHS)
-    check(record, trials)
+    record = run_simulated_search(tmp_path, replay, trials=trials, epochs=EPOCHS)
+    check_record(record, trials)
     hit = {number: fault.epoch for number in range(trials) if (fault := replay.fault(number, EPOCHS))}
     assert {trial.number: trial.epochs_done + 1 for trial in record.trials if trial.state == "failed"} == hit != {}
     assert {trial.stop_reason for trial in record.trials if trial.state == "failed"} == {
-        "non-finite: a replayed loss is not a finite number"
+        "non-finite: a simulated loss is not a finite number"
     }
     assert not any(trial.attributes.get("retries") for trial in record.trials)
 
 
 def test_faults_that_end_a_trial_are_those_that_no_attempt_mends():
     """The expectations above rest on this: a mended fault is tried again at least once, and never without end."""
-    assert set(RATES) - set(MENDED) == {"non-finite", "out of memory"}
-    assert 1 < min(TRIES["other"], TRIES["lost worker"]) <= max(TRIES["other"], TRIES["lost worker"]) < ALWAYS
+    assert set(RATES) - set(RECOVERABLE) == {"non-finite", "out of memory"}
+    assert 1 < min(MAX_TRIES["other"], MAX_TRIES["lost worker"]) <= max(MAX_TRIES["other"], MAX_TRIES["lost worker"]) < EVERY_ATTEMPT

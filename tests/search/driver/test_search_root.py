@@ -10,14 +10,15 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from safetensors import safe_open
 
 from search.config import SearchConfig
-from search.plan import absolute
-from search.record.records import read_study
-from search.record.store import artifact_store, study_root
+from search.paths import resolve_paths
+from search.record.artifacts import artifact_store, study_root
+from search.record.reader import read_study
 from search.watcher import SilentWatcher
 from tests.search.conftest import IMAGE_SIZE, command
-from tests.search.replaying import replay_search
+from tests.search.simulated_search import run_simulated_search
 from trainables.errors import ResourceError, StorageError
-from trainables.storage.locations import Root, join, size_of, split
+from trainables.storage.locations import join, split
+from trainables.storage.root import Root, size_of
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -68,10 +69,10 @@ def check(record, place, kept):
 def test_a_search_with_its_states_in_another_folder(ray_session, tmp_path):
     options = {"name": "calm-fig", "trials": 6, "max_concurrent_trials": 1}
     settings = ("keep.best=2", f"root={tmp_path}/root")
-    record = replay_search(tmp_path, settings=settings, **options)
+    record = run_simulated_search(tmp_path, settings=settings, **options)
     check(record, str(tmp_path / "root" / "calm-fig"), {0} | {trial.number for trial in record.ranking[:2]})
     with pytest.raises(StorageError, match="is not empty; choose another --name or --root"):
-        replay_search(tmp_path, settings=settings, **options, output=str(tmp_path / "other"), storage=f"sqlite:///{tmp_path}/other.db")
+        run_simulated_search(tmp_path, settings=settings, **options, output=str(tmp_path / "other"), storage=f"sqlite:///{tmp_path}/other.db")
 
 
 @pytest.mark.slow
@@ -89,7 +90,7 @@ def test_a_search_with_its_states_in_a_bucket(bucket, photos, home):
 def test_a_disk_budget_holds_while_a_search_goes_on(ray_session, tmp_path):
     """What is on the disk is measured at every event."""
     options = {"trials": 6, "epochs": 2, "max_concurrent_trials": 1, "seed": 1, "metric": "loss"}
-    free = replay_search(tmp_path / "free", settings=("keep.best=6",), **options)
+    free = run_simulated_search(tmp_path / "free", settings=("keep.best=6",), **options)
     sizes = [trial.attributes["checkpoint_bytes"] for trial in free.trials]
     assert free.best.number != 0
     disk, measured = 3 * max(sizes), []
@@ -99,7 +100,7 @@ def test_a_disk_budget_holds_while_a_search_goes_on(ray_session, tmp_path):
             measured.append(sum(path.stat().st_size for path in (tmp_path / "tight").rglob("last.*") if path.exists()))
 
     (tmp_path / "tight").mkdir()
-    tight = replay_search(tmp_path / "tight", settings=("keep.best=6", f"keep.disk={disk}"), watcher=Measuring(), **options)
+    tight = run_simulated_search(tmp_path / "tight", settings=("keep.best=6", f"keep.disk={disk}"), watcher=Measuring(), **options)
     assert [trial.value for trial in tight.trials] == [trial.value for trial in free.trials]
     kept = {trial.number for trial in tight.trials if size_of(trial.attributes["checkpoint"])}
     assert {tight.best.number, 0} <= kept
@@ -109,10 +110,10 @@ def test_a_disk_budget_holds_while_a_search_goes_on(ray_session, tmp_path):
 
 def test_a_default_recipe_that_had_no_room_is_left_out_of_the_end(ray_session, tmp_path):
     options = {"trials": 6, "epochs": 2, "max_concurrent_trials": 1, "seed": 1, "metric": "loss"}
-    free = replay_search(tmp_path / "free", settings=("keep.best=6",), **options)
+    free = run_simulated_search(tmp_path / "free", settings=("keep.best=6",), **options)
     largest = max(trial.attributes["checkpoint_bytes"] for trial in free.trials)
     assert set(free.test) >= {"winner", "default_recipe"}
-    tight = replay_search(tmp_path / "tight", settings=(f"keep.disk={2 * largest + 1}",), **options)
+    tight = run_simulated_search(tmp_path / "tight", settings=(f"keep.disk={2 * largest + 1}",), **options)
     assert tight.best.number == free.best.number
     assert tight.trials[0].value > tight.trials[1].value  # so that later ones run beside a better one
     assert tight.test["winner"] == free.test["winner"]
@@ -124,7 +125,7 @@ def test_a_default_recipe_that_had_no_room_is_left_out_of_the_end(ray_session, t
 
 def test_a_search_whose_running_trials_do_not_fit_pauses_and_says_so(ray_session, tmp_path):
     with pytest.raises(ResourceError, match=r"more than keep.disk allows.*raise keep.disk.*injerto resume tight-fit"):
-        replay_search(tmp_path, trials=3, name="tight-fit", settings=("keep.disk=10",))
+        run_simulated_search(tmp_path, trials=3, name="tight-fit", settings=("keep.disk=10",))
     assert read_study("tight-fit", f"sqlite:///{tmp_path}/studies.db").state == "interrupted"
 
 
@@ -144,13 +145,13 @@ def test_a_root_that_cannot_be_used_is_refused_before_anything_else(root, words,
 
 def test_a_bucket_that_is_not_there_is_refused_before_any_trial(bucket, ray_session, tmp_path):
     with pytest.raises(StorageError, match="there is no such bucket; make it first, or name another"):
-        replay_search(tmp_path, trials=1, settings=(f"root={bucket.replace('bucket-', 'absent-', 1)}",))
+        run_simulated_search(tmp_path, trials=1, settings=(f"root={bucket.replace('bucket-', 'absent-', 1)}",))
     with pytest.raises(StorageError, match="holds no study"):
         read_study(None, f"sqlite:///{tmp_path}/studies.db")
 
 
 def test_the_root_of_a_configuration_means_the_same_in_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert absolute(SearchConfig(root="states")).root == str(tmp_path / "states")
-    assert absolute(SearchConfig(root="s3://bucket/states")).root == "s3://bucket/states"
-    assert absolute(SearchConfig()).root is None
+    assert resolve_paths(SearchConfig(root="states")).root == str(tmp_path / "states")
+    assert resolve_paths(SearchConfig(root="s3://bucket/states")).root == "s3://bucket/states"
+    assert resolve_paths(SearchConfig()).root is None

@@ -11,13 +11,13 @@ from tests.paths import REPOSITORY
 SEARCH = """
 import json, logging, sys
 import ray
-from cluster.connect import ENVIRONMENT, LOOPBACK
+from cluster.environment import ENVIRONMENT, LOOPBACK
 import os
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
 ray.init(address="local", num_cpus=2, num_gpus=2, _node_ip_address=LOOPBACK, **quiet)
-from search.config import read_config
+from search.config_reader import read_config
 from search.driver.launch import launch
 photos, place = sys.argv[1:]
 options = {"output": f"{place}/out", "storage": f"sqlite:///{place}/s.db", "image_size": 32, "trials": 2, "name": "wide"}

@@ -3,14 +3,20 @@
 import threading
 
 import pytest
-from tests.search.test_lease import Acting
 
 from search.record import lease
 from search.record.store import load_study, open_storage
 from tests.search.conftest import make_space
-from tests.search.replaying import replay_search
+from tests.search.simulated_search import run_simulated_search
+from tests.search.watchers import ActOnce
 from trainables.errors import ConfigError
 from trainables.worker.simulated_trial import Simulation
+
+
+@pytest.fixture(autouse=True)
+def quick_driver(monkeypatch):
+    """The driver reads its commands ten times a second instead of once, so that shorter trials leave time for all of them."""
+    monkeypatch.setattr("search.driver.launch.POLL_SECONDS", 0.1)
 
 
 def ask(root, *commands, kind="epoch"):
@@ -27,8 +33,8 @@ def ask(root, *commands, kind="epoch"):
         threads.append(threading.Thread(target=asking))
         threads[0].start()
 
-    record = replay_search(
-        root, Simulation(seconds=4), trials=3, name="calm-fig", watcher=Acting(kind, start), max_concurrent_trials=1, time_budget="10m"
+    record = run_simulated_search(
+        root, Simulation(seconds=2), trials=3, name="calm-fig", watcher=ActOnce(kind, start), max_concurrent_trials=1, time_budget="10m"
     )
     threads[0].join()
     return record, answers
@@ -54,7 +60,7 @@ def test_trials_are_added_while_the_last_one_runs(ray_session, tmp_path):
     def start():
         threading.Thread(target=asking).start()
 
-    record = replay_search(root, Simulation(seconds=3), trials=1, name="calm-fig", watcher=Acting("epoch", start), max_concurrent_trials=2)
+    record = run_simulated_search(root, Simulation(seconds=2), trials=1, name="calm-fig", watcher=ActOnce("epoch", start), max_concurrent_trials=2)
     assert answers == ["the budget is 2 trials now"]
     assert record.counts["finished"] == 2
 
@@ -113,25 +119,25 @@ def test_nonsense_is_answered_and_the_search_goes_on(ray_session, tmp_path):
             study.set_user_attr(f"command:{key}", value)
         study.set_user_attr("note:x", "not a note")
 
-    watcher = Acting("epoch", write)
-    record = replay_search(tmp_path, Simulation(seconds=3), trials=2, name="calm-fig", watcher=watcher, max_concurrent_trials=1)
+    watcher = ActOnce("epoch", write)
+    record = run_simulated_search(tmp_path, Simulation(seconds=0.5), trials=2, name="calm-fig", watcher=watcher, max_concurrent_trials=1)
     assert record.state == "finished"
     assert record.counts["finished"] == 2
     assert record.notes == ()
     study = load_study(open_storage(f"sqlite:///{tmp_path}/studies.db"), "calm-fig")
-    answers = [lease.answered(study, key) for key in odd]
+    answers = [lease.answer_to(study, key) for key in odd]
     assert all(answer.startswith(("refused: ", "unknown command ")) for answer in answers)
     assert max(map(len, answers)) < 500
 
 
 def test_parameters_that_do_not_apply_are_left_out_and_missing_ones_are_the_recipes():
     space = make_space()
-    assert space.checked({}) == space.default_params()
-    chosen = space.checked({"optimizer": "sgd", "learning_rate": 0.005, "unfrozen_stages": 0, "stage_lr_decay": 0.7})
+    assert space.check_params({}) == space.default_params()
+    chosen = space.check_params({"optimizer": "sgd", "learning_rate": 0.005, "unfrozen_stages": 0, "stage_lr_decay": 0.7})
     assert "learning_rate" not in chosen
     assert "stage_lr_decay" not in chosen
     assert chosen["learning_rate_sgd"] == pytest.approx(0.001)
     with pytest.raises(ConfigError, match="unfrozen_stages must be in 0 to 5 but got True"):
-        space.checked({"unfrozen_stages": True})
+        space.check_params({"unfrozen_stages": True})
     with pytest.raises(ConfigError, match="head_layers must be in 0 to 2 but got '1'"):
-        space.checked({"head_layers": "1"})
+        space.check_params({"head_layers": "1"})

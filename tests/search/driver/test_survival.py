@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from search.driver.launch import resume
-from search.record.records import read_study
+from search.record.reader import read_study
 from search.watcher import SilentWatcher
 from tests.search.conftest import IMAGE_SIZE, REFERENCE, numbers, start, workers
 from trainables.errors import ResourceError, StorageError
@@ -166,12 +166,12 @@ def program(body, *arguments, seconds=300):
 
 NODES = """
 import json, sys, threading
-from cluster.connect import ENVIRONMENT
+from cluster.environment import ENVIRONMENT
 import os
 os.environ.update(ENVIRONMENT | {"RAY_AUTH_MODE": "disabled"})
 from ray.cluster_utils import Cluster
 from search.watcher import SilentWatcher
-from tests.search.replaying import replay_search
+from tests.search.simulated_search import run_simulated_search
 from trainables.worker.simulated_trial import Simulation
 from pathlib import Path
 
@@ -191,7 +191,7 @@ class Watching(SilentWatcher):
             self.began += 1
             threading.Thread(target=remove).start()
 
-record = replay_search(Path(sys.argv[1]), Simulation(seconds=6), trials=12, name="calm-fig", watcher=Watching(), address=cluster.address)
+record = run_simulated_search(Path(sys.argv[1]), Simulation(seconds=6), trials=12, name="calm-fig", watcher=Watching(), address=cluster.address)
 retries = [retry["kind"] for trial in record.trials for retry in trial.attributes.get("retries", [])]
 values = [list(trial.intermediate.values()) == trial.history["objective"] for trial in record.trials]
 print(json.dumps({"state": record.state, "counts": record.counts, "retries": retries, "removed": removed.is_set(), "whole": all(values)}))
@@ -209,11 +209,11 @@ def test_a_node_is_removed_under_its_trials(tmp_path):
 
 HUNGRY = """
 import json, os, sys, time
-from cluster.connect import ENVIRONMENT, LOOPBACK
+from cluster.environment import ENVIRONMENT, LOOPBACK
 os.environ.update(ENVIRONMENT)
 import psutil, ray
 from pathlib import Path
-from tests.search import replaying
+from tests.search import simulated_search
 from trainables.worker.simulated_trial import SimulatedTrainer, Simulation, SimulatedTrial
 
 memory = psutil.virtual_memory()
@@ -232,7 +232,7 @@ class HungryTrial(SimulatedTrial):
         return super().step()
 
 SimulatedTrial.of = classmethod(lambda cls, replay: HungryTrial)
-record = replaying.replay_search(Path(sys.argv[1]), trials=3, name="calm-fig", max_concurrent_trials=1)
+record = simulated_search.run_simulated_search(Path(sys.argv[1]), trials=3, name="calm-fig", max_concurrent_trials=1)
 print(json.dumps({"state": record.state, "trials": [[t.state, t.error and t.error["kind"], t.epochs_done] for t in record.trials],
                   "message": record.trials[1].stop_reason, "tries": len(record.trials[1].attributes["retries"])}))
 """

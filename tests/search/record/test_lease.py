@@ -7,14 +7,15 @@ import time
 import optuna
 import pytest
 
-from search.config import amended, duration
+from search.config_reader import change_settings
 from search.driver.launch import read_config, resume
 from search.driver.steering import enlarged
+from search.durations import parse_duration
 from search.record import lease
-from search.record.records import read_study
+from search.record.reader import read_study
 from search.record.store import load_study, open_storage
-from search.watcher import SilentWatcher
-from tests.search.replaying import check, replay_search
+from tests.search.simulated_search import check_record, run_simulated_search
+from tests.search.watchers import ActOnce
 from trainables.errors import ConfigError, StorageError
 from trainables.worker.simulated_trial import SimulatedTrial, Simulation
 
@@ -26,22 +27,6 @@ def study(tmp_path):
     return study
 
 
-class Acting(SilentWatcher):
-    """Does something, once, when a trial has an event of a kind."""
-
-    def __init__(self, kind, act):
-        self._kind, self._act, self.said, self.events = kind, act, [], []
-
-    def event(self, event):
-        self.events.append(event)
-        if event.kind == self._kind and self._act:
-            act, self._act = self._act, None
-            act()
-
-    def say(self, text):
-        self.said.append(text)
-
-
 def of(tmp_path, name="calm-fig"):
     return load_study(open_storage(f"sqlite:///{tmp_path}/studies.db"), name)
 
@@ -49,7 +34,7 @@ def of(tmp_path, name="calm-fig"):
 def test_a_driver_lives_while_it_holds_the_lease(study, tmp_path):
     with lease.Lease(study, tmp_path, 12.0) as held:
         attributes = study.user_attrs
-        assert lease.alive(attributes)
+        assert lease.driver_is_alive(attributes)
         assert (attributes["status"]["host"], attributes["status"]["used_seconds"]) == (socket.gethostname(), 12.0)
         assert attributes["heartbeat"]["used_seconds"] == pytest.approx(12.0, abs=5)
         with (
@@ -57,19 +42,19 @@ def test_a_driver_lives_while_it_holds_the_lease(study, tmp_path):
             lease.Lease(study, tmp_path, 0),
         ):
             pass
-        held.end("finished", "all done", 20.0)
-    assert not lease.alive(study.user_attrs)
+        held.record_end("finished", "all done", 20.0)
+    assert not lease.driver_is_alive(study.user_attrs)
     assert [path.name for path in tmp_path.glob(".*")] == []
     with lease.Lease(study, tmp_path, 0.0):
-        assert lease.alive(study.user_attrs)
+        assert lease.driver_is_alive(study.user_attrs)
 
 
 def test_a_driver_that_ended_without_a_word_does_not_live_on_in_its_process(study, tmp_path):
     """Its last write met a full disk; the program that searched goes on, a notebook say."""
     with lease.Lease(study, tmp_path, 0.0):
-        assert lease.alive(study.user_attrs)
+        assert lease.driver_is_alive(study.user_attrs)
     assert study.user_attrs["status"]["state"] == "running"
-    assert not lease.alive(study.user_attrs)
+    assert not lease.driver_is_alive(study.user_attrs)
 
 
 def elsewhere(study, heard_seconds_ago):
@@ -92,26 +77,26 @@ def test_a_driver_on_another_host_is_known_by_its_heartbeat(study, tmp_path):
     with pytest.raises(StorageError, match=r"running since 2026-01-01T00:00:00 on another\.host"), lease.Lease(study, tmp_path, 0):
         pass
     elsewhere(study, heard_seconds_ago=lease.SILENCE_SECONDS + 1)
-    assert not lease.alive(study.user_attrs)
+    assert not lease.driver_is_alive(study.user_attrs)
     with lease.Lease(study, tmp_path, 40.0) as held:
-        assert held.lost() is None
+        assert held.takeover() is None
         elsewhere(study, heard_seconds_ago=0)
-        assert held.lost() == "the driver on another.host (process 1) took the study over at 2026-01-01T00:00:00"
+        assert held.takeover() == "the driver on another.host (process 1) took the study over at 2026-01-01T00:00:00"
 
 
 def test_what_is_asked_is_answered_once(study):
-    key = lease.send(study, "pause")
-    assert lease.commands(study)[key]["do"] == "pause"
-    assert lease.answered(study, key) is None
-    lease.answer(study, key, "it pauses")
-    assert lease.commands(study) == {}
-    assert lease.answered(study, key) == "it pauses"
+    key = lease.send_command(study, "pause")
+    assert lease.pending_commands(study)[key]["do"] == "pause"
+    assert lease.answer_to(study, key) is None
+    lease.answer_command(study, key, "it pauses")
+    assert lease.pending_commands(study) == {}
+    assert lease.answer_to(study, key) == "it pauses"
 
 
 def test_what_was_asked_of_a_driver_that_has_ended_comes_too_late(study, tmp_path):
-    key = lease.send(study, "pause")
+    key = lease.send_command(study, "pause")
     with lease.Lease(study, tmp_path, 0.0):
-        assert "too late" in lease.answered(study, key)
+        assert "too late" in lease.answer_to(study, key)
 
 
 def test_nothing_is_asked_of_a_study_that_does_not_run(study):
@@ -126,8 +111,8 @@ def test_a_search_is_stopped_from_elsewhere(command, state, ray_session, tmp_pat
     def ask():
         answers.append(lease.request(of(tmp_path), command))
 
-    asking = Acting("epoch", lambda: threading.Thread(target=ask).start())
-    record = replay_search(tmp_path, Simulation(seconds=4), trials=50, name="calm-fig", watcher=asking, max_concurrent_trials=2)
+    asking = ActOnce("epoch", lambda: threading.Thread(target=ask).start())
+    record = run_simulated_search(tmp_path, Simulation(seconds=4), trials=50, name="calm-fig", watcher=asking, max_concurrent_trials=2)
     assert record.state == state
     assert len(record.trials) < 50
     assert f"(process {lease.os.getpid()} on {socket.gethostname()}" in record.why
@@ -158,34 +143,34 @@ def test_a_second_driver_is_refused(ray_session, tmp_path):
             resume("calm-fig", f"sqlite:///{tmp_path}/studies.db", trainable=SimulatedTrial)
         refusals.append(str(refusal.value))
 
-    replay_search(tmp_path, trials=2, name="calm-fig", watcher=Acting("epoch", try_to_resume))
+    run_simulated_search(tmp_path, trials=2, name="calm-fig", watcher=ActOnce("epoch", try_to_resume))
     assert socket.gethostname() in refusals[0]
 
 
 def test_a_finished_search_goes_on_with_more_trials(ray_session, tmp_path):
     storage = f"sqlite:///{tmp_path}/studies.db"
-    first = replay_search(tmp_path, trials=3, name="calm-fig")
+    first = run_simulated_search(tmp_path, trials=3, name="calm-fig")
     with pytest.raises(StorageError, match=r"has finished .*--add-trials 10"):
         resume("calm-fig", storage, trainable=SimulatedTrial)
     record = resume("calm-fig", storage, trainable=SimulatedTrial, add_trials=2)
-    check(record, 5)
+    check_record(record, 5)
     assert [trial.config for trial in record.trials[:3]] == [trial.config for trial in first.trials]
     assert record.config["budget"]["trials"] == 5
     assert record.why == "all 5 trials have ended"
-    assert [opening["trials"] for opening in record.openings] == [3, 5]
+    assert [evaluation["trials"] for evaluation in record.test_evaluations] == [3, 5]
     assert record.seconds > first.seconds
 
 
 def test_a_search_that_would_end_at_once_is_refused_and_opens_nothing(ray_session, tmp_path):
     storage = f"sqlite:///{tmp_path}/studies.db"
-    first = replay_search(tmp_path, trials=3, name="calm-fig", target=0.01)
+    first = run_simulated_search(tmp_path, trials=3, name="calm-fig", target=0.01)
     assert first.why == "the target 0.01 is reached"
     with pytest.raises(ConfigError, match=r"would end at once: the target 0.01 is reached"):
         resume("calm-fig", storage, trainable=SimulatedTrial, add_trials=2)
     with pytest.raises(ConfigError, match="would end at once"):
         resume("calm-fig", storage, trainable=SimulatedTrial, add_seconds=60)
     after = read_study("calm-fig", storage)
-    assert (after.openings, after.config, after.state) == (first.openings, first.config, "finished")
+    assert (after.test_evaluations, after.config, after.state) == (first.test_evaluations, first.config, "finished")
 
 
 def test_more_trials_and_time():
@@ -200,27 +185,27 @@ def test_more_trials_and_time():
 
 def test_what_a_search_that_goes_on_can_change():
     config = read_config(None, {})
-    changed = amended(config, ("keep.disk=2GB", "budget.target=0.9"))
+    changed = change_settings(config, ("keep.disk=2GB", "budget.target=0.9"))
     assert (changed.keep.disk, changed.budget.target) == (2e9, 0.9)
-    assert amended(config, ()) == config
+    assert change_settings(config, ()) == config
     for setting, words in {
         "seed=3": "start a new one for the rest",
         "keep.dsk=3": "keep",
         "budget.trials=0": "greater than or equal to 1",
     }.items():
         with pytest.raises(ConfigError, match=words):
-            amended(config, (setting,))
+            change_settings(config, (setting,))
 
 
 def test_lengths_of_time():
-    assert (duration("--add-time", "1.5h"), duration("--add-time", None)) == (5400, 0)
+    assert (parse_duration("--add-time", "1.5h"), parse_duration("--add-time", None)) == (5400, 0)
     for wrong in ("soon", "0s"):
         with pytest.raises(ConfigError, match=f"--add-time must be .* but got '{wrong}'"):
-            duration("--add-time", wrong)
+            parse_duration("--add-time", wrong)
 
 
 def test_the_record_of_a_search_that_was_killed_keeps_its_time(ray_session, tmp_path):
-    record = replay_search(tmp_path, trials=1, name="calm-fig")
+    record = run_simulated_search(tmp_path, trials=1, name="calm-fig")
     study = of(tmp_path)
     elsewhere(study, heard_seconds_ago=1000)
     dead = read_study("calm-fig", f"sqlite:///{tmp_path}/studies.db")

@@ -10,8 +10,8 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from search.record.records import study_record
-from search.record.store import create_study, load_study, names, open_storage
+from search.record.reader import study_record
+from search.record.store import create_study, load_study, list_study_names, open_storage
 from trainables.errors import StorageError
 
 FACTS = {"config": {}, "dataset": {}, "metric": "loss", "versions": {}}
@@ -72,7 +72,7 @@ def said(process: subprocess.Popen) -> str:
 def test_names_are_oldest_first_the_latest_is_loaded_and_each_is_taken_once(storage):
     for name in ("b", "a", "c"):
         create(storage, name)
-    assert names(storage) == ["b", "a", "c"]
+    assert list_study_names(storage) == ["b", "a", "c"]
     assert load_study(storage, None).study_name == "c"
     assert load_study(storage, "a").study_name == "a"
     with pytest.raises(StorageError, match="'a' exists already"):
@@ -221,23 +221,28 @@ print(reads, len(set(seen)), slowest)
 
 
 def test_processes_that_make_one_storage_at_once_do_not_disturb_each_other(url, opened):
-    makers = [another("print(names(open_storage(sys.argv[1], create=True)))", url) for _ in range(3)]
+    makers = [another("print(list_study_names(open_storage(sys.argv[1], create=True)))", url) for _ in range(3)]
     assert [said(maker) for maker in makers] == ["[]"] * 3
-    assert names(opened()) == []
+    assert list_study_names(opened()) == []
 
 
-def test_of_two_creators_of_one_name_one_is_refused(url, storage):
+def test_of_two_creators_of_one_name_one_is_refused(url, storage, tmp_path):
+    """The two meet before each of five names, once their imports are done, so that they do race."""
     program = """
-storage = open_storage(sys.argv[1])
-while time.time() < float(sys.argv[2]):
-    pass
-try:
-    print(create_study(storage, "calm-fig", "max", RandomSampler()).study_name)
-except StorageError as error:
-    print(error)
+storage, folder, me, found = open_storage(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), []
+for number in range(5):
+    (folder / f"{number}-{me}").touch()
+    while not (folder / f"{number}-{1 - me}").exists():
+        pass
+    try:
+        found.append(create_study(storage, f"calm-{number}", "max", RandomSampler()).study_name)
+    except StorageError as error:
+        found.append(str(error))
+print(json.dumps(found))
 """
-    at = time.time() + 4
-    found = sorted(said(creator) for creator in [another(program, url, at) for _ in range(2)])
-    assert found[0] == "calm-fig"
-    assert found[1].startswith("the study 'calm-fig' exists already")
-    assert names(storage) == ["calm-fig"]
+    creators = [another("from pathlib import Path\nimport json\n" + program, url, tmp_path, me) for me in range(2)]
+    for number, pair in enumerate(zip(*(json.loads(said(creator)) for creator in creators), strict=True)):
+        name, refusal = sorted(pair)
+        assert name == f"calm-{number}"
+        assert refusal.startswith(f"the study 'calm-{number}' exists already")
+    assert sorted(list_study_names(storage)) == [f"calm-{number}" for number in range(5)]
