@@ -1,28 +1,28 @@
-"""The project's own code, to travel with a search: a megabyte or two, never the data and never an environment."""
+"""The project's own code for upload to a cluster: one or two megabytes, without data and without a Python environment."""
 
 import shutil
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 PACKAGES = ("search", "trainables", "dashboard", "cluster")
-LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
 def copy_code(folder: Path) -> list[str]:
-    """Copy the packages, and what says their version, into a folder; return the copies, each a module of Ray's ``py_modules``.
+    """Copy the packages and their version metadata into a folder; return the paths of the copies, for Ray's ``py_modules``.
 
-    Ray names what it uploads by content, so that the same code goes to a cluster once.
+    Ray names an upload by its content, so it uploads the same code to a cluster only once.
     """
     here = Path(__file__).resolve().parents[1]
-    copies = [shutil.copytree(here / name, folder / name, ignore=LEFT_BEHIND) for name in PACKAGES]
-    about = folder / f"injerto-{version()}.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: injerto\nVersion: {version()}\n", encoding="utf-8")
-    return [str(path) for path in (*copies, about)]
+    copies = [shutil.copytree(here / name, folder / name, ignore=NOT_COPIED) for name in PACKAGES]
+    metadata = folder / f"injerto-{version()}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: injerto\nVersion: {version()}\n", encoding="utf-8")
+    return [str(path) for path in (*copies, metadata)]
 
 
 def version() -> str:
-    """Return the version of this code; ``0`` where it was never installed."""
+    """Return the version of this code; ``0`` if the package is not installed."""
     try:
         return distribution("injerto").version
     except PackageNotFoundError:

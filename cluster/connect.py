@@ -1,4 +1,4 @@
-"""Where trials run: a Ray of this machine's own unless told to join one."""
+"""The Ray that trials run on: one that this process starts for itself, or an existing cluster that it joins."""
 
 import logging
 import os
@@ -13,51 +13,33 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from cluster.capacity import Capacity
+from cluster.capacity import Capacity, usable_cpus
 from cluster.code_package import copy_code
+from cluster.environment import LOOPBACK, set_environment, worker_environment
+from cluster.local import running_cluster
+from cluster.proxies import add_direct_hosts, host_of
 from cluster.token import make_token, present_token, token_file
 from trainables.errors import ResourceError
 
 ANSWER_SECONDS = 5
-LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # Ray takes 127.0.0.1 for the machine's outer address on Linux
-
-ENVIRONMENT = {
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else `uv run` makes Ray build a second environment on every node
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_RESULT_BUFFER_LENGTH": "1",
-    "NO_ALBUMENTATIONS_UPDATE": "1",
-}
-"""What Ray and the workers read from the environment; a user's own values stand."""
-WORKERS_READ = ("NO_ALBUMENTATIONS_UPDATE", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_CHDIR_TO_TRIAL_DIR")
-"""Those of them that workers must have from a driver, where others have started their Ray."""
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set where a Ray job's entry point runs: the job has brought the code already."""
+"""Ray sets this variable in a job's driver; the job has uploaded the code already."""
 
 
-def processors() -> int:
-    """Return the processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def joins(address: str | None = None) -> bool:
-    """Say whether `connect` would join a cluster that others have started."""
+def joins_cluster(address: str | None = None) -> bool:
+    """Return whether `connect` would join a cluster that others have started."""
     ray = sys.modules.get("ray")  # not imported here: it reads its environment, which `connect` sets first
     return bool(address or os.environ.get("RAY_ADDRESS")) and not (ray is not None and ray.is_initialized())
 
 
 @contextmanager
 def connect(address: str | None = None) -> Iterator[Capacity]:
-    """Start a Ray on loopback, or join the one at `address` or ``RAY_ADDRESS``, and leave it at the end; use one that this process has."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    """Yield what the trials' Ray can run, and leave that Ray at the end of the block.
+
+    A Ray that this process has already is used and left running. Else the cluster at `address` or ``RAY_ADDRESS`` is joined, and without
+    either a Ray is started on loopback. Raises ``ResourceError`` if the cluster cannot be joined.
+    """
+    set_environment()
     import ray
 
     address = address or os.environ.get("RAY_ADDRESS")
@@ -66,10 +48,10 @@ def connect(address: str | None = None) -> Iterator[Capacity]:
         _join(address)
     elif own:
         make_token()
-        with _apart():
+        with _own_process_groups():
             ray.init(
                 address="local",
-                num_cpus=processors(),
+                num_cpus=usable_cpus(),
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -83,27 +65,22 @@ def connect(address: str | None = None) -> Iterator[Capacity]:
 
 
 def capacity() -> Capacity:
-    """Return the resources of the living nodes of the cluster that this process has joined."""
+    """Return the resources of the nodes that are alive in the cluster that this process has joined."""
     import ray
 
     return Capacity(tuple(dict(node["Resources"]) for node in ray.nodes() if node["Alive"]))
 
 
-def worker_environment() -> dict[str, str]:
-    """Return what workers must find in their environment."""
-    return {name: os.environ.get(name, ENVIRONMENT[name]) for name in WORKERS_READ}
-
-
-def died() -> list[str]:
-    """Return which of this process's own Ray's processes have ended; none where it has joined another's."""
+def dead_ray_processes() -> list[str]:
+    """Return the kinds of processes of this process's own Ray that have ended, such as ``raylet``; none if it has joined a cluster."""
     from ray._private import worker
 
     node = worker._global_node
     return [kind for kind, _ in node.dead_processes()] if node is not None else []
 
 
-def nodes() -> list[dict[str, Any]]:
-    """Return the nodes of the cluster that this process has joined: name, whether it is alive, processors, GPUs."""
+def node_states() -> list[dict[str, Any]]:
+    """Return the nodes of the cluster that this process has joined: host name, whether it is alive, CPUs, GPUs."""
     import ray
 
     return [
@@ -118,8 +95,11 @@ def nodes() -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _apart() -> Iterator[None]:
-    """Start Ray's processes in groups of their own: a terminal's Ctrl-C, or its end, is for the driver, which then ends them in order."""
+def _own_process_groups() -> Iterator[None]:
+    """Start Ray's processes in process groups of their own.
+
+    A terminal sends Ctrl-C and its hang-up to the driver's group only. The driver then ends Ray's processes in order.
+    """
     from ray._private import services
 
     with patch.object(services, "ConsolePopen", partial(services.ConsolePopen, process_group=0)), _quiet():
@@ -128,9 +108,9 @@ def _apart() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Connect without the thread that prints a paragraph for each lost worker: the search says it in a line.
+    """Connect without Ray's thread that prints a paragraph for each lost worker; the search prints one line instead.
 
-    And without a second environment of gigabytes for each node: who has imported Ray before us had it read the variable before we set it.
+    Also set again what Ray reads at import: a program that imported Ray first would else get a copy of the environment on every node.
     """
     from ray._private import ray_constants, worker
 
@@ -145,38 +125,40 @@ def _join(address: str) -> None:
 
     if address.startswith(("http://", "https://")):
         raise ResourceError(f"{address} takes jobs, not drivers: use injerto submit, or name the cluster as host:port or auto")
-    wanted, address = address, _of_this_machine() if address == "auto" else address
-    _refuse_silent(address)
+    wanted, address = address, _local_cluster_address() if address == "auto" else address
+    _check_reachable(address)
     present_token()
+    host = host_of(address) if address != "auto" else ""
+    add_direct_hosts(host)
     try:
         with _quiet(), tempfile.TemporaryDirectory() as folder:
-            brings = {} if IN_A_JOB in os.environ else {"py_modules": copy_code(Path(folder)), "env_vars": worker_environment()}
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=brings)
+            runtime_env = {} if IN_A_JOB in os.environ else {"py_modules": copy_code(Path(folder)), "env_vars": worker_environment(host)}
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         hint = "; start one here with injerto cluster up --local 2, or name yours as host:port" if wanted == "auto" else ""
-        raise ResourceError(f"cannot join the Ray cluster at {address}: {_reason(error)}{hint}") from None
+        raise ResourceError(f"cannot join the Ray cluster at {address}: {_join_error(error)}{hint}") from None
+    add_direct_hosts(ray.util.get_node_ip_address(), host_of(ray.get_runtime_context().gcs_address))
 
 
-def _of_this_machine() -> str:
-    """Return the address of the cluster that `cluster.local.up` has started here; else Ray looks for one by itself."""
-    from cluster.local import found
-
-    here = found()
-    return "auto" if here is None else here.address
+def _local_cluster_address() -> str:
+    """Return the address of the cluster that `cluster.local.up` has started here, else ``auto``: Ray then looks for one by itself."""
+    cluster = running_cluster()
+    return "auto" if cluster is None else cluster.address
 
 
-def _reason(error: Exception) -> str:
-    """Return what keeps a driver out, and what to do."""
+def _join_error(error: Exception) -> str:
+    """Return what keeps a driver out, and what to do about it."""
     text = str(error).strip()
     if versions := re.findall(r"(Ray|Python): (\S+)", text):
         theirs, ours = (", ".join(f"{name} {number}" for name, number in versions[half : half + 2]) for half in (0, 2))
         return f"it runs {theirs}, and here is {ours}; install the same versions here"
     if "uthenticat" in text or "token" in text.lower() or "Failed to connect to Ray cluster" in text:  # a port of it has answered
-        return f"it does not take the token of this machine; copy the cluster's to {token_file()}, readable by you alone"
+        return f"it does not accept the token of this machine; copy the cluster's to {token_file()}, readable by you alone"
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def _refuse_silent(address: str) -> None:
+def _check_reachable(address: str) -> None:
+    """Raise ``ResourceError`` if nothing answers at host:port within 5 s; Ray itself would try for longer."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdigit()):
         return

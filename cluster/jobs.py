@@ -1,4 +1,4 @@
-"""Ray jobs: a command of ours run on a cluster, named by the study it is for, from any machine that has the address and the token."""
+"""Ray jobs: run an ``injerto`` command on a cluster, from any machine that has the address of its dashboard and the token."""
 
 import json
 import logging
@@ -18,10 +18,11 @@ from typing import Any
 from unittest.mock import patch
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from cluster.code_package import copy_code, version
-from cluster.connect import worker_environment
+from cluster.environment import worker_environment
+from cluster.proxies import add_direct_hosts, host_of
 from cluster.token import present_token, read_token, token_file
 from trainables.errors import ResourceError
 
@@ -29,19 +30,19 @@ EXAMPLE = "http://head:8265"
 ANSWER_SECONDS = 10.0
 ANSWER_BYTES = 1 << 16
 STOP_SECONDS = 600
-"""How long Ray waits for a job that it was told to stop: our driver lets its trials end their epochs."""
+"""How long Ray waits before it kills a job that it stops: our driver lets the trials finish their epochs."""
 POLL_SECONDS = 1.0
-TELL_OF_EVERY_UPLOAD = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
+UPLOAD_LOGGERS = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
 OTHER_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-"""What Ray's client would rather go to than where it is told to."""
-RAYS_OWN = re.compile(r"(\S+ \S+\tINFO job_manager\.py:.*|Running entrypoint for job .*)\n")
-"""What Ray writes at the head of a job's log."""
+"""Variables that Ray's client prefers to the address that it is given."""
+RAY_LOG_LINES = re.compile(r"(\S+ \S+\tINFO job_manager\.py:.*|Running entrypoint for job .*)\n")
+"""Lines that Ray writes at the top of a job's log."""
 PAUSED = 130
-"""Exit code of a search that has paused."""
+"""Exit code of a search that was paused."""
 SEARCHES = ("search", "resume")
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 STUDY, COMMAND, VERSION = "injerto_study", "injerto_command", "injerto_version"
-"""What we write of a job beside Ray's own facts. No secret: Ray shows it to whoever may see the cluster."""
+"""Keys of the metadata that we give to a job. It holds no secret, because Ray shows it to everybody who has the token."""
 
 
 @dataclass(frozen=True)
@@ -59,38 +60,38 @@ class Job:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Whether it has ended, with or without success."""
         return self.state in ENDED
 
     @property
     def paused(self) -> bool:
-        """Whether it is a search that was asked to pause: Ray takes its exit code for a failure."""
+        """Whether it is a search that was paused; Ray counts its exit code as a failure."""
         return self.code == PAUSED
 
     @property
     def failed(self) -> bool:
-        """Whether it ended because of something that is wrong."""
+        """Whether it ended with an error."""
         return self.state == "FAILED" and not self.paused
 
     @property
     def code(self) -> int | None:
-        """The exit code of its command, where it is not 0 and Ray tells it."""
-        found = re.search(r"failed with exit code (\d+)", self.message)
-        return int(found[1]) if found and self.state == "FAILED" else None
+        """The exit code of its command; None if it is 0 or Ray does not report it."""
+        match = re.search(r"failed with exit code (\d+)", self.message)
+        return int(match[1]) if match and self.state == "FAILED" else None
 
     @property
     def why(self) -> str:
-        """How it ended, in a line."""
-        said = self.message.partition(", last available logs")[0].splitlines()
-        return "paused" if self.paused else f"{self.state.lower()}: {said[0] if said else 'no reason given'}"
+        """How it ended, in one line."""
+        lines = self.message.partition(", last available logs")[0].splitlines()
+        return "paused" if self.paused else f"{self.state.lower()}: {lines[0] if lines else 'no reason given'}"
 
     @property
     def seconds(self) -> float | None:
-        """How long it has run."""
+        """Run time in seconds, up to now for a running job; None before its start."""
         return None if self.began is None else (self.ended or time.time()) - self.began
 
     def as_json(self) -> dict[str, Any]:
-        """Return what ``injerto jobs --json`` promises of a job."""
+        """Return the fields that ``injerto jobs --json`` prints for a job."""
         facts = {name: getattr(self, name) for name in ("id", "study", "command", "state", "paused", "why", "began", "ended", "seconds")}
         return facts | {"version": self.metadata.get(VERSION)}
 
@@ -98,23 +99,25 @@ class Job:
 class Jobs:
     """The jobs of the cluster whose dashboard is at an address such as ``http://head:8265``.
 
-    Every method raises ``ResourceError`` where the cluster does not answer, wants another token, or runs another Ray.
+    Every method raises ``ResourceError`` if the cluster does not answer, needs another token, or runs another version of Ray.
+    No request passes a proxy, which would see the token.
     """
 
     def __init__(self, address: str) -> None:
         self.address = _checked(address)
+        add_direct_hosts(host_of(self.address))  # for Ray's client, which uses requests
         present_token()
-        _refuse_other_ray(self.address)
+        _check_ray_version(self.address)
 
     @cached_property
     def _client(self) -> Any:
         from ray.job_submission import JobSubmissionClient
 
-        with _explained(self.address), patch.dict(os.environ):
+        with _translated_errors(self.address), patch.dict(os.environ):
             for name in OTHER_ADDRESSES:
                 os.environ.pop(name, None)
             client = JobSubmissionClient(self.address)
-            for name in TELL_OF_EVERY_UPLOAD:
+            for name in UPLOAD_LOGGERS:
                 logging.getLogger(name).setLevel(logging.WARNING)
             return client
 
@@ -124,57 +127,63 @@ class Jobs:
         arguments: Sequence[str],
         *,
         files: Mapping[str, str] | None = None,
-        about: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Job:
-        """Run a command of ours on the cluster's head, with this machine's code and these files (name → text) in its working folder."""
+        """Run ``injerto ARGUMENTS`` on the cluster's head, with this machine's code.
+
+        `files` (name → text) are put into its working folder. `metadata` and `environment` are added to our own.
+        """
         id = f"injerto-{study}-{arguments[0]}-{secrets.token_hex(3)}"
-        with _explained(self.address), TemporaryDirectory() as place:
-            work = Path(place, "work")
+        with _translated_errors(self.address), TemporaryDirectory() as folder:
+            work = Path(folder, "work")
             work.mkdir()
-            (work / ".injerto").write_text(id, encoding="utf-8")  # Ray refuses to carry an empty folder
+            (work / ".injerto").write_text(id, encoding="utf-8")  # Ray does not upload an empty folder
             for name, text in (files or {}).items():
                 (work / name).write_text(text, encoding="utf-8")
             self._client.submit_job(
                 entrypoint=shlex.join(["python", "-m", "search.cli", *arguments]),
                 submission_id=id,
-                metadata={STUDY: study, COMMAND: arguments[0], VERSION: version(), **(about or {})},
+                metadata={STUDY: study, COMMAND: arguments[0], VERSION: version(), **(metadata or {})},
                 runtime_env={
                     "working_dir": str(work),
-                    "py_modules": copy_code(Path(place)),
-                    "env_vars": worker_environment() | {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **(environment or {})},
+                    "py_modules": copy_code(Path(folder)),
+                    "env_vars": worker_environment(host_of(self.address))
+                    | {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **(environment or {})},
                 },
             )
         return self.job(id)
 
     def jobs(self) -> list[Job]:
-        """Return our jobs, the latest first."""
-        with _explained(self.address):
-            found = [_job(details) for details in self._client.list_jobs() if STUDY in (details.metadata or {})]
-        return sorted(found, key=lambda job: job.began or 0.0, reverse=True)
+        """Return the jobs that injerto has submitted, the latest first."""
+        with _translated_errors(self.address):
+            jobs = [_job(details) for details in self._client.list_jobs() if STUDY in (details.metadata or {})]
+        return sorted(jobs, key=lambda job: job.began or 0.0, reverse=True)
 
     def job(self, id: str) -> Job:
         """Return a job by its id."""
-        with _explained(self.address):
+        with _translated_errors(self.address):
             return _job(self._client.get_job_info(id))
 
     def find(self, name: str) -> Job:
-        """Return a job by its id, or the latest search of a study; one that failed, such as for a name that is taken, comes last."""
+        """Return a job by its id, or the latest search of a study; a failed search only if the study has no other.
+
+        A search fails, for example, if the name of its study is taken. Raises ``ResourceError`` if there is no such job or study.
+        """
         jobs = self.jobs()
-        named = [job for job in jobs if job.id == name or (job.study == name and job.command in SEARCHES)]
-        if named:
-            return min(named, key=lambda job: job.failed)  # the latest of those that had something to show
+        if named := [job for job in jobs if job.id == name or (job.study == name and job.command in SEARCHES)]:
+            return min(named, key=lambda job: job.failed)  # `min` keeps the order of equals, so the latest one
         known = sorted({job.study for job in jobs})
-        there = f"its studies are {', '.join(known)}" if known else "it has run no search of ours"
-        raise ResourceError(f"no job and no study {name!r} on the cluster at {self.address}; {there}")
+        hint = f"its studies are {', '.join(known)}" if known else "no search was submitted to it"
+        raise ResourceError(f"no job and no study {name!r} on the cluster at {self.address}; {hint}")
 
     def logs(self, id: str) -> str:
         """Return what a job has printed so far."""
-        with _explained(self.address):
-            return RAYS_OWN.sub("", str(self._client.get_job_logs(id)))
+        with _translated_errors(self.address):
+            return RAY_LOG_LINES.sub("", str(self._client.get_job_logs(id)))
 
-    def follow(self, id: str) -> Iterator[str]:
-        """Yield what a job prints, as it comes, until it has ended."""
+    def stream_logs(self, id: str) -> Iterator[str]:
+        """Yield new parts of what a job prints until it has ended."""
         seen = 0
         while True:
             over = self.job(id).over
@@ -187,7 +196,7 @@ class Jobs:
             time.sleep(POLL_SECONDS)
 
     def wait(self, id: str) -> Job:
-        """Return a job once it has ended."""
+        """Wait until a job has ended, and return it."""
         while not (job := self.job(id)).over:
             time.sleep(POLL_SECONDS)
         return job
@@ -207,67 +216,70 @@ def _job(details: Any) -> Job:
     )
 
 
-class _Here(HTTPRedirectHandler):
-    """Goes nowhere else: the token that is for an address is not for those that it names."""
+class _NoRedirects(HTTPRedirectHandler):
+    """Follow no redirection: the token must not go to another address."""
 
     def redirect_request(self, *arguments: Any) -> None:
-        """Take a redirection for an answer like any other."""
+        """Treat a redirection as an ordinary answer."""
 
 
 def _checked(address: str) -> str:
+    """Return an address as ``http(s)://host:port``. Raises ``ResourceError`` if it is none, or if it holds a password."""
     try:
         parts = urlsplit(address if "://" in address else f"http://{address}")
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not re.search(r"[^!-~]", parts.netloc)
-    except ValueError:  # brackets or a port, and who knows where a password is
-        raise ResourceError(f"what was given is no address of a Ray dashboard; give one such as {EXAMPLE}") from None
+    except ValueError:  # the message repeats no part of the text: it may hold a password
+        raise ResourceError(f"the given text is no address of a Ray dashboard; give one such as {EXAMPLE}") from None
     if not usable:
         raise ResourceError(f"{address!r} is no address of a Ray dashboard; give one such as {EXAMPLE}")
     if parts.password or parts.username:
         raise ResourceError(
-            f"the address of {parts.hostname} holds a password; leave it out: the token in {token_file()} opens the cluster"
+            f"the address of {parts.hostname} holds a password; leave it out: the token in {token_file()} gives access to the cluster"
         )
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _refuse_other_ray(address: str) -> None:
-    """Ask the dashboard for its Ray. Raises ``ResourceError`` where nobody answers, it wants another token, or runs another version."""
+def _check_ray_version(address: str) -> None:
+    """Ask the dashboard for its version of Ray.
+
+    Raises ``ResourceError`` if nothing or something else answers, the token is not accepted, or the version is not ours.
+    """
     import ray
 
     token = read_token()
     request = Request(f"{address}/api/version", headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with build_opener(_Here).open(request, timeout=ANSWER_SECONDS) as response:
+        with build_opener(ProxyHandler({}), _NoRedirects).open(request, timeout=ANSWER_SECONDS) as response:
             theirs = json.loads(response.read(ANSWER_BYTES))["ray_version"]
         if not re.fullmatch(r"[0-9A-Za-z.+-]{1,40}", theirs):
             raise ValueError("no version")
     except HTTPError as error:
         if error.code in (401, 403):
-            raise ResourceError(_refused(address, token)) from None
-        raise ResourceError(
-            f"what answers at {address} is no Ray dashboard (HTTP {error.code}); give one such as http://head:8265"
-        ) from None
+            raise ResourceError(_token_error(address, token)) from None
+        raise ResourceError(f"what answers at {address} is no Ray dashboard (HTTP {error.code}); give one such as {EXAMPLE}") from None
     except (ValueError, KeyError, TypeError, RecursionError, HTTPException):
         raise ResourceError(f"what answers at {address} is no Ray dashboard; give one such as {EXAMPLE}") from None
     except (URLError, OSError) as error:
         reason = error.reason if isinstance(error, URLError) else error
-        raise ResourceError(f"no Ray cluster answers at {address} ({reason}); look at the address, and whether it is up") from None
+        raise ResourceError(f"no Ray cluster answers at {address} ({reason}); check the address, and whether the cluster is up") from None
     if theirs != ray.__version__:
         raise ResourceError(f"the cluster at {address} runs Ray {theirs}, and here is {ray.__version__}; install the same version here")
 
 
-def _refused(address: str, token: str | None) -> str:
-    mine = "does not take the token of this machine" if token else "wants a token, and this machine has none"
-    return f"the cluster at {address} {mine}; copy the cluster's to {token_file()}, readable by you alone"
+def _token_error(address: str, token: str | None) -> str:
+    problem = "does not accept the token of this machine" if token else "needs a token, and this machine has none"
+    return f"the cluster at {address} {problem}; copy the cluster's to {token_file()}, readable by you alone"
 
 
 @contextmanager
-def _explained(address: str) -> Iterator[None]:
+def _translated_errors(address: str) -> Iterator[None]:
+    """Translate the errors of Ray's client into ``ResourceError``."""
     from ray.exceptions import AuthenticationError
 
     try:
         yield
     except AuthenticationError:
-        raise ResourceError(_refused(address, read_token())) from None
+        raise ResourceError(_token_error(address, read_token())) from None
     except (ConnectionError, RuntimeError, OSError) as error:
         text = " ".join(str(error).split())
-        raise ResourceError(f"the cluster at {address} did not do what it was asked: {text[:300]}") from None
+        raise ResourceError(f"a request to the cluster at {address} failed: {text[:300]}") from None

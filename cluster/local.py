@@ -1,4 +1,4 @@
-"""A real Ray of several nodes on this machine's loopback, for trying what a cluster does; token on, and ended to the last process."""
+"""A real Ray cluster of several nodes on this machine's loopback, with token authentication: for trying out what a cluster does."""
 
 import getpass
 import json
@@ -15,17 +15,18 @@ from stat import S_ISDIR
 
 import psutil
 
-from cluster.connect import ENVIRONMENT, processors
+from cluster.capacity import usable_cpus
+from cluster.environment import set_environment
 from cluster.token import MODE, make_token
 from trainables.errors import ResourceError
 
 STATE = "cluster.json"
 START_SECONDS = 120
 END_SECONDS = 5
-MOST_NODES = 32
+MAX_NODES = 32
 WRITABLE_BY_OTHERS = 0o022
-LONGEST_FOLDER = 40
-"""Characters of a folder that Ray's sockets may lie below: a socket's path may have 107."""
+MAX_FOLDER_LENGTH = 40
+"""Characters of the folder that holds Ray's sockets; the path of a socket may have 107."""
 
 
 @dataclass(frozen=True)
@@ -34,28 +35,27 @@ class LocalCluster:
 
     address: str  # host:port for drivers
     dashboard: str  # http://host:port for jobs
-    folder: str  # of Ray's session; the command lines of its processes name it
+    folder: str  # of Ray's sessions; its path is in the command lines of Ray's processes
     nodes: int
 
 
 def up(nodes: int, *, cpus: int | None = None) -> LocalCluster:
-    """Start a head and workers, each an address of its own, with so many processors each.
+    """Start a head and workers, each with its own loopback address and `cpus` CPUs; by default they share this machine's CPUs evenly.
 
-    Raises ``ResourceError`` where one is up already, or Ray does not start.
+    Raises ``ResourceError`` if such a cluster is up already, or if Ray does not start.
     """
-    if not 1 <= nodes <= MOST_NODES:
-        raise ResourceError(f"--local takes 1 to {MOST_NODES} nodes but got {nodes}")
-    _refuse_second()
+    if not 1 <= nodes <= MAX_NODES:
+        raise ResourceError(f"--local takes 1 to {MAX_NODES} nodes but got {nodes}")
+    _check_none_is_up()
     make_token()
-    folder, address, port = str(_folder()), f"{_node(0)}:{_free_port()}", _free_port()
-    started = LocalCluster(address, f"http://{_node(0)}:{port}", folder, nodes)
+    folder, address, port = str(_folder()), f"{_node_address(0)}:{_free_port()}", _free_port()
+    started = LocalCluster(address, f"http://{_node_address(0)}:{port}", folder, nodes)
     _claim(started)
-    each = ["--num-cpus", str(cpus or max(1, processors() // nodes)), "--num-gpus", "0", "--disable-usage-stats"]
-    head = ["--head", "--port", address.rpartition(":")[2], "--dashboard-host", _node(0), "--dashboard-port", str(port)]
+    resources = ["--num-cpus", str(cpus or max(1, usable_cpus() // nodes)), "--num-gpus", "0"]
+    head = ["--head", "--port", address.rpartition(":")[2], "--dashboard-host", _node_address(0), "--dashboard-port", str(port)]
     try:
         for number in range(nodes):
-            joins = ["--address", address] if number else head
-            _start(number, folder, *joins, *each)
+            _start(number, started, *(["--address", address] if number else head), *resources)
     except ResourceError:
         down()
         raise
@@ -63,27 +63,30 @@ def up(nodes: int, *, cpus: int | None = None) -> LocalCluster:
 
 
 def down() -> LocalCluster | None:
-    """End the local cluster and remove what Ray wrote; return what it was, None where there is none."""
-    known = found()
+    """End all processes of the local cluster, remove Ray's files and return what it was; None if none is up."""
+    known = running_cluster()
     if known is None:
         return None
-    mine = list(_processes(f"{known.folder}/", f"--address={known.address}"))
-    for process in mine:
+    processes = list(_processes(f"{known.folder}/", f"--address={known.address}"))
+    for process in processes:
         _signal(process, "terminate")
-    _, left = psutil.wait_procs(mine, timeout=END_SECONDS)
-    for process in left:
+    _, alive = psutil.wait_procs(processes, timeout=END_SECONDS)
+    for process in alive:
         _signal(process, "kill")
-    psutil.wait_procs(left, timeout=END_SECONDS)
+    psutil.wait_procs(alive, timeout=END_SECONDS)
     shutil.rmtree(known.folder, ignore_errors=True)
     return known
 
 
-def found() -> LocalCluster | None:
-    """Return the local cluster that `up` has left; others can write into the folder of temporary files, and theirs is none of ours."""
+def running_cluster() -> LocalCluster | None:
+    """Return the local cluster that `up` started; None if none is up.
+
+    A state file that another user could have written is ignored: everybody can write into the folder for temporary files.
+    """
     folder = _folder()
     try:
-        facts = folder.lstat()
-        if not S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & WRITABLE_BY_OTHERS:
+        status = folder.lstat()
+        if not S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & WRITABLE_BY_OTHERS:
             return None
         known = LocalCluster(**json.loads((folder / STATE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -92,80 +95,92 @@ def found() -> LocalCluster | None:
 
 
 def _folder() -> Path:
-    """Return where this user's cluster lies; not among the caches, which may be deleted at any time."""
+    """Return the folder of this user's cluster; not a cache folder, because caches may be deleted at any time."""
     name = f"injerto-{getpass.getuser()[:12]}"
-    place = Path(tempfile.gettempdir()) / name
-    return place if len(str(place)) <= LONGEST_FOLDER else Path("/tmp") / name
+    folder = Path(tempfile.gettempdir()) / name
+    return folder if len(str(folder)) <= MAX_FOLDER_LENGTH else Path("/tmp") / name
 
 
-def _refuse_second() -> None:
-    if (running := found()) is not None:
+def _check_none_is_up() -> None:
+    if (running := running_cluster()) is not None:
         raise ResourceError(f"a local cluster of {running.nodes} nodes is up at {running.address}; end it first: injerto cluster down")
 
 
 def _claim(started: LocalCluster) -> None:
-    """Make the cluster's folder with what is known of it in it, in one step: of two that do so at the same moment one is refused."""
+    """Create the cluster's folder together with its state file in one atomic step.
+
+    If two processes do this at the same moment, one of them gets ``ResourceError``.
+    """
     folder = Path(started.folder)
     try:
-        draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))  # for its owner alone
+        draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))  # only its owner can read it
         try:
             (draft / STATE).write_text(json.dumps(asdict(started)), encoding="utf-8")
-            _refuse_second()
+            _check_none_is_up()
             shutil.rmtree(folder, ignore_errors=True)
             draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
-        _refuse_second()
-        raise ResourceError(f"cannot make the cluster's folder {folder}: {error.strerror}; set TMPDIR to a folder of yours") from None
+        _check_none_is_up()
+        raise ResourceError(
+            f"cannot create the cluster's folder {folder}: {error.strerror}; set TMPDIR to a folder that you can write to"
+        ) from None
 
 
-def _node(number: int) -> str:
-    """Return a node's address: Linux answers on all of 127/8, others on one of it."""
+def _node_address(number: int) -> str:
+    """Return a node's address. Linux uses all of 127.0.0.0/8 as loopback, other systems only 127.0.0.1."""
     return f"127.0.0.{11 + number}" if sys.platform == "linux" else "127.0.0.1"
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind((_node(0), 0))
+        probe.bind((_node_address(0), 0))
         return int(probe.getsockname()[1])
 
 
-def _start(number: int, folder: str, *arguments: str) -> None:
-    """Start a node's processes, which live on when this one ends.
+def _start(number: int, cluster: LocalCluster, *arguments: str) -> None:
+    """Start one node's processes; they outlive this process.
 
-    Each has a folder of its own: a node unpacks a job's files anew, under the feet of others that share its folder.
+    Each node has a folder of its own: a node replaces a job's unpacked files while other nodes may still read them.
     """
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    environment = {**ENVIRONMENT, **os.environ, MODE: "token", "PATH": path}
-    environment.pop("RAY_ADDRESS", None)
-    port = str(_free_port())  # Ray's own choice is the same for every Ray of the machine
-    own = ["--node-ip-address", _node(number), "--temp-dir", f"{folder}/{number}", "--dashboard-agent-listen-port", port]
+    port = str(_free_port())  # Ray's default port is the same for every Ray on the machine
+    own = ["--node-ip-address", _node_address(number), "--temp-dir", f"{cluster.folder}/{number}", "--dashboard-agent-listen-port", port]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *own, *arguments]
+    environment = _node_environment(cluster.nodes)
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=START_SECONDS, start_new_session=True)
     except subprocess.TimeoutExpired:
         raise ResourceError(f"node {number} did not start within {START_SECONDS} s; is the machine busy?") from None
     if done.returncode:
-        said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise ResourceError(f"node {number} did not start: {said[-1] if said else f'exit code {done.returncode}'}")
+        output = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise ResourceError(f"node {number} did not start: {output[-1] if output else f'exit code {done.returncode}'}")
 
 
-def _processes(*signs: str) -> Iterator[psutil.Process]:
-    """Yield the cluster's processes, the ones that their nodes started with them; never the command that asks, or what it runs in."""
+def _node_environment(nodes: int) -> dict[str, str]:
+    """Return the environment of a cluster's processes; none of them reaches another node through a proxy."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    environment = {**os.environ, MODE: "token", "PATH": path}
+    environment.pop("RAY_ADDRESS", None)
+    set_environment(*map(_node_address, range(nodes)), environment=environment)
+    return environment
+
+
+def _processes(*marks: str) -> Iterator[psutil.Process]:
+    """Yield the processes with one of these texts in their command lines, and their children; never this process or its parents."""
     me = psutil.Process()
-    spared = {me, *me.parents()}
+    excluded = {me, *me.parents()}
     for process in psutil.process_iter():
         try:
-            if process not in spared and any(sign in word for word in process.cmdline() for sign in signs):
+            if process not in excluded and any(mark in word for word in process.cmdline() for mark in marks):
                 yield process
-                yield from (child for child in process.children(recursive=True) if child not in spared)
+                yield from (child for child in process.children(recursive=True) if child not in excluded)
         except psutil.Error:
             continue
 
 
-def _signal(process: psutil.Process, what: str) -> None:
+def _signal(process: psutil.Process, method: str) -> None:
     try:
-        getattr(process, what)()
+        getattr(process, method)()
     except psutil.Error:
         return

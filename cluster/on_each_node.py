@@ -1,4 +1,4 @@
-"""One call on every node of the cluster, beside whatever runs there."""
+"""Call one function on every node of the cluster, next to whatever runs there."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,17 +7,17 @@ from typing import Any
 
 from trainables.errors import InjertoError
 
-LOOK_SECONDS = 0.5
-Told = Callable[[int, int], None]
-"""Hears how many of how many nodes have answered."""
+POLL_SECONDS = 0.5
+OnProgress = Callable[[int, int], None]
+"""Called with the number of nodes that have answered and the number of all nodes."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A living node."""
+    """A node that is alive."""
 
     id: str
-    name: str  # host name, and the address where several nodes share it
+    name: str  # host name; followed by the address if several nodes have the same host name
     resources: Mapping[str, float]
     head: bool
 
@@ -29,22 +29,22 @@ class Node:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a node gave back, or why it gave nothing."""
+    """The value that the function returned on a node, or the error that it ended with."""
 
     node: Node
     value: Any = None
     error: str = ""
     sent: float = 0.0  # seconds since the epoch, by this machine's clock
-    came: float = 0.0
+    came: float = 0.0  # the same
 
 
-def living() -> list[Node]:
-    """Return the nodes of the cluster that this process has joined, the head first."""
+def alive_nodes() -> list[Node]:
+    """Return the nodes that are alive in the cluster that this process has joined, the head first."""
     import ray
 
     alive = [node for node in ray.nodes() if node["Alive"]]
     names = [node["NodeManagerHostname"] for node in alive]
-    found = [
+    nodes = [
         Node(
             node["NodeID"],
             name if names.count(name) == 1 else f"{name} ({node['NodeManagerAddress']})",
@@ -53,40 +53,41 @@ def living() -> list[Node]:
         )
         for node, name in zip(alive, names, strict=True)
     ]
-    return sorted(found, key=lambda node: (not node.head, node.name))
+    return sorted(nodes, key=lambda node: (not node.head, node.name))
 
 
-def on_each(
+def run_on_each_node(
     function: Callable[..., Any],
     *arguments: Any,
     seconds: float,
     nodes: list[Node] | None = None,
     environment: Mapping[str, str] | None = None,
-    told: Told | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Answer]:
-    """Call a function on every node, without any of its processors or GPUs, and return the answers in the order of the nodes.
+    """Call a function on every node, without reserving CPUs or GPUs there, and return the answers in the order of the nodes.
 
-    One that has not answered in time, or has died, gives an error in words; an ``InjertoError`` there gives its own.
+    A node that dies, or has not answered after `seconds`, gives an answer with an error text. So does an exception of the function; of
+    an ``InjertoError`` it is the message alone.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = living() if nodes is None else nodes
+    nodes = alive_nodes() if nodes is None else nodes
     task = ray.remote(num_cpus=0, max_retries=0)(function)
-    brings = {"runtime_env": {"env_vars": dict(environment)}} if environment else {}
+    runtime_env = {"runtime_env": {"env_vars": dict(environment)}} if environment else {}
     waiting: dict[Any, tuple[Node, float]] = {}
     for node in nodes:
-        here = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        waiting[task.options(scheduling_strategy=here, **brings).remote(*arguments)] = node, time.time()
+        on_node = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        waiting[task.options(scheduling_strategy=on_node, **runtime_env).remote(*arguments)] = node, time.time()
     answers: dict[str, Answer] = {}
-    until = time.monotonic() + seconds
-    while waiting and time.monotonic() < until:
-        done, _ = ray.wait(list(waiting), timeout=LOOK_SECONDS)
+    deadline = time.monotonic() + seconds
+    while waiting and time.monotonic() < deadline:
+        done, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
         for reference in done:
             node, sent = waiting.pop(reference)
             answers[node.id] = _answer(node, reference, sent)
-        if told:
-            told(len(answers), len(nodes))
+        if on_progress:
+            on_progress(len(answers), len(nodes))
     for reference, (node, sent) in waiting.items():
         ray.cancel(reference, force=True)
         answers[node.id] = Answer(node, error=f"no answer within {seconds:.0f} s", sent=sent, came=time.time())
@@ -101,7 +102,7 @@ def _answer(node: Node, reference: Any, sent: float) -> Answer:
         return Answer(node, ray.get(reference), sent=sent, came=came)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
-        said = str(cause) if isinstance(cause, InjertoError) else f"{type(cause).__name__}: {cause}"
+        message = str(cause) if isinstance(cause, InjertoError) else f"{type(cause).__name__}: {cause}"
     except ray.exceptions.RayError as error:
-        said = " ".join(str(error).split())[:300]
-    return Answer(node, error=said or "it gave no reason", sent=sent, came=came)
+        message = " ".join(str(error).split())[:300]
+    return Answer(node, error=message or "it gave no reason", sent=sent, came=came)

@@ -1,4 +1,4 @@
-"""Ray's token, which opens a cluster: found, made where there is none, presented, and kept from everybody else's eyes."""
+"""Ray's token, which gives access to a cluster: read it, create it if there is none, and let Ray send it."""
 
 import os
 import secrets
@@ -12,12 +12,12 @@ READABLE_BY_OTHERS = 0o077
 
 
 def token_file() -> Path:
-    """Return where this machine's token is or would be: ``RAY_AUTH_TOKEN_PATH``, else Ray's own place in the home folder."""
+    """Return the path of this machine's token file: ``RAY_AUTH_TOKEN_PATH``, else Ray's default in the home folder."""
     return Path(os.environ.get(TOKEN_PATH) or Path.home() / ".ray" / "auth_token").expanduser()
 
 
 def read_token() -> str | None:
-    """Return the token that this machine has, from the environment or its file; None where it has none."""
+    """Return this machine's token from the environment or from its file; None if there is neither."""
     if token := os.environ.get(TOKEN, "").strip():
         return token
     try:
@@ -27,29 +27,29 @@ def read_token() -> str | None:
 
 
 def make_token() -> None:
-    """Have a token in this machine's file, readable by its owner alone; one that is there stays, and is closed to others.
+    """Write a new token to this machine's token file unless one exists; only the owner can read the file afterwards.
 
-    Ray makes one itself, but readable by all. Raises ``ResourceError`` where the file cannot be written.
+    Ray would also create one, but readable by everybody. Raises ``ResourceError`` if the file cannot be written or holds other data.
     """
     path = token_file()
     try:
         if read_token() is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and path.read_bytes().strip():
-                raise ResourceError(f"{path} holds something else than Ray's token; name another file in {TOKEN_PATH}, or remove it")
+                raise ResourceError(f"{path} holds something other than Ray's token; name another file in {TOKEN_PATH}, or remove it")
             path.unlink(missing_ok=True)
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(secrets.token_hex(32))
         elif path.is_file() and path.stat().st_mode & READABLE_BY_OTHERS and path.owner() == Path.home().owner():
             path.chmod(0o600)
     except (OSError, KeyError) as error:
-        raise ResourceError(f"cannot keep Ray's token in {path}: {error}; name another file in {TOKEN_PATH}") from None
+        raise ResourceError(f"cannot write Ray's token to {path}: {error}; name another file in {TOKEN_PATH}") from None
 
 
 def present_token() -> bool:
-    """Let Ray present this machine's token wherever it connects, as it does not by itself; say whether it will.
+    """Make Ray send this machine's token when it connects, and return whether it will; by default Ray sends none.
 
-    A mode that the user has set stands. Without a token nothing changes.
+    A mode that the user has set stays. Without a token nothing changes.
     """
     if MODE not in os.environ and read_token() is not None:
         os.environ[MODE] = "token"

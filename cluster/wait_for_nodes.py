@@ -1,40 +1,39 @@
-"""Waiting until a cluster is complete: ``python -P -m cluster.wait_for_nodes HOST:PORT NODES SECONDS``, for batch scripts."""
+"""Wait until all nodes have joined a cluster: ``python -P -m cluster.wait_for_nodes HOST:PORT NODES SECONDS``, for batch scripts."""
 
 import sys
 import time
 
-from cluster.connect import connect, nodes
+from cluster.connect import connect, node_states
 from trainables.errors import InjertoError, ResourceError
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
-def wait_for(address: str, count: int, seconds: float) -> int:
-    """Return how many nodes have joined the Ray at `address`, once they are `count`.
+def wait_for_nodes(address: str, count: int, seconds: float) -> int:
+    """Wait until at least `count` nodes have joined the Ray cluster at `address`, and return their number.
 
-    Raises ``ResourceError`` where they are fewer after so many seconds.
+    Raises ``ResourceError`` if there are fewer after `seconds`.
     """
-    until, joined = time.monotonic() + seconds, 0
-    problem = ""
-    while time.monotonic() < until:
+    deadline, joined, problem = time.monotonic() + seconds, 0, ""
+    while time.monotonic() < deadline:
         try:
             with connect(address):
-                while time.monotonic() < until:
-                    joined = sum(node["alive"] for node in nodes())
+                while time.monotonic() < deadline:
+                    joined = sum(node["alive"] for node in node_states())
                     if joined >= count:
                         return joined
-                    time.sleep(LOOK_SECONDS)
+                    time.sleep(POLL_SECONDS)
         except ResourceError as error:
             problem = f" ({error})"
-            time.sleep(LOOK_SECONDS)
-    raise ResourceError(f"{joined} of {count} nodes have joined {address} after {seconds:g} s{problem}; look at what Ray says above")
+            time.sleep(POLL_SECONDS)
+    raise ResourceError(f"{joined} of {count} nodes have joined {address} after {seconds:g} s{problem}; read what Ray printed above")
 
 
 def main() -> None:
-    """Wait, and exit with 1 and a line on standard error where it was in vain."""
+    """Wait; on failure exit with code 1 and one line on standard error."""
     address, count, seconds = sys.argv[1:]
     try:
-        print(f"{wait_for(address, int(count), float(seconds))} nodes have joined")
+        print(f"{wait_for_nodes(address, int(count), float(seconds))} nodes have joined")
     except InjertoError as error:
         sys.exit(f"error: {error}")
 

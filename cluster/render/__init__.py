@@ -1,1 +1,1 @@
-"""Cluster files as text: KubeRay, Slurm, machines reached by SSH."""
+"""Configuration files of clusters, as text: KubeRay, Slurm, machines reached by SSH."""

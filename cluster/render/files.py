@@ -1,4 +1,4 @@
-"""`cluster.yaml` → the files that a kind of cluster takes, as text; nothing is started here."""
+"""`cluster.yaml` → the files that start a kind of cluster, as text; nothing is started here."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +14,14 @@ from trainables.errors import ConfigError, ResourceError, did_you_mean
 Files = dict[str, str]
 
 
-def _as_yaml(make: Callable[[ClusterConfig], dict[str, tuple[str, dict[str, Any]]]]) -> Callable[[ClusterConfig], Files]:
-    def text(config: ClusterConfig) -> Files:
+def _as_yaml(documents: Callable[[ClusterConfig], dict[str, tuple[str, dict[str, Any]]]]) -> Callable[[ClusterConfig], Files]:
+    def texts(config: ClusterConfig) -> Files:
         return {
-            name: _comment(header) + yaml.safe_dump(content, sort_keys=False, width=120) for name, (header, content) in make(config).items()
+            name: _comment(header) + yaml.safe_dump(content, sort_keys=False, width=120)
+            for name, (header, content) in documents(config).items()
         }
 
-    return text
+    return texts
 
 
 KINDS: dict[str, Callable[[ClusterConfig], Files]] = {
@@ -28,30 +29,29 @@ KINDS: dict[str, Callable[[ClusterConfig], Files]] = {
     "slurm": slurm.render,
     "onprem": _as_yaml(onprem.render),
 }
-"""Kind of cluster → what writes its files."""
+"""Kind of cluster → the function that renders its files."""
 
 
 def read(path: str | Path) -> ClusterConfig:
-    """Return the cluster that a YAML file describes. Raises ``ConfigError`` that names each key or value that is wrong."""
+    """Return the cluster that a YAML file describes. Raises ``ConfigError`` that names each wrong key or value."""
     return validate(ClusterConfig, read_yaml(path), str(path))
 
 
 def render(kind: str, config: ClusterConfig) -> Files:
-    """Return file names → their text. Raises ``ConfigError`` for an unknown kind, or settings that it needs or cannot follow."""
+    """Return file name → text. Raises ``ConfigError`` for an unknown kind, a missing setting, or one that has no effect on this kind."""
     if kind not in KINDS:
         raise ConfigError(f"unknown kind of cluster {kind!r}{did_you_mean(kind, KINDS)}")
     return KINDS[kind](config)
 
 
 def write(kind: str, config: ClusterConfig, folder: str | Path = ".", *, force: bool = False) -> list[Path]:
-    """Write the files of a kind of cluster into a folder and return their paths; all of them or, where one is in the way, none.
+    """Write the files of a kind of cluster into a folder and return their paths. If one of them exists already, none is written.
 
-    Raises ``ConfigError`` as `render` does, and for a file that is there already unless `force` is given; ``ResourceError`` where
-    writing fails.
+    Raises ``ConfigError`` as `render` does, and for an existing file unless `force` is given; ``ResourceError`` if writing fails.
     """
     texts = {Path(folder) / name: text for name, text in render(kind, config).items()}
-    if there := [str(path) for path in texts if path.exists() and not force]:
-        raise ConfigError(f"{', '.join(there)} would be overwritten; name another folder, or overwrite with --force")
+    if existing := [str(path) for path in texts if path.exists() and not force]:
+        raise ConfigError(f"{', '.join(existing)} would be overwritten; name another folder, or overwrite with --force")
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for path, text in texts.items():

@@ -1,19 +1,19 @@
-"""A cluster as KubeRay's resources: the RayCluster that stands, and the RayJobs that search and go on searching on it.
+"""A cluster as KubeRay resources: a RayCluster, and two RayJobs that start and resume the search on it.
 
-Fields as in KubeRay's ray.io/v1 types, 1.5.1 and newer; `tests/cluster/kuberay_schema.json` holds those used here.
+The fields are those of KubeRay's ray.io/v1 types, 1.5.1 and newer; `tests/cluster/render/kuberay_schema.json` holds those used here.
 """
 
 from typing import Any
 
-from cluster.render.cluster_config import ClusterConfig, need
+from cluster.render.cluster_config import ClusterConfig, require
 from trainables.errors import ConfigError
 
-Plain = dict[str, Any]
+Document = dict[str, Any]
 
 RUNS_AS = 1000
-"""User of the image (`cluster/Dockerfile`), and group of what is mounted."""
-SPOT_SECONDS, CALM_SECONDS = 20, 60
-"""Time for a pod to end: nodes that are taken away leave about 25 s."""
+"""User of the image (`cluster/Dockerfile`), and group of the mounted volumes."""
+SPOT_GRACE_SECONDS, GRACE_SECONDS = 20, 60
+"""Time that a pod has to end; a spot node is taken away after about 25 s."""
 IDLE_SECONDS = 300
 CACHE, SECRETS, PGPASS = "/run/injerto/cache", "/run/injerto/secrets", "/run/injerto/pgpass"
 SHELL_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-+@=")
@@ -41,7 +41,7 @@ Goes on with the search of rayjob-search.yaml from its last epochs, after the he
 """
 
 
-def render(config: ClusterConfig) -> dict[str, tuple[str, Plain]]:
+def render(config: ClusterConfig) -> dict[str, tuple[str, Document]]:
     """Return file names → what a comment at their top says, and their content. Raises ``ConfigError`` for what KubeRay cannot do."""
     least, most = config.bounds
     header = CLUSTER_HEADER + (SCALING_HEADER.format(idle=IDLE_SECONDS, least=least) if least < most else "")
@@ -57,7 +57,7 @@ def render(config: ClusterConfig) -> dict[str, tuple[str, Plain]]:
     }
 
 
-def cluster(config: ClusterConfig) -> Plain:
+def cluster(config: ClusterConfig) -> Document:
     """Return the RayCluster."""
     least, most = config.bounds
     scaling = {
@@ -87,7 +87,7 @@ def cluster(config: ClusterConfig) -> Plain:
     return _resource("RayCluster", config, config.name, spec)
 
 
-def job(config: ClusterConfig, suffix: str, command: list[str]) -> Plain:
+def job(config: ClusterConfig, suffix: str, command: list[str]) -> Document:
     """Return a RayJob that runs a command on the head of the cluster's."""
     for word in command:
         if not SHELL_SAFE.issuperset(word):
@@ -104,14 +104,14 @@ def job(config: ClusterConfig, suffix: str, command: list[str]) -> Plain:
     return _resource("RayJob", config, f"{config.name}-{suffix}", spec)
 
 
-def _resource(kind: str, config: ClusterConfig, name: str, spec: Plain) -> Plain:
+def _resource(kind: str, config: ClusterConfig, name: str, spec: Document) -> Document:
     metadata = {"name": name, "namespace": config.kubernetes.namespace, "labels": {"app.kubernetes.io/part-of": "injerto"}}
     return {"apiVersion": "ray.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
 
 
-def _head(config: ClusterConfig) -> Plain:
+def _head(config: ClusterConfig) -> Document:
     secret = config.kubernetes.pgpass_secret
-    pod = _pod(config, "ray-head", {"cpu": "2", "memory": f"{config.kubernetes.head_memory}Gi"}, seconds=CALM_SECONDS)
+    pod = _pod(config, "ray-head", {"cpu": "2", "memory": f"{config.kubernetes.head_memory}Gi"}, seconds=GRACE_SECONDS)
     container = pod["spec"]["containers"][0]
     container["ports"] = [{"name": "gcs-server", "containerPort": 6379}, {"name": "dashboard", "containerPort": 8265}]
     container["env"].append({"name": "INJERTO_STORAGE", "value": config.storage_url})
@@ -120,20 +120,20 @@ def _head(config: ClusterConfig) -> Plain:
     return pod
 
 
-def _worker(config: ClusterConfig) -> Plain:
-    resources: Plain = {"cpu": str(config.cpus), "memory": f"{config.memory}Gi"}
+def _worker(config: ClusterConfig) -> Document:
+    resources: Document = {"cpu": str(config.cpus), "memory": f"{config.memory}Gi"}
     if config.gpu.count:
         resources["nvidia.com/gpu"] = str(config.gpu.count)
-    pod = _pod(config, "ray-worker", resources, seconds=SPOT_SECONDS if config.spot else CALM_SECONDS)
+    pod = _pod(config, "ray-worker", resources, seconds=SPOT_GRACE_SECONDS if config.spot else GRACE_SECONDS)
     # The head hears at once that the node is going, rather than from missed heartbeats; trials have their last epoch on disk.
     pod["spec"]["containers"][0]["lifecycle"] = {"preStop": {"exec": {"command": ["ray", "stop", "--grace-period", "10"]}}}
     pod["spec"] |= _place(config)
     return pod
 
 
-def _pod(config: ClusterConfig, name: str, resources: Plain, seconds: int) -> Plain:
-    image = need("KubeRay", config.image, "image", "build one with cluster/Dockerfile and push it where the cluster can pull it")
-    claim = need("KubeRay", config.kubernetes.claim, "kubernetes.claim", "the claim that is mounted at `shared` on every pod")
+def _pod(config: ClusterConfig, name: str, resources: Document, seconds: int) -> Document:
+    image = require("KubeRay", config.image, "image", "build one with cluster/Dockerfile and push it where the cluster can pull it")
+    claim = require("KubeRay", config.kubernetes.claim, "kubernetes.claim", "the claim that is mounted at `shared` on every pod")
     memory = int(str(resources["memory"]).removesuffix("Gi"))
     objects = config.kubernetes.objects_secret
     container = {
@@ -163,11 +163,11 @@ def _pod(config: ClusterConfig, name: str, resources: Plain, seconds: int) -> Pl
     return {"spec": spec}
 
 
-def _confined() -> Plain:
+def _confined() -> Document:
     return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
-def _place(config: ClusterConfig) -> Plain:
+def _place(config: ClusterConfig) -> Document:
     """Return on which nodes the workers may be."""
     selector: dict[str, str] = {}
     tolerations: list[dict[str, str]] = []
@@ -182,7 +182,7 @@ def _place(config: ClusterConfig) -> Plain:
     return {key: value for key, value in (("nodeSelector", selector), ("tolerations", tolerations)) if value}
 
 
-def _add_pgpass(config: ClusterConfig, spec: Plain, secret: str) -> None:
+def _add_pgpass(config: ClusterConfig, spec: Document, secret: str) -> None:
     """Give the head a password file; copied, because PostgreSQL's client ignores one that others could read, as mounted secrets are."""
     container = spec["containers"][0]
     copy = ["install", "-m", "0600", f"{SECRETS}/pgpass", f"{PGPASS}/pgpass"]

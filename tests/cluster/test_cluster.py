@@ -15,8 +15,8 @@ import psutil
 import psycopg
 import pytest
 
-from search.record.records import study_record
-from search.record.store import load_study, names, open_storage
+from search.record.reader import study_record
+from search.record.store import list_study_names, load_study, open_storage
 from tests.cluster import machines as network
 from tests.paths import REPOSITORY
 from tests.search import postgres
@@ -218,7 +218,7 @@ def test_what_cannot_work_is_named_before_any_trial(site):
     assert "✗" in blind
     huge = site.submit("huge", "--set", "resources.cpus_per_trial=64", code=2)
     assert "no node has 64 processors" in huge
-    assert "huge" not in names(site.opened)
+    assert "huge" not in list_study_names(site.opened)
     assert "does not take the token" in site.there("jobs", code=2, RAY_AUTH_TOKEN="0" * 64)
     secret = site.storage.replace(postgres.USER, f"{postgres.USER}:{CANARIES['password']}")
     refused = site.there("submit", "--storage", secret, code=2)

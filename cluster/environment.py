@@ -1,0 +1,46 @@
+"""The environment variables that Ray and the trials' processes read, set before any of them starts."""
+
+import os
+import sys
+from collections.abc import MutableMapping
+
+from cluster.proxies import add_direct_hosts, worker_exemptions
+
+LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # on Linux Ray replaces 127.0.0.1 by the machine's outer address
+
+ENVIRONMENT = {
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else `uv run` makes Ray build a second environment on every node
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+}
+"""Defaults of what Ray and the workers read; a value that the user has set has priority."""
+WORKER_VARIABLES = ("NO_ALBUMENTATIONS_UPDATE", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_CHDIR_TO_TRIAL_DIR", "RAY_USAGE_STATS_ENABLED")
+"""Those that a driver must send to the workers of a cluster that others have started."""
+REPORT_URL, NO_URL = "RAY_USAGE_STATS_REPORT_URL", "disabled:"
+
+
+def set_environment(*hosts: str, environment: MutableMapping[str, str] | None = None) -> None:
+    """Set the defaults, and exempt this machine and these hosts from proxies; in this process's environment by default.
+
+    A cluster whose usage statistics are off would still report, once, that they are off: that report gets no address.
+    """
+    environment = os.environ if environment is None else environment
+    for name, value in ENVIRONMENT.items():
+        environment.setdefault(name, value)
+    if environment["RAY_USAGE_STATS_ENABLED"] == "0":
+        environment.setdefault(REPORT_URL, NO_URL)
+    add_direct_hosts(*hosts, environment=environment)
+
+
+def worker_environment(*hosts: str) -> dict[str, str]:
+    """Return what workers on a cluster that others have started must find in their environment; `hosts` are reached without a proxy."""
+    return {name: os.environ.get(name, ENVIRONMENT[name]) for name in WORKER_VARIABLES} | worker_exemptions(*hosts)

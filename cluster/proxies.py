@@ -1,0 +1,65 @@
+"""Addresses that no HTTP proxy may see: this machine, the cluster, and the metadata services of clouds.
+
+A proxy reads every HTTP request that passes it, the cluster's token included. Programs read the same variables by different rules:
+
+- urllib, requests, aiohttp and curl prefer ``no_proxy`` to ``NO_PROXY``; other programs read one of the two only, so both are set.
+- requests and curl accept address ranges such as 127.0.0.0/8; urllib compares whole names and addresses, and the ends of names.
+- gRPC reads ``no_grpc_proxy`` in place of ``no_proxy`` where it is set. (Ray turns proxies off for its own gRPC connections.)
+- ``*`` alone exempts every address, but not as one of several entries.
+"""
+
+import os
+from collections.abc import Mapping, MutableMapping
+from urllib.parse import urlsplit
+
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
+THIS_MACHINE = ("localhost", "127.0.0.1", "127.0.0.2", "::1", "127.0.0.0/8")
+CLOUD_METADATA = ("169.254.169.254", "169.254.170.2", "fd00:ec2::254", "metadata.google.internal")
+"""Where programs in a cloud ask for credentials and for facts about their machine; meant for that machine alone."""
+DIRECT = (*THIS_MACHINE, *CLOUD_METADATA)
+
+
+def proxy_is_set(environment: Mapping[str, str]) -> bool:
+    """Return whether an environment names a proxy."""
+    return any(environment.get(name) or environment.get(name.upper()) for name in PROXY_VARIABLES)
+
+
+def add_direct_hosts(*hosts: str, environment: MutableMapping[str, str] | None = None) -> None:
+    """Exempt this machine, cloud metadata services and these hosts from the proxies that an environment names; this process's by default.
+
+    The user's own exemptions stay, and all other addresses keep their proxy. Without a proxy nothing changes: on macOS and Windows
+    ``no_proxy`` alone would hide the system's proxy from Python.
+    """
+    environment = os.environ if environment is None else environment
+    if not proxy_is_set(environment):
+        return
+    lower, upper = environment.get("no_proxy", ""), environment.get("NO_PROXY", "")
+    environment["no_proxy"] = _extended(lower or upper, hosts)
+    environment["NO_PROXY"] = _extended(upper or lower, hosts)
+    if value := environment.get("no_grpc_proxy"):
+        environment["no_grpc_proxy"] = _extended(value, hosts)
+
+
+def host_of(address: str) -> str:
+    """Return the host of ``host:port``, ``[::1]:port`` or a URL, without brackets, in lower case; empty if it has none."""
+    try:
+        return urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def worker_exemptions(*hosts: str) -> dict[str, str]:
+    """Return the variables that exempt the same addresses on other nodes; none where this process has no proxy.
+
+    Ray replaces ``${NAME}`` by the node's own value of that variable, so that exemptions of the node stay.
+    """
+    if not proxy_is_set(os.environ):
+        return {}
+    value = _extended("${no_proxy},${NO_PROXY}", hosts)
+    return {"no_proxy": value, "NO_PROXY": value}
+
+
+def _extended(value: str, hosts: tuple[str, ...]) -> str:
+    if value.strip() == "*":
+        return value
+    return ",".join(dict.fromkeys(entry for entry in (*(part.strip() for part in value.split(",")), *DIRECT, *hosts) if entry))

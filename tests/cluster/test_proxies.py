@@ -1,0 +1,157 @@
+"""No request to this machine, to the cluster or to a cloud's metadata service passes a proxy."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+import ray
+import requests
+
+from cluster import proxies
+from cluster.environment import set_environment, worker_environment
+from cluster.jobs import Jobs
+from cluster.proxies import add_direct_hosts, host_of
+from tests.cluster.recording_proxy import recording_proxy
+from tests.paths import REPOSITORY
+
+PROXY = {"http_proxy": "http://proxy:3128", "https_proxy": "http://proxy:3128"}
+DIRECT_URLS = ["http://localhost:1", "http://127.0.0.1:1", "http://127.0.0.2:1", "http://[::1]:1"] + [
+    *("http://169.254.169.254/latest/meta-data", "http://metadata.google.internal/computeMetadata", "http://169.254.170.2/v2/credentials"),
+    *("http://head:8265", "https://head", "http://10.1.2.3:6379"),
+]
+OTHER_URLS = ["https://download.example.org/weights.pt", "http://overhead:80", "http://10.1.2.4:9000", "https://s3.eu-west-1.example.org"]
+HOSTS = ("head", "10.1.2.3")
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """This process's environment without any proxy variable; the test's changes are undone."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "")
+    return monkeypatch
+
+
+def asks_proxy_urllib(url):
+    host = host_of(url)
+    return not urllib.request.proxy_bypass_environment(host)
+
+
+def asks_proxy_requests(url):
+    return bool(requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)))
+
+
+@pytest.mark.parametrize("set_by_user", ["", "intern.example.org", "127.0.0.1,intern.example.org"])
+@pytest.mark.parametrize("spelling", ["no_proxy", "NO_PROXY"])
+@pytest.mark.parametrize("asks_proxy", [asks_proxy_urllib, asks_proxy_requests])
+def test_only_direct_hosts_and_the_users_own_are_exempt(asks_proxy, spelling, set_by_user, environment):
+    for name, value in (PROXY | {spelling: set_by_user}).items():
+        environment.setenv(name, value)
+    add_direct_hosts(*HOSTS)
+    assert [url for url in DIRECT_URLS if asks_proxy(url)] == []
+    assert [url for url in OTHER_URLS if not asks_proxy(url)] == []
+    if set_by_user:
+        assert not asks_proxy("http://db.intern.example.org")
+
+
+def test_both_spellings_and_grpc_are_extended_once():
+    found = PROXY | {"NO_PROXY": "a.org, b.org", "no_grpc_proxy": "c.org"}
+    add_direct_hosts("head", environment=found)
+    first = dict(found)
+    add_direct_hosts("head", environment=found)
+    assert found == first
+    assert found["no_proxy"] == found["NO_PROXY"] == ",".join(("a.org", "b.org", *proxies.DIRECT, "head"))
+    assert found["no_grpc_proxy"] == ",".join(("c.org", *proxies.DIRECT, "head"))
+
+
+def test_an_exemption_of_everything_stays():
+    found = PROXY | {"no_proxy": "*"}
+    add_direct_hosts("head", environment=found)
+    assert found["no_proxy"] == found["NO_PROXY"] == "*"
+
+
+def test_without_a_proxy_nothing_is_set(environment):
+    found = {"PATH": "/bin"}
+    add_direct_hosts("head", environment=found)
+    assert found == {"PATH": "/bin"}
+    assert "no_proxy" not in worker_environment("head")
+
+
+def test_workers_keep_the_exemptions_of_their_node(environment):
+    """Ray itself expands the node's own variables."""
+    from ray._private.utils import update_envs
+
+    for name, value in PROXY.items():
+        environment.setenv(name, value)
+    sent = {name: value for name, value in worker_environment("head").items() if name.lower() == "no_proxy"}
+    assert set(sent) == {"no_proxy", "NO_PROXY"}
+    environment.setenv("NO_PROXY", "node.example.org")
+    update_envs(sent)
+    assert [url for url in ("http://node.example.org", "http://127.0.0.1:1", "http://head:1") if asks_proxy_requests(url)] == []
+
+
+def test_usage_statistics_are_off_unless_the_user_turns_them_on():
+    off, on = {}, {"RAY_USAGE_STATS_ENABLED": "1"}
+    for found in (off, on):
+        set_environment(environment=found)
+    assert (off["RAY_USAGE_STATS_ENABLED"], on["RAY_USAGE_STATS_ENABLED"]) == ("0", "1")
+    assert "RAY_USAGE_STATS_REPORT_URL" not in on
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.3"])
+def test_the_token_never_reaches_a_proxy(host, serve, environment):
+    """Neither from our own request nor from Ray's client."""
+    asked = []
+    address = serve(200, json.dumps({"version": "4", "ray_version": ray.__version__, "ray_commit": "-"}), asked=asked, host=host)
+    environment.setenv("RAY_AUTH_TOKEN", "canary")
+    with recording_proxy() as proxy:
+        for name, value in proxy.environment().items():
+            environment.setenv(name, value)
+        assert Jobs(address)._client.get_address() == address
+        assert proxy.requests == []
+    assert len(asked) >= 2, "one request of ours, and those of Ray's client"
+    assert {headers["Authorization"] for headers in asked} == {"Bearer canary"}
+
+
+LOCAL_RAY = """
+import os, sys, time
+from pathlib import Path
+
+from cluster.connect import connect
+
+with connect() as capacity:
+    import ray
+    from trainables.storage.locations import Root
+
+    @ray.remote
+    def one():
+        return 1
+
+    assert ray.get(one.remote()) == 1
+    logs = Path(ray._private.worker._global_node.get_logs_dir_path())
+    until = time.monotonic() + 60
+    while not any("Usage reporting is" in file.read_text() for file in logs.glob("dashboard*.log")):
+        assert time.monotonic() < until, "Ray's usage statistics never started"
+        time.sleep(0.1)
+    Root(sys.argv[1]).write("key", b"value")
+    assert Root(sys.argv[1]).read("key") == b"value"
+    time.sleep(2)  # longer than the interval of usage reports
+"""
+
+
+@pytest.mark.timeout(180)
+def test_a_local_ray_asks_no_proxy(own_cache, bucket):
+    """Not for its own parts, a bucket on loopback, cloud metadata, or usage statistics, which nobody has turned on or off."""
+    unset = ("RAY_USAGE_STATS_ENABLED", "RAY_ADDRESS", "no_proxy", "NO_PROXY")
+    inherited = {name: value for name, value in os.environ.items() if name not in unset}
+    with recording_proxy() as proxy:
+        variables = inherited | proxy.environment() | {"RAY_USAGE_STATS_REPORT_INTERVAL_S": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", LOCAL_RAY, bucket], capture_output=True, text=True, timeout=150, env=variables, cwd=REPOSITORY
+        )
+        assert done.returncode == 0, done.stderr
+        assert proxy.requests == []
