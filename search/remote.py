@@ -1,4 +1,4 @@
-"""Searches on a cluster from a machine that has only its address and token: submit, list, read, pause, go on."""
+"""Searches on a cluster, controlled from a machine that has only the cluster's address and token: submit, watch, pause, resume."""
 
 import os
 import re
@@ -11,86 +11,92 @@ from sqlalchemy.engine import make_url
 
 from cluster.jobs import Job, Jobs
 from search.config import SearchConfig
-from search.plan import absolute
-from search.record.store import fresh_name, resolve_url, shown
+from search.paths import resolve_paths
+from search.record.store import resolve_url, without_password
+from search.record.study_names import fresh_name
 from trainables.config import to_yaml, validate
 from trainables.errors import ConfigError, InjertoError, ResourceError, StorageError
-from trainables.storage.locations import shown as without_secrets
+from trainables.storage.secrets import redact
 
-FILE = "study.yaml"
-STORAGE = "injerto_storage"
+CONFIG_FILE = "study.yaml"
+STORAGE_KEY = "injerto_storage"
 """Key of a job's metadata: the URL of its record, without a password."""
 DEFAULT_OUTPUT = SearchConfig.model_fields["output"].default
 HOME_OUTPUT = Path("~") / DEFAULT_OUTPUT
-"""Where results go on the head where nobody said so: a job's working folder is Ray's, and goes with the cluster."""
+"""The default output folder on the head: a job's working folder belongs to Ray and is deleted with the cluster."""
 POLL_SECONDS = 2.0
-BEGIN_SECONDS = 60.0
-WRONG = re.compile(r"^(error: |Traceback )", re.MULTILINE)
+FIRST_OUTPUT_SECONDS = 60.0
+ERROR_LINE = re.compile(r"^(error: |Traceback )", re.MULTILINE)
 Write = Callable[[str], None]
 
 
 def submit(config: SearchConfig, address: str, command: str = "search") -> Job:
-    """Have a cluster run a search (or its ``doctor``), and return its job. Raises ``InjertoError`` for what cannot work there.
+    """Run a search (or ``doctor``) on a cluster and return its job. Raises ``InjertoError`` for what cannot work there.
 
-    Paths mean the same on the cluster as here; the record is where `config.storage` or ``INJERTO_STORAGE`` names a server, else where
-    the head keeps its own.
+    A path in the settings must name the same place on the cluster as here. The record is on the server that `config.storage` or
+    ``INJERTO_STORAGE`` names; without one, the head uses its own.
     """
-    storage = _server(config.storage or os.environ.get("INJERTO_STORAGE"), named=config.storage is not None)
-    fixed = absolute(config)
-    if without_secrets(written := to_yaml(config)) != written:
+    storage = _server_url(config.storage or os.environ.get("INJERTO_STORAGE"), named=config.storage is not None)
+    resolved = resolve_paths(config)
+    if redact(text := to_yaml(config)) != text:
         raise ConfigError("a URL in the settings holds a password or a key, and they are uploaded to the cluster; leave it out")
     jobs = Jobs(address)
     name = config.name or fresh_name(job.study for job in jobs.jobs())
-    output = HOME_OUTPUT if config.output == DEFAULT_OUTPUT else fixed.output
-    resources = config.resources.model_copy(update={"address": None})  # on the cluster it is the cluster
-    sent = fixed.model_copy(update={"name": name, "output": output, "storage": storage, "resources": resources})
-    return jobs.submit(name, [command, FILE], files={FILE: to_yaml(sent)}, about=_about(storage))
+    output = HOME_OUTPUT if config.output == DEFAULT_OUTPUT else resolved.output
+    resources = config.resources.model_copy(update={"address": None})  # a job runs inside the cluster that it uses
+    sent = resolved.model_copy(update={"name": name, "output": output, "storage": storage, "resources": resources})
+    return jobs.submit(name, [command, CONFIG_FILE], files={CONFIG_FILE: to_yaml(sent)}, metadata=_metadata(storage))
 
 
 def pause(name: str, address: str, *, finish: bool = False, storage: str | None = None) -> tuple[bool, str]:
-    """Ask a search on a cluster to pause or to end; return whether that went well, and what it answered."""
+    """Ask a search on a cluster to pause, or to end; return whether the command succeeded there, and what it printed."""
     jobs = Jobs(address)
-    study, known = _study(jobs, name)
-    well, said = _ask(jobs, study, ["stop", study, *(["--finish"] if finish else []), *_storage_option(known, storage)])
-    return well, said.replace(f"injerto resume {study}", f"injerto resume {study} --address {jobs.address}")
+    study, job = _find(jobs, name)
+    command = ["stop", study, *(["--finish"] if finish else []), *_storage_option(job, storage)]
+    done = jobs.wait(jobs.submit(study, command).id)
+    output = jobs.logs(done.id).strip()
+    return done.state == "SUCCEEDED", output.replace(f"injerto resume {study}", f"injerto resume {study} --address {jobs.address}")
 
 
 def resume(name: str, address: str, options: list[str], *, storage: str | None = None) -> Job:
-    """Have a cluster go on with a search; `options` are those of ``injerto resume``."""
-    jobs = Jobs(address)
-    study, known = _study(jobs, name)
-    if known is not None and not known.over:
-        stop = f"injerto stop {study} --address {jobs.address}"
-        raise StorageError(f"the search {study!r} still runs there (job {known.id}); pause it first: {stop}")
-    given = _storage_option(known, storage)
-    return jobs.submit(study, ["resume", study, *options, *given], about=_about(given[1] if given else None))
+    """Resume a search on a cluster and return its job; `options` are those of ``injerto resume``.
 
-
-def follow(job: Job, address: str, write: Write) -> Job:
-    """Show how a job goes until it has ended, and return it as it ended.
-
-    Where its record is a server that answers here it is the view of ``injerto status --watch``, else what it prints, as it comes.
+    Raises ``StorageError`` if the search is still running.
     """
-    jobs, url = Jobs(address), job.metadata.get(STORAGE)
-    if url and _appears(jobs, job, url):
-        from search.display.status_watch import follow as watch
+    jobs = Jobs(address)
+    study, job = _find(jobs, name)
+    if job is not None and not job.over:
+        stop = f"injerto stop {study} --address {jobs.address}"
+        raise StorageError(f"the search {study!r} still runs there (job {job.id}); pause it first: {stop}")
+    storage_option = _storage_option(job, storage)
+    return jobs.submit(study, ["resume", study, *options, *storage_option], metadata=_metadata(storage_option[1] if storage_option else None))
 
-        watch(job.study, url)
+
+def watch_job(job: Job, address: str, write: Write) -> Job:
+    """Show a job until it has ended, and return it in its final state.
+
+    If its record is on a server that this machine can read, this shows the view of ``injerto status --watch``; else the job's output.
+    """
+    jobs, url = Jobs(address), job.metadata.get(STORAGE_KEY)
+    if url and _wait_until_recorded(jobs, job, url):
+        from search.display.status_watch import watch_status
+
+        watch_status(job.study, url)
         return jobs.wait(job.id)
-    for text in jobs.follow(job.id):
+    for text in jobs.stream_logs(job.id):
         write(text)
     return jobs.job(job.id)
 
 
-def _appears(jobs: Jobs, job: Job, url: str) -> bool:
-    """Wait until a job's study is in its record; say whether it is, and can be read here."""
-    from search.record.store import names, open_storage
+def _wait_until_recorded(jobs: Jobs, job: Job, url: str) -> bool:
+    """Wait until a job's study is in its record, or the job has ended; return whether the study can be read from here."""
+    from search.record.store import list_study_names, open_storage
 
     storage = None
     while not jobs.job(job.id).over:
         with suppress(InjertoError):
             storage = storage or open_storage(url)
-            if job.study in names(storage):
+            if job.study in list_study_names(storage):
                 return True
         if storage is None:
             return False
@@ -98,20 +104,20 @@ def _appears(jobs: Jobs, job: Job, url: str) -> bool:
     return False
 
 
-def begun(job: Job, address: str, seconds: float = BEGIN_SECONDS) -> tuple[Job, str]:
-    """Wait until a job has said something or ended, and return it and what it has said: what is refused is refused at once.
+def wait_for_output(job: Job, address: str, seconds: float = FIRST_OUTPUT_SECONDS) -> tuple[Job, str]:
+    """Wait until a job has printed something or ended, at most `seconds`; return the job and its output.
 
-    One that has said that something is wrong is about to end.
+    After an error is printed it waits for the end, so that a command that is refused fails at once.
     """
-    jobs, until, said = Jobs(address), time.monotonic() + seconds, ""
-    while not job.over and time.monotonic() < until and (not said.strip() or WRONG.search(said)):
+    jobs, deadline, output = Jobs(address), time.monotonic() + seconds, ""
+    while not job.over and time.monotonic() < deadline and (not output.strip() or ERROR_LINE.search(output)):
         time.sleep(POLL_SECONDS / 2)
-        job, said = jobs.job(job.id), jobs.logs(job.id)
+        job, output = jobs.job(job.id), jobs.logs(job.id)
     return job, jobs.logs(job.id)
 
 
-def _study(jobs: Jobs, name: str) -> tuple[str, Job | None]:
-    """Return the study that a name stands for, and its job; a cluster that was begun anew knows of none, but its record may."""
+def _find(jobs: Jobs, name: str) -> tuple[str, Job | None]:
+    """Return a study's name and its job, from either's name. The job is None on a cluster that was created anew: the record may still exist."""
     try:
         job = jobs.find(name)
     except ResourceError:
@@ -119,27 +125,22 @@ def _study(jobs: Jobs, name: str) -> tuple[str, Job | None]:
     return job.study, job
 
 
-def _ask(jobs: Jobs, study: str, arguments: list[str]) -> tuple[bool, str]:
-    """Run a short command where the record is, and return whether it went well and what it printed."""
-    asked = jobs.wait(jobs.submit(study, arguments).id)
-    return asked.state == "SUCCEEDED", jobs.logs(asked.id).strip()
-
-
 def _storage_option(job: Job | None, storage: str | None) -> list[str]:
-    known = job.metadata.get(STORAGE) if job is not None else _server(os.environ.get("INJERTO_STORAGE"), named=False)
-    url = _server(storage, named=True) if storage else known
+    """Return ``--storage URL`` for a command on the cluster: the given URL, else the job's; empty if the cluster uses its own."""
+    known = job.metadata.get(STORAGE_KEY) if job is not None else _server_url(os.environ.get("INJERTO_STORAGE"), named=False)
+    url = _server_url(storage, named=True) if storage else known
     return ["--storage", url] if url else []
 
 
-def _about(storage: str | None) -> dict[str, str]:
-    return {STORAGE: storage} if storage else {}
+def _metadata(storage: str | None) -> dict[str, str]:
+    return {STORAGE_KEY: storage} if storage else {}
 
 
-def _server(url: str | None, *, named: bool) -> str | None:
-    """Return the URL of a record that a cluster can use, None where it shall use its own.
+def _server_url(url: str | None, *, named: bool) -> str | None:
+    """Return the URL of a record that a cluster can use, None if the cluster uses its own.
 
-    A password is refused: Ray shows a job's command and its environment to whoever may see the cluster. So is a file named relative to
-    this machine's folder; one that only the environment names is this machine's own, and left out.
+    A SQLite file counts only if an option names it (`named`), because the one in the environment is this machine's. Raises ``ConfigError``
+    for a relative file, and for a password, because Ray shows a job's command and environment to everyone who may see the cluster.
     """
     if url is None:
         return None
@@ -151,9 +152,9 @@ def _server(url: str | None, *, named: bool) -> str | None:
         if make_url(url).database != parsed.database:
             raise ConfigError(f"the storage {url} is relative to a folder of this machine; give a path that the cluster has, or a server")
         return resolved
-    if shown(resolved) != resolved:
+    if (public := without_password(resolved)) != resolved:
         raise ConfigError(
-            f"the storage {shown(resolved)} was given with a password, which Ray's job page would show; leave it out of the URL, and let "
+            f"the storage {public} was given with a password, which Ray's job page would show; leave it out of the URL, and let "
             "the nodes have it from a file that PGPASSFILE names, or from a mounted secret"
         )
     return resolved

@@ -47,7 +47,7 @@ def jobs(
     from rich.table import Table
     from rich.text import Text
 
-    from search.formatting import duration, plain
+    from search.formatting import duration, one_line
 
     console = Console(highlight=False)
     drawn = Table(box=None, pad_edge=False)
@@ -63,7 +63,7 @@ def jobs(
             "" if job.seconds is None else duration(job.seconds),
             job.id,
         )
-        drawn.add_row(*(Text(plain(cell)) for cell in cells))
+        drawn.add_row(*(Text(one_line(cell)) for cell in cells))
     width = console.width if console.is_terminal else WIDE
     console.print(drawn if found else "no search of ours on this cluster yet; start one with: injerto submit", width=width)
 
@@ -129,9 +129,9 @@ def dashboard_address(address: str | None) -> str:
     """Return the address of a cluster's dashboard: the given one, else that of this machine's own cluster."""
     if address is not None and address != "auto":
         return address
-    from cluster.local import found
+    from cluster.local import running_cluster
 
-    if (here := found()) is not None:
+    if (here := running_cluster()) is not None:
         return here.dashboard
     raise ResourceError(
         "which cluster? give --address http://HEAD:8265, set RAY_API_SERVER_ADDRESS, or start one: injerto cluster up --local 2"

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cluster.on_each_node import Answer, Node, on_each
-from search.formatting import plain
+from cluster.on_each_node import Answer, Node, run_on_each_node
+from search.formatting import one_line
 from search.nodes.inspection import CHECKS, Finding, NodeReport, Requirements, inspect_node
 from search.nodes.resources import TrialResources
 from search.nodes.versions import versions
 from trainables.errors import ResourceError
-from trainables.storage.locations import Root
+from trainables.storage.root import Root
 
 if TYPE_CHECKING:
     from search.plan import Plan
@@ -58,7 +58,7 @@ def preflight(
     failures = [f"{found.node.name}: {name}: {text}" for found in nodes for name, text in found.failures.items()]
     if failures:
         count = sum(bool(found.failures) for found in nodes)
-        listed = "\n".join(f"  {plain(line)}" for line in failures)
+        listed = "\n".join(f"  {one_line(line)}" for line in failures)
         raise ResourceError(f"{count} of {len(nodes)} nodes cannot run trials:\n{listed}")
 
 
@@ -70,7 +70,7 @@ def inspect_nodes(
     required = Requirements(
         versions=versions(),
         bytes=plan.dataset.images.nbytes,
-        weights=tuple((name, plan.config.weights) for name in dict.fromkeys(plan.space.reached("backbone"))),
+        weights=tuple((name, plan.config.weights) for name in dict.fromkeys(plan.space.possible_values("backbone"))),
         manifest=manifest,
         root=root,
         probe=probe,
@@ -78,7 +78,9 @@ def inspect_nodes(
     if root is not None:
         Root(root).write(probe, b"the driver")
     try:
-        answers = on_each(inspect_node, required, resources.gpus, seconds=ANSWER_SECONDS, environment=SEES_ALL_GPUS, told=on_progress)
+        answers = run_on_each_node(
+            inspect_node, required, resources.gpus, seconds=ANSWER_SECONDS, environment=SEES_ALL_GPUS, on_progress=on_progress
+        )
     finally:
         if root is not None:
             Root(root).remove(probe)
@@ -112,7 +114,7 @@ def findings_table(nodes: list[NodeFindings], width: int = 150) -> str:
     ordered = sorted(nodes, key=lambda found: not found.failures) if len(nodes) > MAX_ROWS else nodes
     for found in ordered[:MAX_ROWS]:
         cells = (found.findings.get(column) for column in (*CHECKS, "clock"))
-        drawn.add_row(Text(plain(found.node.name)), *(Text(_cell(finding)) for finding in cells))
+        drawn.add_row(Text(one_line(found.node.name)), *(Text(_cell(finding)) for finding in cells))
     console = Console(file=StringIO(), width=width, color_system=None)
     console.print(drawn)
     text = str(console.file.getvalue())  # type: ignore[attr-defined]
@@ -123,5 +125,5 @@ def findings_table(nodes: list[NodeFindings], width: int = 150) -> str:
 def _cell(finding: Finding | None) -> str:
     if finding is None:
         return ""
-    text = plain(finding.text)
+    text = one_line(finding.text)
     return f"{'✓' if finding.ok else '✗'} {text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + '…'}"

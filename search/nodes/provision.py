@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.connect import connect
-from cluster.on_each_node import on_each
+from cluster.on_each_node import run_on_each_node
 from search.config import SearchConfig
 from search.nodes.preflight import preflight
 from search.nodes.resources import TrialResources, fit_to_cluster
-from search.plan import absolute, make_plan
+from search.paths import resolve_paths
+from search.plan import make_plan
 from search.record.artifacts import study_root
 from search.watcher import Watcher
 from trainables.config import Aspect
 from trainables.errors import InjertoError, ResourceError
-from trainables.storage.locations import Root, discard, is_url, join
+from trainables.storage.locations import is_url, join
+from trainables.storage.root import Root, discard
 
 if TYPE_CHECKING:
     from search.plan import Plan
@@ -50,13 +52,13 @@ def _prepare(plan: "Plan", resources: TrialResources, root: str, manifest: str, 
 
     write_manifest(plan.dataset, manifest, pack_bytes=int(plan.config.resources.ship_up_to))
     preflight(plan, resources, root, manifest, watcher.say, partial(_on_progress, watcher, "checking nodes"))
-    answers = on_each(
+    answers = run_on_each_node(
         fill_cache,
         manifest,
         plan.dataset.image_size,
         plan.dataset.aspect,
         seconds=FILL_SECONDS,
-        told=partial(_on_progress, watcher, "nodes have the images"),
+        on_progress=partial(_on_progress, watcher, "nodes have the images"),
     )
     if failures := [f"  {answer.node.name}: {answer.error}" for answer in answers if answer.error]:
         raise ResourceError("\n".join((f"{len(failures)} of {len(answers)} nodes cannot get the images:", *failures)))
@@ -71,7 +73,7 @@ def fill_cache(manifest: str, image_size: int, aspect: Aspect) -> int:
 
 def check_nodes(config: SearchConfig, watcher: Watcher) -> None:
     """Check every node for a search without starting one: ``injerto doctor``. Raises ``InjertoError`` that names what fails."""
-    config = absolute(config)
+    config = resolve_paths(config)
     plan = make_plan(config, watcher.preparing)
     with connect(config.resources.address) as capacity, _temporary_root(config) as root:
         resources = fit_to_cluster(capacity, config)
