@@ -89,9 +89,9 @@ def check(program, arguments, parse_injerto):
     ("words", "error"),
     [
         (["search", "photos/", "--trails", "3"], "No such option"),
-        (["search", "photos/", "--trials", "many"], "not a valid int"),
+        (["search", "photos/", "--trials", "many"], "valid integer"),
         (["serch"], "No such command"),
-        (["resume"], "Missing argument"),
+        (["resume"], "Missing parameter: name"),
         (["search", "--set", "budgett=3"], "did you mean 'budget'"),
     ],
 )
