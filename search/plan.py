@@ -1,6 +1,5 @@
 """Prepares a search: reads the data, checks the weights, builds the space. Every mistake that can be found beforehand is raised here."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +11,13 @@ from search.space.checks import check_batch_parts, check_limits, check_losses
 from search.space.default_space import default_parameters
 from search.space.space import Space
 from trainables.config import AUGMENTATION_OPS, AugmentationOp, TrialConfig
-from trainables.data.dataset import Dataset, prepare
+from trainables.data.dataset import Dataset, prepare_from_config
 from trainables.errors import ConfigError, DataError
 from trainables.networks.backbones import backbone, check_image_size
 from trainables.objectives import DIRECTIONS, objective
 from trainables.recipe import default_recipe
+from trainables.thread_map import OnProgress
 
-OnProgress = Callable[[int, int, str], None]
-"""Called with the items that are done, all items, and what is being done."""
 FIELDS_OF_ALL_TRIALS = ("weights", "image_size", "aspect", "seed")
 """Fields of a `TrialConfig` that a search sets for all its trials."""
 SEED_STRIDE = 100_003
@@ -66,8 +64,8 @@ def make_plan(config: SearchConfig, on_progress: OnProgress | None = None) -> Pl
         if name in changes:
             raise ConfigError(f"space.{name} is the same for all trials of a search; set {name} instead")
     backbones = choose_backbones(config, changes.pop("backbone", None))
-    dataset = prepare(
-        **config.data.model_dump(), weights=config.weights, image_size=config.image_size, aspect=config.aspect, progress=on_progress
+    dataset = prepare_from_config(
+        config.data, weights=config.weights, image_size=config.image_size, aspect=config.aspect, on_progress=on_progress
     )
     for name in backbones:
         check_image_size(name, dataset.image_size)

@@ -1,21 +1,21 @@
-"""One configuration, trained again from its YAML file, in this process and without Ray."""
+"""Trains one configuration again from its YAML file, in this process and without Ray."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from trainables.config import Recipe, read_yaml, validate
-from trainables.data.dataset import Dataset, prepare
+from trainables.data.dataset import Dataset, prepare_from_config
 from trainables.errors import ConfigError, DataError
+from trainables.thread_map import OnProgress
 
 
 def rerun(path: Path, to: Path, *, force: bool = False) -> dict[str, float]:
-    """Train the recipe at `path`, write the network's weights to `to`, and return its test metrics.
+    """Train the recipe at `path`, write the network's weights to `to`, and return its metrics on the test split.
 
-    Raises ``ConfigError`` if `to` exists already or a value does not fit, ``DataError`` if the data is not what the recipe was found on.
+    Raises ``ConfigError`` if `to` exists and `force` is not set, or if a value does not fit; ``DataError`` if the data has changed.
     """
     if to.is_dir() or not to.resolve().parent.is_dir() or not os.access(to.resolve().parent, os.W_OK):
         raise ConfigError(f"cannot write weights to {to}; name a file in a folder that exists, with --to")
@@ -26,7 +26,7 @@ def rerun(path: Path, to: Path, *, force: bool = False) -> dict[str, float]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         task = progress.add_task("reading", total=None)
-        dataset = read_again(recipe, lambda done, total, what: progress.update(task, completed=done, total=total, description=what))
+        dataset = prepare_data(recipe, lambda done, total, what: progress.update(task, completed=done, total=total, description=what))
         os.environ["OMP_NUM_THREADS"] = str(recipe.threads)
         from trainables.training.trainer import Trainer, set_threads
 
@@ -49,15 +49,15 @@ def rerun(path: Path, to: Path, *, force: bool = False) -> dict[str, float]:
     return test
 
 
-def read_again(recipe: Recipe, progress: Callable[[int, int, str], None]) -> Dataset:
-    """Prepare a recipe's data. Raises ``DataError`` if it is not the data that the recipe was found on."""
+def prepare_data(recipe: Recipe, on_progress: OnProgress) -> Dataset:
+    """Prepare a recipe's data. Raises ``DataError`` if its fingerprint is not the recipe's."""
     trial = recipe.trial
-    dataset = prepare(
-        **recipe.data.model_dump(), weights=trial.weights, image_size=trial.image_size, aspect=trial.aspect, progress=progress
+    dataset = prepare_from_config(
+        recipe.data, weights=trial.weights, image_size=trial.image_size, aspect=trial.aspect, on_progress=on_progress
     )
     if recipe.fingerprint not in (None, dataset.fingerprint):
         raise DataError(
             f"the data of {recipe.data.source!r} is not what this recipe was found on (fingerprint {str(recipe.fingerprint)[:12]}, "
-            f"now {dataset.fingerprint[:12]}); remove the line 'fingerprint' to train on it all the same"
+            f"now {dataset.fingerprint[:12]}); remove the line 'fingerprint' to train on it anyway"
         )
     return dataset

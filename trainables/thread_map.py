@@ -1,4 +1,4 @@
-"""One thing done to many items at a time, in order, with progress told."""
+"""A function applied to many items by threads: results in order, with a progress callback."""
 
 import os
 import warnings
@@ -8,33 +8,39 @@ from typing import TypeVar
 
 import cv2
 
-Progress = Callable[[int, int, str], None]  # done, total, what
+OnProgress = Callable[[int, int, str], None]
+"""Called with the number of items done, the number of all items, and what is done to them ("decoding")."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-BATCH = 256
-TOLD = 16  # items between two calls of progress
-REMOTE = 16  # threads at least where each waits for a server
+CHUNK = 256  # items handed to the threads at a time: results that wait for their turn stay few
+REPORT_EVERY = 16  # items between two calls of the progress callback
+REMOTE_THREADS = 16  # at least, where each thread waits for a server
 
 
-def processors() -> int:
-    """Return the number of processors this process may use."""
+def usable_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_parallel(
-    work: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None, what: str, workers: int | None = None
+def remote_threads() -> int:
+    """Return the number of threads for requests to a server."""
+    return max(REMOTE_THREADS, usable_cpus())
+
+
+def thread_map(
+    work: Callable[[Item], Result], items: Sequence[Item], on_progress: OnProgress | None, what: str, workers: int | None = None
 ) -> Iterator[Result]:
     """Yield ``work(item)`` in order. Threads suffice: reading, hashing, decoding and resizing all release the interpreter's lock."""
     cv2.setNumThreads(1)
-    executor = ThreadPoolExecutor(workers or processors())
+    executor = ThreadPoolExecutor(workers or usable_cpus())
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL's remarks on odd metadata, one a file
-            for start in range(0, len(items), BATCH):  # so that results waiting to be written stay few
-                for done, result in enumerate(executor.map(work, items[start : start + BATCH]), start + 1):
+            warnings.simplefilter("ignore")  # PIL warns of odd metadata, once a file
+            for start in range(0, len(items), CHUNK):
+                for done, result in enumerate(executor.map(work, items[start : start + CHUNK]), start + 1):
                     yield result
-                    if progress and (done % TOLD == 0 or done == len(items)):
-                        progress(done, len(items), what)
+                    if on_progress and (done % REPORT_EVERY == 0 or done == len(items)):
+                        on_progress(done, len(items), what)
     finally:
         executor.shutdown(cancel_futures=True)

@@ -38,7 +38,7 @@ def folders(root, each):
     return prepare(source=str(root), image_size=SIZE)
 
 
-def table(root, header, draw, images=48, **options):
+def table(root, header, draw, images=48):
     """Return a prepared CSV set: ``draw(index, rng)`` gives each image's colour and its cells."""
     rng = np.random.default_rng(1)
     lines = [f"image,{header}"]
@@ -47,7 +47,7 @@ def table(root, header, draw, images=48, **options):
         paint(root / f"{index}.png", colour, rng)
         lines.append(f"{index}.png,{cells}")
     (root / "labels.csv").write_text("\n".join(lines))
-    return prepare(source=str(root / "labels.csv"), image_size=SIZE, **options)
+    return prepare(source=str(root / "labels.csv"), image_size=SIZE)
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +83,16 @@ def regression(own_cache, tmp_path_factory):
         return (grey, grey, grey), f"{grey / 10:.3f}"
 
     return table(tmp_path_factory.mktemp("regression"), "weight", draw)
+
+
+@pytest.fixture(scope="session")
+def pair(own_cache):
+    """Two connected processes; see `tests.trainables.replicating`."""
+    from tests.trainables.replicating import Pair
+
+    pair = Pair()
+    yield pair
+    pair.close()
 
 
 @pytest.fixture(scope="session")

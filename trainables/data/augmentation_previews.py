@@ -1,4 +1,4 @@
-"""What augmentation does to a study's own images: a sheet for each strength, for people to look at."""
+"""Shows what augmentation does to a study's own images: one sheet of pictures for each strength."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,17 +9,18 @@ from PIL import Image
 
 from trainables.data.dataset import Dataset
 from trainables.images.augmentation import Augmenter, sample_seed
-from trainables.images.thumbnails import jpeg, label
+from trainables.images.thumbnails import jpeg, target_text
 
 STRENGTHS = tuple(step / 8 for step in range(9))
-IMAGES, DRAWS, SIDE, GAP = 5, 5, 112, 4
-PAPER = (128, 128, 128)
+EXAMPLES, DRAWS = 5, 5  # images of a sheet, and augmented views of each
+SIDE, GAP = 112, 4  # pixels
+BACKGROUND = (128, 128, 128)
 
 
 def sheets(dataset: Dataset, ops: Sequence[str]) -> dict[str, Any]:
-    """Return JPEG sheets by strength, a row an image: as evaluation sees it, then as `DRAWS` training steps would.
+    """Return a JPEG sheet for each strength. A row of a sheet is one image: as evaluation sees it, then `DRAWS` augmented views.
 
-    `images` names the images and their labels from top to bottom; the same random numbers are drawn at each strength.
+    `images` holds the images' names and labels from top to bottom. Each strength draws the same random numbers.
     """
     rows = examples(dataset)
     drawn = {str(strength): jpeg(_sheet(dataset, rows, strength, ops)) for strength in STRENGTHS}
@@ -27,17 +28,17 @@ def sheets(dataset: Dataset, ops: Sequence[str]) -> dict[str, Any]:
 
 
 def examples(dataset: Dataset) -> list[int]:
-    """Return training images, spread over the classes, or over the values of a regression."""
+    """Return indices of training images, spread over the classes, or over the values of a regression."""
     rows, targets = dataset.rows["train"], dataset.targets[dataset.rows["train"]]
     order = np.argsort(targets if targets.ndim == 1 else targets.argmax(1), kind="stable")
-    chosen = np.linspace(0, len(rows) - 1, 2 * min(IMAGES, len(rows)) + 1).astype(np.int64)[1::2]  # the middles of equal parts
+    chosen = np.linspace(0, len(rows) - 1, 2 * min(EXAMPLES, len(rows)) + 1).astype(np.int64)[1::2]  # the middles of equal parts
     return [int(rows[order[place]]) for place in chosen]
 
 
 def _sheet(dataset: Dataset, rows: Sequence[int], strength: float, ops: Sequence[str]) -> Image.Image:
     size = dataset.image_size
     plain, augment = Augmenter(0, (), size), Augmenter(strength, ops, size)
-    sheet = Image.new("RGB", _place(DRAWS + 1, len(rows)), PAPER)
+    sheet = Image.new("RGB", _place(DRAWS + 1, len(rows)), BACKGROUND)
     for down, row in enumerate(rows):
         pixels = np.asarray(dataset.images[row])
         views = [plain(pixels, 0), *(augment(pixels, sample_seed(0, draw, row)) for draw in range(DRAWS))]
@@ -55,4 +56,4 @@ def _square(pixels: npt.NDArray[np.uint8]) -> Image.Image:
 
 
 def _title(dataset: Dataset, row: int) -> str:
-    return f"{dataset.names[row]}: {label(dataset.task, dataset.classes, dataset.targets[row])}"
+    return f"{dataset.names[row]}: {target_text(dataset.task, dataset.classes, dataset.targets[row])}"

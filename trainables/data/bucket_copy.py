@@ -1,4 +1,4 @@
-"""A bucket's folder of images on this machine's own disk, brought up to date whenever it is read."""
+"""A bucket's folder of images copied to this machine's disk; each call fetches only what is new or changed."""
 
 import os
 from contextlib import suppress
@@ -6,97 +6,107 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from threading import get_ident
 from urllib.parse import urlsplit
 
 from trainables.data.samples import listed
 from trainables.errors import DataError
-from trainables.storage.cache import cache_root, locked, require_space
-from trainables.storage.locations import PERSISTENT, File, Root, check_url, explanation, is_key, is_url, join, shown, split
-from trainables.thread_map import REMOTE, Progress, in_parallel, processors
+from trainables.storage.atomic_write import is_temporary, temporary_path
+from trainables.storage.cache import cache_root, locked
+from trainables.storage.disk_space import require_space
+from trainables.storage.keys import StoredFile, is_key
+from trainables.storage.locations import check_url, is_url, join, split
+from trainables.storage.root import RETRY_PAUSES, Root
+from trainables.storage.secrets import redact
+from trainables.storage.storage_errors import storage_error
+from trainables.thread_map import OnProgress, remote_threads, thread_map
 
 
 @dataclass(frozen=True)
 class BucketCopy:
-    """A copy of what lies below a URL, and the part of it that was asked for: all of it, or one table in it."""
+    """A copy of a folder in a bucket, and the path in it that the user asked for: the folder, or one table in it."""
 
     url: str  # of the folder
     folder: Path  # its copy
     path: Path  # the folder or the table
 
     def inside(self, image_folder: str | None) -> str | None:
-        """Return the copy of a folder that is named relative to the table; raises ``DataError`` for one that lies elsewhere."""
+        """Return the copy of a folder that is named relative to this one; raises ``DataError`` for a folder outside of it."""
         if image_folder is None:
             return None
         path = Path(os.path.normpath(self.folder / image_folder))
         if is_url(image_folder) or not path.is_relative_to(self.folder):
             raise DataError(
-                f"data.image_folder {shown(image_folder)!r} is not inside {shown(self.url)}; name it relative to that folder, "
+                f"data.image_folder {redact(image_folder)!r} is not inside {redact(self.url)}; name it relative to that folder, "
                 "or put the table into a folder that holds the images too"
             )
         return str(path)
 
-    def in_words(self, text: str) -> str:
-        """Return a text that names places in the bucket and not in its copy, which no user knows."""
-        return text.replace(str(self.folder), shown(self.url))
+    def with_bucket_names(self, text: str) -> str:
+        """Return a message in which the bucket's URL replaces the copy's folder, which the user does not know."""
+        return text.replace(str(self.folder), redact(self.url))
 
 
-def copy_bucket(url: str, progress: Progress | None = None) -> BucketCopy:
-    """Copy what is new or changed below a bucket's URL to this machine's cache, remove there what is gone, and return the copy.
+def copy_bucket(url: str, on_progress: OnProgress | None = None) -> BucketCopy:
+    """Copy what is new or changed below a bucket's URL to this machine's cache, remove from the copy what is gone, and return the copy.
 
-    A URL that names an object stands for the folder around it, whose table it is. Raises ``StorageError`` where the bucket cannot be
-    read, ``DataError`` where it holds nothing or what cannot be files in a folder, ``ResourceError`` where it does not fit the disk.
+    The URL of an object, a table, stands for the folder around it. Raises ``StorageError`` where the bucket cannot be read,
+    ``DataError`` where it is empty or holds what cannot be files in a folder, and ``ResourceError`` where it does not fit the disk.
     """
     path, mark, query = check_url(url, "data source").partition("?")
     url, table = path.rstrip("/") + mark + query, ""
     if urlsplit(url).path:
-        around, name = split(url)
-        if Root(around).size(name) is not None:
-            url, table = around, name
+        parent, name = split(url)
+        if Root(parent).size(name) is not None:
+            url, table = parent, name
     folder = cache_root() / "mirrors" / blake2b(url.encode(), digest_size=8).hexdigest()
-    root, patient = Root(url), Root(url, PERSISTENT)  # who has mistyped a URL would rather know at once
+    root = Root(url)  # without retries, so that a mistyped URL is reported at once
     with locked(folder):
         wanted, here = root.files(), set(Root(folder).files())
-        _refuse_strange(root, wanted)
+        _check_objects(root, wanted)
         missing = [file for file in wanted if file not in here]
-        _remove(folder, {file.key for file in here} - {file.key for file in wanted})
-        size, words = sum(file.size for file in missing), f"{len(missing):,} files of {root}"
-        require_space(size, folder, None, words, "name a smaller part of the bucket")
-        for _ in in_parallel(partial(_fetch, patient, folder), missing, progress, "fetching", max(REMOTE, processors())):
+        _clean(folder, {file.key for file in here} - {file.key for file in wanted})
+        size, what = sum(file.size for file in missing), f"{len(missing):,} files of {root}"
+        require_space(size, folder, None, what, "name a smaller part of the bucket")
+        fetch = partial(_fetch, Root(url, RETRY_PAUSES), folder)
+        for _ in thread_map(fetch, missing, on_progress, "fetching", remote_threads()):
             pass
     return BucketCopy(url, folder, folder / table)
 
 
-def _refuse_strange(root: Root, files: list[File]) -> None:
+def _check_objects(root: Root, files: list[StoredFile]) -> None:
+    """Raise ``DataError`` unless there are objects, and all can be files in a folder."""
     if not files:
-        raise DataError(f"there is nothing at {root}; look at the name, which begins below the bucket and has no leading '/'")
+        raise DataError(f"there is nothing at {root}; check the name, which begins below the bucket and has no leading '/'")
     keys = {file.key for file in files}
     if strange := [key for key in sorted(keys) if not is_key(key)]:
         raise DataError(f"{root} holds objects that cannot be files in a folder: {listed(map(repr, strange))}; rename or remove them")
     folders = {key.rpartition("/")[0] for key in keys}
     above = {str(place) for folder in folders for place in (Path(folder), *Path(folder).parents)}
     if both := sorted(keys & above):
-        raise DataError(f"{root} holds objects in which other objects lie: {listed(map(repr, both))}; rename or remove them")
+        raise DataError(f"{root} holds objects that are also folders of other objects: {listed(map(repr, both))}; rename or remove them")
 
 
-def _remove(folder: Path, keys: set[str]) -> None:
-    for key in keys:
+def _clean(folder: Path, gone: set[str]) -> None:
+    """Remove from a copy the files of some keys, the temporary files of a killed process, and empty folders."""
+    for key in gone:
         (folder / key).unlink()
-    for place, _, _ in os.walk(folder, topdown=False):
-        with suppress(OSError):  # it holds something
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in filter(is_temporary, names):
+            Path(place, name).unlink()
+        with suppress(OSError):  # the folder is not empty
             os.rmdir(place)
 
 
-def _fetch(root: Root, folder: Path, file: File) -> None:
-    """Copy one object; it has its time, by which the next start knows it, only when all of it is there."""
-    path, partial_path = folder / file.key, folder / f".{get_ident()}.partial"
+def _fetch(root: Root, folder: Path, file: StoredFile) -> None:
+    """Copy one object. The copy gets the object's time, by which the next call recognises it, before it gets its name."""
+    path, temporary = folder / file.key, temporary_path(folder / "object")  # not beside the copy, whose name may be as long as names can be
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not root.fetch(file.key, partial_path) or partial_path.stat().st_size != file.size:
+        if not root.fetch(file.key, temporary) or temporary.stat().st_size != file.size:
             raise DataError(f"{join(str(root), file.key)} has changed while it was fetched; start again when nothing writes there")
-        os.utime(partial_path, ns=(file.written, file.written))
-        partial_path.replace(path)
+        os.utime(temporary, ns=(file.written, file.written))
+        temporary.replace(path)
     except OSError as error:
-        raise explanation(error, "keep a copy of", join(str(root), file.key)) from None
+        raise storage_error(error, "keep a copy of", join(str(root), file.key)) from None
     finally:
-        partial_path.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The cells of a CSV, whatever its delimiter and encoding."""
+"""Reads the cells of a CSV file with any of the usual delimiters and encodings."""
 
 import csv
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.samples import SHOWN, listed
+from trainables.data.samples import LISTED, listed
 from trainables.errors import DataError, did_you_mean
 
 
@@ -25,19 +25,19 @@ class Table:
         return [row[position] for row in self.rows]
 
     def check(self, column: str, option: str) -> str:
-        """Return the column's name; raises ``DataError`` if the table has none such."""
+        """Return the column's name. Raises ``DataError`` if the table has no such column; `option` is the setting that names it."""
         if column not in self.columns:
             raise DataError(f"{self.path.name} has no column {column!r} ({option}){did_you_mean(column, self.columns)}")
         return column
 
     def cells(self, column: str, wrong: Sequence[int]) -> str:
-        """Return the cells of some rows with their lines."""
+        """Return the cells of some rows with their line numbers, for a message."""
         values = self.values(column)
-        return listed((f"{values[row]!r} (line {self.lines[row]})" for row in wrong[:SHOWN]), len(wrong))
+        return listed((f"{values[row]!r} (line {self.lines[row]})" for row in wrong[:LISTED]), len(wrong))
 
 
 def read_csv(path: Path, header: bool) -> Table:
-    """Return a CSV's cells, stripped; without a header columns are named by their number. Raises ``DataError``."""
+    """Return a CSV file's cells without surrounding spaces. Without a header the columns are named by number. Raises ``DataError``."""
     try:
         data = path.read_bytes()
         text = data.decode("utf-8-sig")
@@ -46,7 +46,7 @@ def read_csv(path: Path, header: bool) -> Table:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     if "\0" in text:
-        raise DataError(f"{path} is not a table of text; give a folder of images or a CSV")
+        raise DataError(f"{path} is not a text table; give a folder of images or a CSV")
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
     try:
@@ -58,7 +58,8 @@ def read_csv(path: Path, header: bool) -> Table:
         raise DataError(f"{path} is empty")
     columns = tuple(numbered[0][1]) if header else tuple(str(index) for index in range(len(numbered[0][1])))
     if twice := [name for name, times in Counter(columns).items() if times > 1]:
-        raise DataError(f"{path.name} has several columns named {twice[0]!r}; if its first line is no header, pass --set data.header=false")
+        what_to_do = "if its first line is not a header, pass --set data.header=false"
+        raise DataError(f"{path.name} has several columns named {twice[0]!r}; {what_to_do}")
     body = numbered[1:] if header else numbered
     if not body:
         raise DataError(f"{path} lists no image")

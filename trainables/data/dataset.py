@@ -1,6 +1,5 @@
-"""A labelled image set made ready for trials: pixels in the node's cache, parts, and a fingerprint that names it."""
+"""A data set ready for trials: decoded images in the node's cache, targets, the rows of each part, and a fingerprint."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -9,28 +8,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainables.config import Aspect, TaskName
+from trainables.config import Aspect, DataConfig, TaskName
 from trainables.data.duplicates import split_together
 from trainables.data.samples import Samples, listed
+from trainables.data.source_options import DEFAULT, SourceOptions
 from trainables.data.sources import read_source
 from trainables.data.splits import PARTS
 from trainables.errors import DataError
 from trainables.images.decode import LFS_POINTER
-from trainables.images.pixel_map import Contents, PixelMap, Survey, image_size_rule, map_pixels, open_pixels, pixels_key, survey
+from trainables.images.file_survey import FileContents, FileSurvey, image_size_rule, survey_files
+from trainables.images.pixel_map import PixelMap, map_pixels, open_pixels, pixels_key
 from trainables.storage.cache import cache_root, read_json, write_json
-from trainables.thread_map import Progress
+from trainables.thread_map import OnProgress
 
 FEWEST = 8
 DTYPES: dict[str, type[np.generic]] = {"regression": np.float64, "binary": np.int64, "multiclass": np.int64, "multilabel": np.float32}
+"""Task → type of the targets."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the image files are, and what they hold: enough to make the same pixels on another machine."""
+    """Where the image files are and what they hold: enough to make the same pixels on another machine."""
 
     location: str  # a folder, a bucket's URL or a built-in set
     paths: tuple[str, ...]  # of each image in it
-    contents: Contents
+    contents: FileContents
     digests: tuple[str, ...]  # of the decoded pixels, as in `PixelMap`
 
 
@@ -48,85 +50,83 @@ class Dataset:
     image_size: int  # side that the network sees, pixels
     aspect: Aspect
     pixels_key: str
-    bits: int  # that 16-bit images use: decode(path, bits) reads new ones alike
+    bits: int  # that 16-bit images use: `decode(path, bits)` decodes new images in the same way
     median_side: int  # of the shorter sides of the original images, pixels
-    notes: tuple[str, ...]  # sentences to say aloud
-    origin: Origin | None = None  # known where the data set was prepared, not where it was opened only
+    notes: tuple[str, ...]  # sentences for the user
+    origin: Origin | None = None  # None where the data set was opened from the cache
+
+
+def prepare_from_config(
+    data: DataConfig,
+    *,
+    weights: str = "builtin",
+    image_size: int | None = None,
+    aspect: Aspect = "crop",
+    on_progress: OnProgress | None = None,
+) -> Dataset:
+    """Return the data set that a configuration names. Raises as `prepare` does."""
+    options = SourceOptions(**data.model_dump(exclude={"source", "seed", "strict"}))
+    return prepare(
+        data.source,
+        options,
+        seed=data.seed,
+        strict=data.strict,
+        weights=weights,
+        image_size=image_size,
+        aspect=aspect,
+        on_progress=on_progress,
+    )
 
 
 def prepare(
-    *,
     source: str,
-    task: TaskName | None = None,
-    image_column: str | None = None,
-    label_columns: Sequence[str] = (),
-    header: bool = True,
-    extension: str = "",
-    strip_prefix: str = "",
-    image_folder: str | None = None,
-    split_column: str = "split",
-    group_column: str = "group",
-    classes: Sequence[str] = (),
+    options: SourceOptions = DEFAULT,
+    *,
     seed: int = 0,
     strict: bool = False,
     weights: str = "builtin",
     image_size: int | None = None,
     aspect: Aspect = "crop",
     budget_bytes: int | None = None,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Dataset:
-    """Return a source as a data set, its images decoded into this node's cache unless they are there already.
+    """Return the data set of a source. Its images are decoded into this node's cache unless they are there already.
 
-    Raises ``DataError`` if it cannot be used, ``ResourceError`` if it does not fit the disk, ``StorageError`` where a bucket refuses.
+    `seed` is the split's. `weights` gives the `image_size` by rule where none is given. With `strict`, unreadable and contradicting
+    images are errors. Raises ``DataError`` if the source cannot be used, ``ResourceError`` if the images do not fit the disk or
+    `budget_bytes`, and ``StorageError`` if a bucket cannot be read.
     """
-    samples = read_source(
-        source,
-        task=task,
-        image_column=image_column,
-        label_columns=label_columns,
-        header=header,
-        extension=extension,
-        strip_prefix=strip_prefix,
-        image_folder=image_folder,
-        split_column=split_column,
-        group_column=group_column,
-        classes=classes,
-        progress=progress,
+    samples = read_source(source, options, on_progress)
+    location, paths = samples.file_locations()
+    survey = survey_files(samples.paths, on_progress=on_progress)
+    _check_readable(samples, survey.problems, strict=strict)
+    size = image_size or image_size_rule(survey, weights)
+    pixels = map_pixels(samples.paths, survey, image_size=size, aspect=aspect, budget_bytes=budget_bytes, on_progress=on_progress)
+    _check_readable(samples, pixels.problems, strict=strict)
+    rows, notes = _split(samples, pixels, seed=seed, strict=strict)
+    dataset = Dataset(
+        fingerprint=_fingerprint(samples, survey, rows),
+        task=samples.task,
+        classes=samples.classes,
+        images=pixels.images,
+        rows=rows,
+        targets=samples.targets.astype(DTYPES[samples.task], copy=False),
+        names=samples.names,
+        image_size=size,
+        aspect=aspect,
+        pixels_key=pixels.key,
+        bits=survey.bits,
+        median_side=survey.median_side,
+        notes=tuple(notes),
+        origin=Origin(location, paths, FileContents(survey.hashes, survey.lengths, survey.bits, pixels.problems), pixels.digests),
     )
-    location, paths = samples.located()
-    found = survey(samples.paths, progress=progress)
-    _refuse_unreadable(samples, found.problems, strict=strict)
-    size = image_size or image_size_rule(found, weights)
-    pixels = map_pixels(samples.paths, found, image_size=size, aspect=aspect, budget_bytes=budget_bytes, progress=progress)
-    _refuse_unreadable(samples, pixels.problems, strict=strict)
-    readable = np.array([index for index in range(len(samples.names)) if index not in pixels.problems], np.int64)
-    _check_counts(samples, readable)
-    notes = list(samples.notes)
-    if pixels.problems:
-        notes.append(f"left out {_reasons(samples, pixels.problems)}")
-    parts = split_together(samples, readable, pixels.digests, seed=seed, strict=strict, notes=notes)
-    rows = {part: readable[parts == part] for part in PARTS}
-    _check_parts(samples, rows, notes)
-    fingerprint = _fingerprint(samples, found, rows)
-    facts = {
-        "task": samples.task,
-        "classes": samples.classes,
-        "names": samples.names,
-        "targets": samples.targets.tolist(),
-        "rows": {part: indices.tolist() for part, indices in rows.items()},
-        "survey_key": found.key,
-        "bits": found.bits,
-        "median_side": found.median_side,
-        "notes": notes,
-    }
-    origin = Origin(location, paths, Contents(found.hashes, found.lengths, found.bits, pixels.problems), pixels.digests)
-    return settle(fingerprint, facts, pixels, size, aspect, origin)
+    return publish(dataset, facts_of(dataset, survey.key))
 
 
-def settle(fingerprint: str, facts: dict[str, Any], pixels: PixelMap, image_size: int, aspect: Aspect, origin: Origin) -> Dataset:
-    """Return a data set whose pixels are in this node's cache, and let `open_dataset` find it there."""
-    write_json(_facts_file(fingerprint), facts)
-    return _dataset(fingerprint, facts, pixels, image_size, aspect, origin)
+def publish(dataset: Dataset, facts: dict[str, Any]) -> Dataset:
+    """Write a data set's facts into this node's cache, where `open_dataset` finds them, and return the data set."""
+    write_json(_facts_file(dataset.fingerprint), facts)
+    return dataset
 
 
 def open_dataset(fingerprint: str, image_size: int, aspect: Aspect) -> Dataset:
@@ -135,16 +135,28 @@ def open_dataset(fingerprint: str, image_size: int, aspect: Aspect) -> Dataset:
     if facts is None:
         raise DataError(f"the data set {fingerprint} is not in {cache_root()}; prepare it on this machine first")
     pixels = open_pixels(pixels_key(facts["survey_key"], facts["bits"], image_size, aspect))
-    return _dataset(fingerprint, facts, pixels, image_size, aspect)
+    return dataset_from(fingerprint, facts, pixels, image_size, aspect)
 
 
-def _facts_file(fingerprint: str) -> Path:
-    return cache_root() / "datasets" / fingerprint / "manifest.json"
+def facts_of(dataset: Dataset, survey_key: str) -> dict[str, Any]:
+    """Return what a data set is beside its pixels, as JSON: `dataset_from` makes the data set again."""
+    return {
+        "task": dataset.task,
+        "classes": dataset.classes,
+        "names": dataset.names,
+        "targets": dataset.targets.tolist(),
+        "rows": {part: rows.tolist() for part, rows in dataset.rows.items()},
+        "survey_key": survey_key,
+        "bits": dataset.bits,
+        "median_side": dataset.median_side,
+        "notes": dataset.notes,
+    }
 
 
-def _dataset(
+def dataset_from(
     fingerprint: str, facts: dict[str, Any], pixels: PixelMap, image_size: int, aspect: Aspect, origin: Origin | None = None
 ) -> Dataset:
+    """Return the data set that `facts_of` describes."""
     return Dataset(
         fingerprint=fingerprint,
         task=facts["task"],
@@ -163,7 +175,12 @@ def _dataset(
     )
 
 
-def _refuse_unreadable(samples: Samples, problems: dict[int, str], *, strict: bool) -> None:
+def _facts_file(fingerprint: str) -> Path:
+    return cache_root() / "datasets" / fingerprint / "manifest.json"
+
+
+def _check_readable(samples: Samples, problems: dict[int, str], *, strict: bool) -> None:
+    """Raise ``DataError`` if no image can be read, or if `strict` and one cannot be read. `problems`: index → reason."""
     if not problems:
         return
     count, total = len(problems), len(samples.names)
@@ -173,22 +190,36 @@ def _refuse_unreadable(samples: Samples, problems: dict[int, str], *, strict: bo
     if count == total:
         raise DataError(f"no image in {samples.place} can be read: {_reasons(samples, problems)}")
     if strict:
-        raise DataError(f"{_reasons(samples, problems)}; mend or remove them, or leave out --strict to go on without them")
+        raise DataError(f"{_reasons(samples, problems)}; repair or remove them, or leave out --strict to go on without them")
 
 
 def _reasons(samples: Samples, problems: dict[int, str]) -> str:
-    shown = listed((f"{samples.names[index]} ({reason})" for index, reason in sorted(problems.items())), len(problems))
+    examples = listed((f"{samples.names[index]} ({reason})" for index, reason in sorted(problems.items())), len(problems))
     pull = "; `git lfs pull` fetches the real files" if LFS_POINTER in problems.values() else ""
-    return f"{len(problems):,} of {len(samples.names):,} images that cannot be read: {shown}{pull}"
+    return f"{len(problems):,} of {len(samples.names):,} images that cannot be read: {examples}{pull}"
+
+
+def _split(samples: Samples, pixels: PixelMap, *, seed: int, strict: bool) -> tuple[dict[str, npt.NDArray[np.int64]], list[str]]:
+    """Return the rows of each part, and the notes for the user. Raises ``DataError`` where a part or a class lacks images."""
+    readable = np.array([index for index in range(len(samples.names)) if index not in pixels.problems], np.int64)
+    _check_counts(samples, readable)
+    notes = list(samples.notes)
+    if pixels.problems:
+        notes.append(f"left out {_reasons(samples, pixels.problems)}")
+    parts = split_together(samples, readable, pixels.digests, seed=seed, strict=strict, notes=notes)
+    rows = {part: readable[parts == part] for part in PARTS}
+    _check_parts(samples, rows, notes)
+    return rows, notes
 
 
 def _check_counts(samples: Samples, readable: npt.NDArray[np.int64]) -> None:
+    """Raise ``DataError`` where there are too few images, in all or of a class, or where all targets are equal."""
     if samples.task in ("binary", "multiclass"):
         counts = np.bincount(samples.targets[readable], minlength=len(samples.classes))
-        for few, words in ((0, "no image that can be read"), (1, "one image only, and needs two")):
+        for few, what in ((0, "no image that can be read"), (1, "one image only, and needs two")):
             if names := [name for name, count in zip(samples.classes, counts, strict=True) if count == few]:
                 raise DataError(
-                    f"{'classes have' if len(names) > 1 else 'a class has'} {words}: {listed(names)}; add images or remove the class"
+                    f"{'classes have' if len(names) > 1 else 'a class has'} {what}: {listed(names)}; add images or remove the class"
                 )
     if len(readable) < FEWEST:
         raise DataError(f"{len(readable)} images are too few to train, validate and test on; at least {FEWEST} are needed")
@@ -198,6 +229,7 @@ def _check_counts(samples: Samples, readable: npt.NDArray[np.int64]) -> None:
 
 
 def _check_parts(samples: Samples, rows: dict[str, npt.NDArray[np.int64]], notes: list[str]) -> None:
+    """Raise ``DataError`` for an empty part, or a class without training images; append other gaps and the parts' sizes to `notes`."""
     if empty := [part for part in PARTS if not len(rows[part])]:
         raise DataError(f"no image is left for {' and '.join(empty)}: there are too few images, or too few groups of them")
     if samples.task in ("binary", "multiclass"):
@@ -215,13 +247,13 @@ def _check_parts(samples: Samples, rows: dict[str, npt.NDArray[np.int64]], notes
     notes.append(f"{sum(len(indices) for indices in rows.values()):,} images: {counts_text}")
 
 
-def _fingerprint(samples: Samples, found: Survey, rows: dict[str, npt.NDArray[np.int64]]) -> str:
-    side = np.full(len(samples.names), -1, np.int64)
+def _fingerprint(samples: Samples, survey: FileSurvey, rows: dict[str, npt.NDArray[np.int64]]) -> str:
+    part_numbers = np.full(len(samples.names), -1, np.int64)
     for position, part in enumerate(PARTS):
-        side[rows[part]] = position
-    name = blake2b(digest_size=8)
-    for piece in (samples.task, *samples.classes, found.key):
-        name.update(piece.encode(errors="surrogateescape") + b"\0")
-    name.update(np.ascontiguousarray(samples.targets).tobytes())
-    name.update(side.tobytes())
-    return name.hexdigest()
+        part_numbers[rows[part]] = position
+    digest = blake2b(digest_size=8)
+    for piece in (samples.task, *samples.classes, survey.key):
+        digest.update(piece.encode(errors="surrogateescape") + b"\0")
+    digest.update(np.ascontiguousarray(samples.targets).tobytes())
+    digest.update(part_numbers.tobytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Folders of images, one a class, with or without split folders above them; and the built-in sample."""
+"""Reads folders of images, one folder a class, with or without split folders above them; and writes the built-in sample."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from trainables.config import TaskName
-from trainables.data.samples import IMAGES, SPLIT_NAMES, Samples, class_task, listed, number, order_classes
+from trainables.data.samples import IMAGE_SUFFIXES, SPLIT_NAMES, Samples, class_task, listed, number, order_classes
 from trainables.errors import DataError, did_you_mean
 from trainables.storage.cache import cache_root, locked, publishing
 
@@ -18,40 +18,45 @@ LITTER = {"thumbs.db", "desktop.ini", "__macosx", "icon\r", "ehthumbs.db"}
 
 
 def builtin(name: str) -> Path:
-    """Return the folder of a built-in sample, written to the cache the first time; raises ``DataError`` if there is none such."""
+    """Return the folder of a built-in sample, written to the cache the first time. Raises ``DataError`` for an unknown name."""
     if name != "digits":
         raise DataError(f"no built-in sample {name!r}" + did_you_mean(name, ("digits",)))
     folder = cache_root() / "builtin" / name
     if not folder.is_dir():
         with locked(folder):
             if not folder.is_dir():
-                from sklearn.datasets import load_digits
-
                 with publishing(folder) as partial:
-                    digits = load_digits()
-                    for label in range(10):
-                        (partial / str(label)).mkdir()
-                    for index, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-                        pixels = (image * (255 / 16)).round().astype(np.uint8)
-                        Image.fromarray(pixels).save(partial / str(label) / f"{index:04d}.png")
+                    _write_digits(partial)
     return folder
 
 
+def _write_digits(folder: Path) -> None:
+    """Write scikit-learn's 1,797 grey images of 8 × 8 pixels, whose values are 0 to 16, into a folder a class."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    for label in range(10):
+        (folder / str(label)).mkdir()
+    for index, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        pixels = (image * (255 / 16)).round().astype(np.uint8)
+        Image.fromarray(pixels).save(folder / str(label) / f"{index:04d}.png")
+
+
 def read_folder(root: Path, task: TaskName | None, wanted: Sequence[str]) -> Samples:
-    """Return the images below ``root``, each labelled by its class folder; raises ``DataError``."""
+    """Return the images below `root`, each labelled by its class folder; raises ``DataError``."""
     if task == "multilabel":
         raise DataError(f"{root} is an image folder, which gives each image one class; multilabel needs a CSV")
     notes: list[str] = []
     rows = sorted(_rows(root, notes))  # (name, class, split)
-    found = [label for _, label, _ in rows]
-    classes = order_classes(set(found), wanted)
+    labels = [label for _, label, _ in rows]
+    classes = order_classes(set(labels), wanted)
     if task == "regression":
         values = {name: number(name) for name in classes}
         if bad := [name for name in classes if values[name] is None]:
             raise DataError(f"regression needs folders named by numbers but got {listed(bad)}; give a CSV with a numeric column")
         chosen: TaskName = "regression"
         notes.insert(0, "task: regression, as given, the target is the folder's name")
-        targets: npt.NDArray[Any] = np.array([values[name] for name in found], np.float64)
+        targets: npt.NDArray[Any] = np.array([values[name] for name in labels], np.float64)
         classes = ("value",)
     else:
         if len(classes) < 2:
@@ -60,10 +65,10 @@ def read_folder(root: Path, task: TaskName | None, wanted: Sequence[str]) -> Sam
                 f"; it holds folders itself ({listed(inner)}): give {root / classes[0]} if these are the classes" if len(inner) > 1 else ""
             )
             raise DataError(f"{root} holds one class only ({listed(classes)}); at least two are needed{hint}")
-        chosen, sentence = class_task(classes, task, "folders")
-        notes.insert(0, sentence)
+        chosen, note = class_task(classes, task, "folders")
+        notes.insert(0, note)
         index = {name: position for position, name in enumerate(classes)}
-        targets = np.array([index[name] for name in found], np.int64)
+        targets = np.array([index[name] for name in labels], np.int64)
     names = tuple(name for name, _, _ in rows)
     splits = np.array([part for _, _, part in rows], dtype="<U10")
     paths = tuple(root / name for name in names)
@@ -71,14 +76,15 @@ def read_folder(root: Path, task: TaskName | None, wanted: Sequence[str]) -> Sam
 
 
 def _rows(root: Path, notes: list[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield name, class and split (or '') of each image; append to `notes` what is left out."""
     folders = {child.name: child for child in folders_in(root)}
     loose = [file.name for file in root.iterdir() if file.is_file() and not is_litter(file.name)]
     if not folders or not any(any(files_in(folder)) for folder in folders.values()):
-        if any(Path(name).suffix.lower() in IMAGES for name in loose):
+        if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in loose):
             raise DataError(f"{root} holds images but no folders; put each class in a folder of its own, or give a CSV with their labels")
         raise DataError(f"{root} holds no images; expected folders of images, one a class, or one CSV file")
     if loose:
-        notes.append(f"left out, as they stand beside the class folders: {listed(sorted(loose))}")
+        notes.append(f"left out, because they are beside the class folders: {listed(sorted(loose))}")
     parts = [name for name in folders if name.lower() in SPLIT_NAMES]
     if not parts:
         yield from _classes(root, root, "", notes)
@@ -102,6 +108,7 @@ def _rows(root: Path, notes: list[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _classes(root: Path, folder: Path, part: str, notes: list[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield the rows of the class folders in a folder, which all belong to one split."""
     empty = []
     for child in folders_in(folder):
         if part and child.name.lower() in SPLIT_NAMES:
@@ -112,19 +119,19 @@ def _classes(root: Path, folder: Path, part: str, notes: list[str]) -> Iterator[
         for name in names:
             yield name, child.name, part
     if empty:
-        notes.append(f"left out, as empty: {listed(empty)}")
+        notes.append(f"left out, because they are empty: {listed(empty)}")
     loose = [file for file in folder.iterdir() if file.is_file() and not is_litter(file.name)]
     if part and loose:
-        notes.append(f"left out: {len(loose):,} files that stand in {folder.name}/ but in no class folder")
+        notes.append(f"left out: {len(loose):,} files that are in {folder.name}/ but in no class folder")
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Return the folders directly inside, litter apart, by name."""
+    """Return the folders directly inside a folder, sorted by name, without litter."""
     return sorted(child for child in folder.iterdir() if child.is_dir() and not is_litter(child.name))
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """Yield the files at any depth, litter apart; linked folders are followed, each real folder once."""
+    """Yield the files at any depth, without litter. Linked folders are followed, each real folder once."""
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -135,10 +142,10 @@ def files_in(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not is_litter(name))
         for name in names:
             file = Path(place, name)
-            if not is_litter(name) and (file.is_file() or file.is_symlink()):  # no pipes; a broken link is told later
+            if not is_litter(name) and (file.is_file() or file.is_symlink()):  # no pipes; a broken link is reported as unreadable later
                 yield file
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder is hidden or left by an operating system."""
+    """Return whether a file or folder is hidden, or is one that an operating system leaves in folders."""
     return name.startswith(".") or name.lower() in LITTER

@@ -1,6 +1,6 @@
-"""The label columns of a CSV become targets; their form gives the task."""
+"""Turns the label columns of a CSV into targets, and infers the task from what they hold."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -8,56 +8,72 @@ import numpy.typing as npt
 from trainables.config import TaskName
 from trainables.data.csv_table import Table
 from trainables.data.samples import class_task, listed, number, order_classes
+from trainables.data.source_options import SourceOptions
 from trainables.errors import DataError
 
 CLASS_COLUMNS = {"label", "labels", "class", "classes", "category", "target_class", "class_id", "label_id", "class_name"}
 MOST_NUMBERED_CLASSES = 100
+MOST_BAD_NUMBERS = 0.2  # share of a column's cells up to which it counts as numbers with a few mistakes
 SEPARATOR = "|"
 ZERO_ONE = {"0", "1"}
 LABELS_OPTION = "--set 'data.label_columns=[NAME]'"
 
 
-def read_labels(
-    table: Table, labels: list[str], task: TaskName | None, wanted: tuple[str, ...], *, explicit: bool
-) -> tuple[TaskName, tuple[str, ...], npt.NDArray[Any], str]:
-    """Return the task, the class names, the targets and the sentence that says how they were found; raises ``DataError``.
+class Labels(NamedTuple):
+    """The labels of all rows."""
 
-    ``explicit`` columns were chosen by the user: they are never taken for something else than labels.
+    task: TaskName
+    classes: tuple[str, ...]  # class or label names; for regression the target's name
+    targets: npt.NDArray[Any]  # (N,) int64 binary, multiclass; (N, K) float32 multilabel; (N,) float64 regression
+    note: str  # how the task was found
+
+
+def read_labels(table: Table, columns: list[str], options: SourceOptions) -> Labels:
+    """Return the labels that the columns hold. Raises ``DataError``.
+
+    Columns that the user chose (`label_columns`) are never taken for something else than labels.
     """
-    if not labels:
+    if not columns:
         raise DataError(f"{table.path.name} has no column of labels beside its images: {listed(map(repr, table.columns))}")
-    if len(labels) > 1:
-        return _indicators(table, labels, task, wanted, explicit)
-    column, values = labels[0], table.values(labels[0])
-    lists = any(SEPARATOR in value for value in values)
-    if task == "multilabel" or (lists and task is None):
-        return _lists(values, column, task, wanted)
+    if len(columns) > 1:
+        return _read_indicators(table, columns, options)
+    values = table.values(columns[0])
+    if options.task == "multilabel" or (options.task is None and any(SEPARATOR in value for value in values)):
+        return _read_lists(values, columns[0], options)
+    return _read_column(table, columns[0], options)
+
+
+def _read_column(table: Table, column: str, options: SourceOptions) -> Labels:
+    """Read one label a row: a class, or a number."""
+    values = table.values(column)
     if empty := [row for row, value in enumerate(values) if not value]:
         raise DataError(f"{len(empty):,} rows of {table.path.name} have no {column!r}: {table.cells(column, empty)}; fill or remove them")
     numbers = [number(value) for value in values]
-    wrong = [row for row, value in enumerate(numbers) if value is None]
-    if task is None and wrong and len(wrong) < 0.2 * len(values) and len(set(values)) > MOST_NUMBERED_CLASSES:
+    bad = [row for row, value in enumerate(numbers) if value is None]
+    if options.task is None and bad and len(bad) < MOST_BAD_NUMBERS * len(values) and len(set(values)) > MOST_NUMBERED_CLASSES:
         raise DataError(
-            f"column {column!r} of {table.path.name} holds numbers except {table.cells(column, wrong)}; "
-            "mend those for regression, or pass --task multiclass"
+            f"column {column!r} of {table.path.name} holds numbers except {table.cells(column, bad)}; "
+            "correct those for regression, or pass --task multiclass"
         )
-    if task is None and not wrong:
+    task, reason = options.task, "as given"
+    if task is None and not bad:
         task, reason = _numeric_task(column, [value for value in numbers if value is not None])
-    else:
-        reason = "as given" if task else ""
     if task == "regression":
-        if wrong:
-            raise DataError(f"regression needs numbers, but {len(wrong):,} cells of {column!r} are none: {table.cells(column, wrong)}")
-        return "regression", (column,), np.array(numbers, np.float64), f"task: regression, {reason}; --task changes it"
-    if not wrong:
+        if bad:
+            raise DataError(
+                f"regression needs numbers, but {len(bad):,} cells of {column!r} hold something else: {table.cells(column, bad)}"
+            )
+        return Labels("regression", (column,), np.array(numbers, np.float64), f"task: regression, {reason}; --task changes it")
+    if not bad:
         values = [_class_name(value) for value in values]
-    classes = order_classes(values, wanted)
-    chosen, sentence = class_task(classes, task if reason == "as given" else None, f"column {column!r}")
+    classes = order_classes(values, options.classes)
+    chosen, note = class_task(classes, options.task, f"column {column!r}")
     index = {name: position for position, name in enumerate(classes)}
-    return chosen, classes, np.array([index[value] for value in values], np.int64), sentence
+    return Labels(chosen, classes, np.array([index[value] for value in values], np.int64), note)
 
 
-def _numeric_task(column: str, values: list[float]) -> tuple[TaskName | None, str]:
+def _numeric_task(column: str, values: list[float]) -> tuple[TaskName, str]:
+    """Return the task of a column of numbers, and for regression the reason."""
     distinct = set(values)
     whole = all(value == int(value) for value in distinct)
     if distinct <= {0.0, 1.0}:
@@ -68,46 +84,46 @@ def _numeric_task(column: str, values: list[float]) -> tuple[TaskName | None, st
 
 
 def _class_name(text: str) -> str:
-    """'1' and '1.0' are one class; whole numbers stay as written, so that '007' and twenty digits keep theirs."""
+    """Return '1' for '1.0', so that both are one class; whole numbers stay as written, so that '007' and twenty digits keep theirs."""
     value = float(text)
     return text if text.lstrip("+-").isdigit() or value != int(value) else str(int(value))
 
 
-def _indicators(
-    table: Table, labels: list[str], task: TaskName | None, wanted: tuple[str, ...], explicit: bool
-) -> tuple[TaskName, tuple[str, ...], npt.NDArray[Any], str]:
-    cells = {column: [_zero_one(value) for value in table.values(column)] for column in labels}
+def _read_indicators(table: Table, columns: list[str], options: SourceOptions) -> Labels:
+    """Read columns of 0 and 1, one a label."""
+    task = options.task
+    cells = {column: [_zero_one(value) for value in table.values(column)] for column in columns}
     wrong = {column: [row for row, value in enumerate(values) if value not in ZERO_ONE] for column, values in cells.items()}
     bad = [column for column, rows in wrong.items() if rows]
     if task not in (None, "multilabel"):
-        raise DataError(f"{task} needs one label column but {table.path.name} gives {listed(map(repr, labels))}; pass {LABELS_OPTION}")
-    if bad and (explicit or task == "multilabel" or len(bad) <= len(labels) // 2):
-        shown = listed(f"{column!r} holds {table.cells(column, wrong[column][:2])}" for column in bad)
-        raise DataError(f"label columns must hold 0 or 1, but {shown}; mend them, or choose the label columns with {LABELS_OPTION}")
+        raise DataError(f"{task} needs one label column but {table.path.name} gives {listed(map(repr, columns))}; pass {LABELS_OPTION}")
+    if bad and (options.label_columns or task == "multilabel" or len(bad) <= len(columns) // 2):
+        examples = listed(f"{column!r} holds {table.cells(column, wrong[column][:2])}" for column in bad)
+        raise DataError(f"label columns must hold 0 or 1, but {examples}; correct them, or choose the label columns with {LABELS_OPTION}")
     if bad:
         raise DataError(
-            f"{table.path.name} has several columns that could be the label: {listed(map(repr, labels))}; "
+            f"{table.path.name} has several columns that could be the label: {listed(map(repr, columns))}; "
             f"choose with {LABELS_OPTION} (several 0/1 columns for multilabel)"
         )
-    classes = order_classes(labels, wanted) if wanted else tuple(labels)
+    classes = order_classes(columns, options.classes) if options.classes else tuple(columns)
     targets = np.array([[float(value) for value in cells[name]] for name in classes], np.float32).T
-    sentence = f"task: multilabel, {'as given' if task else 'inferred'} from {len(labels)} columns of 0 and 1"
-    return "multilabel", classes, np.ascontiguousarray(targets), sentence + ("" if task else "; --set data.label_columns changes it")
+    note = f"task: multilabel, {'as given' if task else 'inferred'} from {len(columns)} columns of 0 and 1"
+    return Labels("multilabel", classes, np.ascontiguousarray(targets), note + ("" if task else "; --set data.label_columns changes it"))
 
 
 def _zero_one(value: str) -> str:
     return {"0.0": "0", "1.0": "1", "false": "0", "true": "1"}.get(value.lower(), value)
 
 
-def _lists(
-    values: list[str], column: str, task: TaskName | None, wanted: tuple[str, ...]
-) -> tuple[TaskName, tuple[str, ...], npt.NDArray[Any], str]:
+def _read_lists(values: list[str], column: str, options: SourceOptions) -> Labels:
+    """Read cells that list an image's labels, such as 'a|b|c'."""
     sets = [{part.strip() for part in value.split(SEPARATOR) if part.strip()} for value in values]
-    classes = order_classes({label for labels in sets for label in labels}, wanted)
+    classes = order_classes({label for labels in sets for label in labels}, options.classes)
     if len(classes) < 2:
         raise DataError(f"column {column!r} holds fewer than two labels ({listed(classes) or 'none'}); lists are written 'a|b|c'")
     position = {name: index for index, name in enumerate(classes)}
     targets = np.zeros((len(sets), len(classes)), np.float32)
     for row, labels in enumerate(sets):
         targets[row, [position[name] for name in labels]] = 1
-    return "multilabel", classes, targets, f"task: multilabel, {'as given' if task else 'inferred'} from lists 'a|b' in column {column!r}"
+    how = "as given" if options.task else "inferred"
+    return Labels("multilabel", classes, targets, f"task: multilabel, {how} from lists 'a|b' in column {column!r}")

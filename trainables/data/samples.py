@@ -1,4 +1,4 @@
-"""``Samples``, and what folders and tables share in making them."""
+"""``Samples``, what a source holds before any image is read; and the names, classes and tasks that folders and tables share."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,19 +11,20 @@ import numpy.typing as npt
 
 from trainables.config import TaskName
 from trainables.errors import DataError, did_you_mean
-from trainables.storage.locations import shown
+from trainables.storage.secrets import redact
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "training_set"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
     **dict.fromkeys(("test", "testing", "test_set"), "test"),
 }
-IMAGES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".avif", ".ppm", ".pgm"}
-SHOWN = 8  # names in a message; then a count
+"""Name of a folder, or value of a split column → the split."""
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".avif", ".ppm", ".pgm"}
+LISTED = 8  # names in a message; of the others only the number is given
 
 
-class Home(NamedTuple):
-    """The folder that a source's files lie in: on this machine, and as every machine finds it."""
+class SourceLocation(NamedTuple):
+    """A source's folder on this machine, and the location by which every machine finds it."""
 
     folder: Path
     location: str  # the folder again, a bucket's URL, or builtin:digits
@@ -31,7 +32,7 @@ class Home(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples:
-    """Labelled images as the source says, before any pixel is read; ordered by name."""
+    """Labelled images as the source says, ordered by name; no image has been read."""
 
     root: Path
     names: tuple[str, ...]  # paths relative to root, '/' between parts; unique
@@ -41,58 +42,58 @@ class Samples:
     targets: npt.NDArray[Any]  # (N,) int64 binary, multiclass; (N, K) float32 multilabel; (N,) float64 regression
     splits: npt.NDArray[np.str_] | None  # (N,) train, validation, test or ''
     groups: npt.NDArray[np.str_] | None  # (N,)
-    notes: tuple[str, ...]  # sentences to say aloud
-    home: Home | None = None  # where not root itself
+    notes: tuple[str, ...]  # sentences for the user
+    source: SourceLocation | None = None  # of a bucket or a built-in set; of a folder it is root
 
     @property
     def place(self) -> str:
-        """What to call the source in a message."""
-        return str(self.root) if self.home is None else shown(self.home.location)
+        """The source's name in messages."""
+        return str(self.root) if self.source is None else redact(self.source.location)
 
-    def located(self) -> tuple[str, tuple[str, ...]]:
-        """Return where every machine finds the files: one location, and each file's path in it; an absolute one outside of a folder.
+    def file_locations(self) -> tuple[str, tuple[str, ...]]:
+        """Return where every machine finds the files: one location, and each file's path in it (absolute if outside of a folder).
 
         Raises ``DataError`` for files outside of a bucket, which no other machine would find.
         """
-        folder, location = self.home or Home(self.root, str(self.root))
+        folder, location = self.source or SourceLocation(self.root, str(self.root))
         paths = tuple(str(path).removeprefix(f"{folder}/") for path in self.paths)
-        if self.home is not None and (outside := [path for path in paths if path.startswith("/")]):
-            raise DataError(f"{len(outside):,} images of {self.place} lie outside of it: {listed(outside)}; put them inside")
+        if self.source is not None and (outside := [path for path in paths if path.startswith("/")]):
+            raise DataError(f"{len(outside):,} images of {self.place} are outside of it: {listed(outside)}; put them inside")
         return location, paths
 
 
 def listed(names: Iterable[object], count: int | None = None) -> str:
-    """Return up to eight names and how many more there are."""
+    """Return up to eight names and how many more there are. `count` is the number of all names, by default those given."""
     names = list(names)
-    more = (len(names) if count is None else count) - min(len(names), SHOWN)
-    return ", ".join(_printable(str(name)) for name in names[:SHOWN]) + (f" and {more:,} more" if more else "")
+    more = (len(names) if count is None else count) - min(len(names), LISTED)
+    return ", ".join(_printable(str(name)) for name in names[:LISTED]) + (f" and {more:,} more" if more else "")
 
 
 def _printable(text: str) -> str:
-    """Escape what a terminal would obey or cannot encode."""
+    """Escape control characters, which a terminal would execute, and characters that it cannot encode."""
     return text if text.isprintable() else ascii(text)
 
 
-def order_classes(found: Iterable[str], wanted: Sequence[str]) -> tuple[str, ...]:
-    """Return class names as wanted, else sorted (numbers by value); raises ``DataError`` if ``wanted`` are not the same names."""
-    names = set(found)
+def order_classes(names: Iterable[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return class names as wanted, else sorted (numbers by value); raises ``DataError`` if `wanted` are not the same names."""
+    distinct = set(names)
     if wanted:
         for name in wanted:
-            if name not in names:
-                raise DataError(f"classes names {name!r}, which no image has{did_you_mean(name, sorted(names))}")
-        if missing := sorted(names - set(wanted)):
+            if name not in distinct:
+                raise DataError(f"classes names {name!r}, which no image has{did_you_mean(name, sorted(distinct))}")
+        if missing := sorted(distinct - set(wanted)):
             raise DataError(f"classes leaves out {listed(missing)}; name every class once, in the order of the outputs")
         if len(set(wanted)) < len(wanted):
             raise DataError(f"classes names {Counter(wanted).most_common(1)[0][0]!r} twice")
         return tuple(wanted)
-    numbers = {name: number(name) for name in names}
+    numbers = {name: number(name) for name in distinct}
     if all(value is not None for value in numbers.values()):
-        return tuple(sorted(names, key=lambda name: (numbers[name], name)))
-    return tuple(sorted(names))
+        return tuple(sorted(distinct, key=lambda name: (numbers[name], name)))
+    return tuple(sorted(distinct))
 
 
 def number(text: str) -> float | None:
-    """Return the finite number that a text is, or None."""
+    """Return the finite number that a text holds, else None."""
     try:
         value = float(text)
     except ValueError:
@@ -101,14 +102,14 @@ def number(text: str) -> float | None:
 
 
 def class_task(classes: Sequence[str], task: TaskName | None, origin: str) -> tuple[TaskName, str]:
-    """Return binary or multiclass for the classes of single-label images, and the sentence that says so."""
+    """Return binary or multiclass for images of one class each, and a note that says why. Raises ``DataError`` for too few classes."""
     if len(classes) < 2:
         raise DataError(f"{origin} gives one class only ({listed(classes)}); at least two are needed")
     if task == "binary" and len(classes) > 2:
         raise DataError(f"binary needs two classes (labels 0 and 1, say) but {origin} gives {len(classes)}: {listed(classes)}")
     if task is not None:
-        chosen, sentence = task, f"task: {task}, as given, {len(classes)} classes from {origin}"
+        chosen, note = task, f"task: {task}, as given, {len(classes)} classes from {origin}"
     else:
         chosen = "binary" if len(classes) == 2 else "multiclass"
-        sentence = f"task: {chosen}, inferred from {len(classes)} classes in {origin}; --task changes it"
-    return chosen, sentence + (f"; the positive class is {classes[1]!r}" if chosen == "binary" else "")
+        note = f"task: {chosen}, inferred from {len(classes)} classes in {origin}; --task changes it"
+    return chosen, note + (f"; the positive class is {classes[1]!r}" if chosen == "binary" else "")

@@ -1,4 +1,4 @@
-"""A CSV of image paths and labels becomes ``Samples``."""
+"""Reads a CSV file of image paths and labels into ``Samples``."""
 
 from dataclasses import dataclass
 from os.path import isfile, join, normpath
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainables.config import TaskName
 from trainables.data.csv_table import Table, read_csv
 from trainables.data.labels import read_labels
-from trainables.data.samples import IMAGES, SHOWN, SPLIT_NAMES, Samples, listed
+from trainables.data.samples import IMAGE_SUFFIXES, LISTED, SPLIT_NAMES, Samples, listed
+from trainables.data.source_options import DEFAULT, SourceOptions
 from trainables.errors import DataError
 
 IMAGE_COLUMNS = (
@@ -20,54 +20,65 @@ IMAGE_COLUMNS = (
 )
 
 
-def read_table(
-    path: Path,
-    *,
-    task: TaskName | None,
-    image_column: str | None,
-    label_columns: tuple[str, ...],
-    header: bool,
-    extension: str,
-    strip_prefix: str,
-    image_folder: str | None,
-    split_column: str,
-    group_column: str,
-    classes: tuple[str, ...],
-) -> Samples:
+def read_table(path: Path, options: SourceOptions) -> Samples:
     """Return the samples that a CSV lists, ordered by name; raises ``DataError``."""
-    table = read_csv(path, header)
-    root = _image_folder(path, image_folder)
-    special = {
-        name: table.check(name, f"data.{option}")
-        for option, name, default in (("split_column", split_column, "split"), ("group_column", group_column, "group"))
-        if name and (name in table.columns or name != default)
-    }
-    free = [column for column in table.columns if column not in special and column not in label_columns and not _is_index(table, column)]
-    locate = _Locator(root, strip_prefix, extension)
-    image = table.check(image_column, "data.image_column") if image_column is not None else _image_column(table, free, locate, header)
-    names = _names(table, image, locate)
-    labels = [table.check(column, "data.label_columns") for column in label_columns] or [column for column in free if column != image]
-    if image in labels:
-        raise DataError(f"column {image!r} of {path.name} cannot be both image and label; pass data.image_column and data.label_columns")
-    chosen, class_names, targets, sentence = read_labels(table, labels, task, classes, explicit=bool(label_columns))
-    notes = [sentence, f"read from {path.name}: images from column {image!r}, labels from {listed(map(repr, labels))}"]
-    splits = _splits(table, split_column) if split_column in special else None
-    groups = np.array(table.values(group_column)) if group_column in special else None
-    if groups is not None and (missing := [row for row, value in enumerate(groups) if not value]):
-        raise DataError(f"{len(missing):,} rows of {path.name} have no {group_column!r}: {table.cells(image, missing)}")
-    keep, unique = _once(names, targets, notes)
+    table = read_csv(path, options.header)
+    columns, locate = _columns(table, options)
+    names = _names(table, columns.image, locate)
+    labels = read_labels(table, list(columns.labels), options)
+    notes = [labels.note, f"read from {path.name}: images from column {columns.image!r}, labels from {listed(map(repr, columns.labels))}"]
+    splits = _splits(table, columns.split) if columns.split is not None else None
+    groups = _groups(table, columns.group, columns.image) if columns.group is not None else None
+    keep, unique = _unrepeated(names, labels.targets, notes)
     keep = sorted(keep, key=lambda row: unique[row])
     return Samples(
-        root,
-        tuple(unique[row] for row in keep),
-        tuple(root / names[row] for row in keep),
-        chosen,
-        class_names,
-        targets[keep],
-        None if splits is None else splits[keep],
-        None if groups is None else groups[keep],
-        tuple(notes),
+        root=locate.root,
+        names=tuple(unique[row] for row in keep),
+        paths=tuple(locate.root / names[row] for row in keep),
+        task=labels.task,
+        classes=labels.classes,
+        targets=labels.targets[keep],
+        splits=None if splits is None else splits[keep],
+        groups=None if groups is None else groups[keep],
+        notes=tuple(notes),
     )
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The names of the columns, by use."""
+
+    image: str
+    labels: tuple[str, ...]
+    split: str | None
+    group: str | None
+
+
+def _columns(table: Table, options: SourceOptions) -> tuple[_Columns, "_Locator"]:
+    """Return the columns to use and how to find an image; raises ``DataError`` where a column is missing or can be read in two ways."""
+    split = _optional_column(table, options.split_column, "split_column")
+    group = _optional_column(table, options.group_column, "group_column")
+    used = {split, group, *options.label_columns}
+    free = [column for column in table.columns if column not in used and not _is_index(table, column)]
+    locate = _Locator(_image_folder(table.path, options.image_folder), options.strip_prefix, options.extension)
+    if options.image_column is not None:
+        image = table.check(options.image_column, "data.image_column")
+    else:
+        image = _image_column(table, free, locate, options.header)
+    labels = [table.check(column, "data.label_columns") for column in options.label_columns]
+    labels = labels or [column for column in free if column != image]
+    if image in labels:
+        raise DataError(
+            f"column {image!r} of {table.path.name} cannot be both image and label; pass data.image_column and data.label_columns"
+        )
+    return _Columns(image, tuple(labels), split, group), locate
+
+
+def _optional_column(table: Table, name: str, option: str) -> str | None:
+    """Return the column that an option names; None where the option is '', or has its default and the table has no such column."""
+    if not name or (name not in table.columns and name == getattr(DEFAULT, option)):
+        return None
+    return table.check(name, f"data.{option}")
 
 
 def _image_folder(table: Path, image_folder: str | None) -> Path:
@@ -80,7 +91,7 @@ def _image_folder(table: Path, image_folder: str | None) -> Path:
 
 
 def _is_index(table: Table, column: str) -> bool:
-    """Whether a column merely counts the rows, as pandas writes it."""
+    """Return whether a column only counts the rows, as pandas writes it."""
     if column.lower() not in ("", "unnamed: 0", "index"):
         return False
     values = table.values(column)
@@ -89,7 +100,7 @@ def _is_index(table: Table, column: str) -> bool:
 
 @dataclass(frozen=True)
 class _Locator:
-    """How a cell becomes a path relative to the image folder."""
+    """Turns a cell into a path relative to the image folder."""
 
     root: Path
     strip_prefix: str
@@ -107,18 +118,19 @@ class _Locator:
         return place.removeprefix(f"{self.root}/")
 
     def exists(self, cell: str) -> bool:
-        """Whether the cell names a regular file."""
+        """Return whether the cell names a regular file."""
         return bool(cell) and "\0" not in cell and isfile(join(self.root, self(cell)))
 
 
 def _image_column(table: Table, free: list[str], locate: _Locator, header: bool) -> str:
+    """Return the column of image paths: by its name, by files that exist, or by suffixes; raises ``DataError``."""
     sample = {column: table.values(column)[:50] for column in free}
-    found = {column: sum(map(locate.exists, cells)) for column, cells in sample.items()}
+    existing = {column: sum(map(locate.exists, cells)) for column, cells in sample.items()}
     if header and any(locate.exists(column) for column in table.columns):
-        raise DataError(f"the first line of {table.path.name} names an image: it is no header; pass --set data.header=false")
+        raise DataError(f"the first line of {table.path.name} names an image, so it is not a header; pass --set data.header=false")
     named = [column for name in IMAGE_COLUMNS for column in free if column.lower() == name] if header else []
-    looks = [column for column, cells in sample.items() if all(Path(cell).suffix.lower() in IMAGES for cell in cells)]
-    for candidates in ([c for c in named if found[c]], [c for c in free if found[c]], looks, named):
+    looks = [column for column, cells in sample.items() if all(Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in cells)]
+    for candidates in ([c for c in named if existing[c]], [c for c in free if existing[c]], looks, named):
         if len(candidates) == 1 or (candidates and candidates[0] in named):
             return candidates[0]
         if candidates:
@@ -135,7 +147,7 @@ def _names(table: Table, column: str, locate: _Locator) -> list[str]:
     cells = table.values(column)
     missing = [row for row, cell in enumerate(cells) if not locate.exists(cell)]
     if missing:
-        looked = [f"{cells[row]!r} (line {table.lines[row]})" for row in missing[:SHOWN]]
+        looked = [f"{cells[row]!r} (line {table.lines[row]})" for row in missing[:LISTED]]
         example = locate.root / locate(cells[missing[0]]) if cells[missing[0]] else locate.root
         raise DataError(
             f"{len(missing):,} of {len(cells):,} images in {table.path.name} do not exist: {listed(looked, len(missing))}; "
@@ -151,13 +163,24 @@ def _splits(table: Table, column: str) -> npt.NDArray[np.str_]:
     if wrong := [row for row, value in enumerate(values) if value not in known]:
         raise DataError(
             f"column {column!r} must hold train, validation or test (or nothing) but holds {table.cells(column, wrong)}; "
-            "if it is no split, pass --set data.split_column=''"
+            "if it does not hold splits, pass --set data.split_column=''"
         )
     return np.array([known[value] for value in values], dtype="<U10")
 
 
-def _once(names: list[str], targets: npt.NDArray[Any], notes: list[str]) -> tuple[list[int], list[str]]:
-    """Return the rows to keep and a unique name for each row: equal rows once, contradicting ones all, as 'name#2'."""
+def _groups(table: Table, column: str, image: str) -> npt.NDArray[np.str_]:
+    groups = np.array(table.values(column))
+    if missing := [row for row, value in enumerate(groups) if not value]:
+        raise DataError(f"{len(missing):,} rows of {table.path.name} have no {column!r}: {table.cells(image, missing)}")
+    return groups
+
+
+def _unrepeated(names: list[str], targets: npt.NDArray[Any], notes: list[str]) -> tuple[list[int], list[str]]:
+    """Return the rows to keep, and a unique name for each row.
+
+    Of rows with the same image and the same label one is kept; rows with the same image and other labels are all kept, as 'name#2'.
+    Raises ``DataError`` if more than half of the images have several labels.
+    """
     seen: dict[str, list[int]] = {}
     keep, unique, repeated = [], list(names), 0
     for row, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""One image, in a file or in memory, becomes RGB uint8 pixels, or one short reason why not."""
+"""Decodes one image, from a file or from bytes, to RGB uint8 pixels; raises `Unreadable` with a short reason where it cannot."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -10,26 +10,30 @@ from typing import Any, BinaryIO, NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from trainables.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
-File = Path | bytes  # where an image file is, or what it holds
+EncodedImage = Path | bytes  # an image file, or its content
 
-# Raster formats with a signature of their own; PIL's others include EPS, which would start Ghostscript on a stranger's file.
+# Part of every cached name, because another version may decode the same file to other pixels. Increase the 2 when this module does.
+DECODER_VERSION = f"2 {PIL.__version__} {cv2.__version__}"
+
+# Raster formats with a signature of their own. PIL also reads EPS, for which it would start Ghostscript on an untrusted file.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 Image.init()  # registers every format once, before threads ask for one
 MOST_PIXELS = 100_000_000
 LEAST_SIDE = 2
 # A JPEG decodes at 1/2, 1/4 or 1/8 as long as its shorter side stays above this: the largest image_size (1024) times 8/7.
-# It must not depend on the size asked for, or identical pixels would be found at one size and not at another.
+# The limit does not depend on image_size, because otherwise two files might have identical pixels at one size and not at another.
 DRAFT_SIDE = 1170
-LARGE = 25_000_000  # decoded one at a time: sixty threads with 100 megapixels each would fill any memory
+LARGE = 25_000_000  # pixels; larger images are decoded one at a time: sixty threads with 100 megapixels each would fill any memory
 _large = threading.Lock()
 
 LFS_POINTER = "Git LFS pointer"
-BEGINNINGS = {
+SIGNATURES = {
     b"version https://git-lfs": LFS_POINTER,
     b"<!doctype html": "a web page",
     b"<html": "a web page",
@@ -37,7 +41,7 @@ BEGINNINGS = {
 }
 HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1")
 
-# EXIF 2.32, tag 0x0112: how the stored rows and columns must turn to stand upright.
+# EXIF 2.32, tag 0x0112: how to turn the stored rows and columns so that the image is upright.
 ORIENTATION = 0x0112
 TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda a: a[:, ::-1],
@@ -51,36 +55,36 @@ TURNS: dict[int, Callable[[Pixels], Pixels]] = {
 SIDEWAYS = (5, 6, 7, 8)
 
 
-class Unreadable(DataError):  # noqa: N818 (a state of the file, and what its message completes)
-    """A file that is no usable image; the message is the reason in a few words."""
+class Unreadable(DataError):  # noqa: N818 (reads better than UnreadableError where it is caught)
+    """A file is no usable image; the message is the reason in a few words."""
 
 
 class Header(NamedTuple):
-    """What a file says of its image before any pixel is decoded: upright size, and whether it has over 8 bits a channel."""
+    """The upright size in pixels, and whether a channel has more than 8 bits; read before any pixel is decoded."""
 
     width: int
     height: int
     deep: bool
 
 
-def header(file: File) -> Header:
+def header(file: EncodedImage) -> Header:
     """Return the upright width and height in pixels and the depth of an image file; raises ``Unreadable``."""
-    with _opened(file) as image:
+    with _open_image(file) as image:
         deep, (width, height) = _is_deep(image), image.size
         if _orientation(image) in SIDEWAYS:
             width, height = height, width
         return Header(width, height, deep)
 
 
-def decode(file: File, scale16: int = 16) -> Pixels:
+def decode(file: EncodedImage, bits: int = 16) -> Pixels:
     """Return the upright ``(H, W, 3) uint8`` RGB pixels of an image file, alpha on white; raises ``Unreadable``.
 
-    ``scale16`` is the number of bits that the 16-bit images of the data set really use: they become ``value >> (scale16 - 8)``.
-    Photographs far larger than any ``image_size`` come at a half, a quarter or an eighth of their size.
+    `bits` is the number of bits that the 16-bit images of the data set really use: their values become ``value >> (bits - 8)``.
+    A JPEG far larger than any ``image_size`` is decoded at a half, a quarter or an eighth of its size.
     """
-    with _opened(file) as image:
+    with _open_image(file) as image:
         if _is_deep(image):
-            pixels = _to_8_bits(_deep_pixels(image, file), scale16)
+            pixels = _to_8_bits(_deep_pixels(image, file), bits)
         else:
             image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
             with _large if image.width * image.height > LARGE else nullcontext():
@@ -89,17 +93,17 @@ def decode(file: File, scale16: int = 16) -> Pixels:
         return np.ascontiguousarray(turn(pixels) if turn else pixels)
 
 
-def peak(file: File) -> int:
+def peak(file: EncodedImage) -> int:
     """Return the largest colour value of a deep image, 0 to 65535; raises ``Unreadable``."""
-    with _opened(file) as image:
+    with _open_image(file) as image:
         return int(_deep_pixels(image, file)[..., :3].max())
 
 
 @contextmanager
-def _opened(file: File) -> Iterator[Image.Image]:
+def _open_image(file: EncodedImage) -> Iterator[Image.Image]:
     try:
         with _stream(file) as stream:
-            _refuse_by_beginning(stream.read(64))
+            _check_signature(stream.read(64))
             stream.seek(0)
             with Image.open(stream, formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
@@ -113,15 +117,15 @@ def _opened(file: File) -> Iterator[Image.Image]:
         raise Unreadable(_reason(error)) from None
 
 
-def _stream(file: File) -> BinaryIO:
+def _stream(file: EncodedImage) -> BinaryIO:
     return BytesIO(file) if isinstance(file, bytes) else file.open("rb")
 
 
-def _refuse_by_beginning(start: bytes) -> None:
+def _check_signature(start: bytes) -> None:
     if not start:
         raise Unreadable("empty file")
-    for beginning, reason in BEGINNINGS.items():
-        if start.lstrip().lower().startswith(beginning):
+    for signature, reason in SIGNATURES.items():
+        if start.lstrip().lower().startswith(signature):
             raise Unreadable(reason)
     if start[4:12] in HEIC:
         raise Unreadable("HEIC: convert it to JPEG")
@@ -146,12 +150,12 @@ def _reason(error: Exception) -> str:
 
 def _orientation(image: Image.Image) -> int:
     if image.format == "TIFF":
-        return 1  # PIL and OpenCV turn these themselves
+        return 1  # PIL and OpenCV apply it themselves
     if image.format == "PNG" and not image.info.keys() & {"exif", "Raw profile type exif"}:
-        return 1  # asking for it would decode the whole image
+        return 1  # getexif would decode the whole image
     try:
         return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # a damaged EXIF block spoils the rotation, not the picture
+    except Exception:  # with a damaged EXIF block the pixels can still be read
         return 1
 
 
@@ -161,8 +165,8 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or (isinstance(image, ImageFile.ImageFile) and any(";16" in str(tile[3]) for tile in image.tile))
 
 
-def _deep_pixels(image: Image.Image, file: File) -> npt.NDArray[Any]:
-    """Return ``(H, W, 1 | 3 | 4) uint16`` RGB or RGBA; PIL keeps 16 bits for grey only, so that OpenCV reads the others."""
+def _deep_pixels(image: Image.Image, file: EncodedImage) -> npt.NDArray[Any]:
+    """Return ``(H, W, 1 | 3 | 4) uint16`` RGB or RGBA; PIL keeps 16 bits for grey only, so OpenCV reads the others."""
     with _large:
         if image.mode.startswith("I"):
             values = np.asarray(image)

@@ -1,4 +1,4 @@
-"""Small pictures and labels in words, for what people look at. Light to import."""
+"""Small pictures, and targets as text, for the dashboard and reports. Imports no torch."""
 
 import io
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ def jpeg(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def label(task: str, classes: Sequence[str], target: Any) -> str:
-    """Return a target in words: a class, the labels that are there, a number."""
+def target_text(task: str, classes: Sequence[str], target: Any) -> str:
+    """Return a target as text: the class's name, the names of the labels that are 1, or the number."""
     if task == "regression":
         return f"{float(target):.4g}"
     if task == "multilabel":

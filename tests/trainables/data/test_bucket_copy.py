@@ -13,9 +13,13 @@ from PIL import Image
 from trainables.data import bucket_copy
 from trainables.data.bucket_copy import copy_bucket
 from trainables.data.dataset import prepare
+from trainables.data.source_options import SourceOptions
 from trainables.data.sources import read_source
 from trainables.errors import DataError, ResourceError, StorageError
-from trainables.storage.locations import Root, join
+from trainables.storage.atomic_write import temporary_path
+from trainables.storage.keys import StoredFile
+from trainables.storage.locations import join
+from trainables.storage.root import Root
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +60,7 @@ def same(one, other):
 def test_a_bucket_is_the_same_data_set_as_the_folder(photos, bucket, cache):
     url = uploaded(photos, join(bucket, "some/photos"))
     calls = []
-    found = prepare(source=url, progress=lambda *call: calls.append(call))
+    found = prepare(source=url, on_progress=lambda *call: calls.append(call))
     assert (24, 24, "fetching") in calls
     there = found.origin
     assert there.location == url
@@ -78,9 +82,9 @@ def test_tables_in_buckets(photos, bucket, folder, named):
     rows = [f"{path.relative_to(images).as_posix()},{index % 3}" for index, path in enumerate(sorted(images.rglob("*.png")))]
     (home / "labels.csv").write_text("\n".join(["image,label", *rows]))
     url = uploaded(home, join(bucket, "home"))
-    options = {"image_folder": folder} if folder else {}
-    found = prepare(source=join(url, "labels.csv") if named else url, **options)
-    same(found, prepare(source=str(home / "labels.csv"), **options))
+    options = SourceOptions(image_folder=folder)
+    found = prepare(source=join(url, "labels.csv") if named else url, options=options)
+    same(found, prepare(source=str(home / "labels.csv"), options=options))
     assert found.origin.location == url
     assert found.origin.paths == tuple(f"{folder}/{name}" if folder else name for name in found.names)
 
@@ -122,7 +126,7 @@ def test_what_is_cut_short_is_fetched_again(photos, bucket):
     folder = copy_bucket(url).folder
     victim = folder / "a" / "0 ü+%.png"
     victim.write_bytes(victim.read_bytes()[:10])
-    (folder / ".1234.partial").write_bytes(b"half")
+    temporary_path(folder / "object").write_bytes(b"half")
     (folder / "b" / "stranger").write_bytes(b"1")
     copy_bucket(url)
     assert sorted(Root(url).files()) == sorted(Root(folder).files())
@@ -134,10 +138,10 @@ KEYS = st.lists(st.sampled_from(["a", "b", "..", ".", "", "c\\d", "e", "ü"]), m
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keys=st.sets(KEYS, min_size=1, max_size=6))
 def test_nothing_is_ever_written_outside_of_the_mirror(tmp_path, keys):
-    files = [bucket_copy.File(key, 1, 0) for key in keys]
+    files = [StoredFile(key, 1, 0) for key in keys]
     folder = tmp_path / "copy"
     try:
-        bucket_copy._refuse_strange(Root("s3://bucket"), files)
+        bucket_copy._check_objects(Root("s3://bucket"), files)
     except DataError:
         assert any(set(key.split("/")) & {"", ".", "..", "c\\d"} or any(other.startswith(f"{key}/") for other in keys) for key in keys)
         return
@@ -163,14 +167,14 @@ def test_what_is_wrong_is_said_of_the_bucket_and_not_of_its_copy(photos, bucket,
     url = uploaded(photos, join(bucket, "photos"))
     Root(join(bucket, "flat")).write("a.png", b"1")
     for source, options, words in (
-        (join(bucket, "nothing"), {}, r"there is nothing at s3://.*/nothing\?.*look at the name"),
+        (join(bucket, "nothing"), {}, r"there is nothing at s3://.*/nothing\?.*check the name"),
         (join(bucket, "flat"), {}, r"s3://.*/flat\?.* holds images but no folders"),
         (url, {"classes": ("c", "a")}, "classes names 'c'"),
         (url, {"image_folder": "../other"}, r"data.image_folder '../other' is not inside s3://"),
         (url, {"image_folder": "s3://other/images"}, "is not inside s3://"),
     ):
         with pytest.raises(DataError, match=words) as caught:
-            read_source(source, **options)
+            read_source(source, SourceOptions(**options))
         assert str(cache) not in str(caught.value)
 
 
@@ -188,7 +192,7 @@ def test_buckets_that_cannot_be_read(bucket):
         assert "secret" not in str(caught.value)
     with pytest.raises(StorageError, match="the credentials are refused; set AWS_ACCESS_KEY_ID"):
         set_initial_no_auth_action_count(0)(copy_bucket)(join(bucket, "a"))
-    with pytest.raises(StorageError, match="does not answer as it should; look whether it runs"):
+    with pytest.raises(StorageError, match="does not answer as it should; check that it runs"):
         copy_bucket("s3://bucket/a?endpoint_override=http://127.0.0.1:9&region=us-east-1")
 
 

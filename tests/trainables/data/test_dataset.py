@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from trainables.data.dataset import open_dataset, prepare
+from trainables.data.source_options import SourceOptions
 from trainables.errors import DataError, ResourceError
 from trainables.images import pixel_map
 
@@ -82,7 +83,7 @@ def test_the_fingerprint_names_contents_labels_and_parts(photos):
     first = fingerprint()
     assert fingerprint() == first
     assert fingerprint(image_size=32, aspect="pad") == first
-    others = {fingerprint(seed=1), fingerprint(classes=("b", "a", "c", "d"))}
+    others = {fingerprint(seed=1), fingerprint(options=SourceOptions(classes=("b", "a", "c", "d")))}
     (photos / "a" / "0.png").rename(photos / "b" / "0.png")
     others.add(fingerprint())
     picture(photos / "a" / "4.png", 1000)
@@ -165,9 +166,9 @@ def test_groups_never_stand_on_two_sides(photos):
 
 def test_groups_that_the_given_split_tears_are_refused(photos):
     source = written(photos, "label,group,split", lambda index, file: f"{file.parent.name},{index // 2},{('train', 'test')[index % 2]}")
-    with pytest.raises(DataError, match="20 groups stand in several of the given parts"):
+    with pytest.raises(DataError, match="20 groups are in several of the given parts"):
         prepare(source=source)
-    assert prepare(source=source, group_column="", label_columns=("label",)).task == "multiclass"
+    assert prepare(source, SourceOptions(group_column="", label_columns=("label",))).task == "multiclass"
 
 
 def test_multilabel_and_regression_targets(photos):
@@ -242,7 +243,7 @@ def test_the_broken_folder(real_data):
     notes = "\n".join(dataset.notes)
     for words in ("bomb_20000x20000.png (over 100 megapixels)", "empty.jpg (empty file)", "pointer.jpg (Git LFS pointer)"):
         assert words in notes
-    for words in ("text_named.jpg (not an image)", "truncated.jpg (truncated)", "one_pixel.png (smaller", "empty: empty_class"):
+    for words in ("text_named.jpg (not an image)", "truncated.jpg (truncated)", "one_pixel.png (smaller", "they are empty: empty_class"):
         assert words in notes
     assert sum(map(len, dataset.rows.values())) == 52
     for name in ("dress/same_image.jpg", "hat/same_image_other_label.jpg"):

@@ -19,11 +19,13 @@ from tests.paths import REPOSITORY
 from trainables.config import DataConfig
 from trainables.data import manifest
 from trainables.data.dataset import open_dataset, prepare
-from trainables.data.manifest import prepare_from, read_manifest, sample_check, write_manifest
+from trainables.data.manifest import prepare_from_manifest, read_manifest, sample_check, write_manifest
 from trainables.errors import DamagedError, DataError, ResourceError, StorageError
 from trainables.images import pixel_map
-from trainables.storage.locations import Root, join, split
-from trainables.worker.trainable import Assignment, open_data
+from trainables.images.file_survey import survey_files
+from trainables.storage.locations import join, split
+from trainables.storage.root import Root
+from trainables.worker.assignment import Assignment, open_data
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +100,7 @@ def test_a_node_makes_the_very_same_files(source, place, driver, node):
     dataset = prepare(source=source, image_size=32)
     write_manifest(dataset, place)
     cache, calls = node(), []
-    again = prepare_from(place, 32, "crop", progress=lambda *call: calls.append(call))
+    again = prepare_from_manifest(place, 32, "crop", on_progress=lambda *call: calls.append(call))
     assert kept(cache) == kept(driver)
     assert not (cache / "mirrors").exists()
     assert calls[-1] == (42, 42, "decoding")
@@ -109,13 +111,13 @@ def test_a_node_makes_the_very_same_files(source, place, driver, node):
     assert open_dataset(dataset.fingerprint, 32, "crop").pixels_key == dataset.pixels_key
     assert again.bits == 12
     shutil.move(source, source + " is gone") if not source.startswith("s3:") else Root(source).remove("a/0 ü.png")
-    assert np.array_equal(prepare_from(place).images, dataset.images)
+    assert np.array_equal(prepare_from_manifest(place).images, dataset.images)
 
 
 def test_other_sizes_are_made_too(photos, place, node):
     write_manifest(prepare(source=str(photos), image_size=32), place)
     node()
-    assert np.array_equal(prepare_from(place, 48, "pad").images, prepare(source=str(photos), image_size=48, aspect="pad").images)
+    assert np.array_equal(prepare_from_manifest(place, 48, "pad").images, prepare(source=str(photos), image_size=48, aspect="pad").images)
 
 
 def test_the_built_in_digits_are_made_by_every_node_for_itself(place, driver, node):
@@ -123,7 +125,7 @@ def test_the_built_in_digits_are_made_by_every_node_for_itself(place, driver, no
     assert write_manifest(dataset, place).origin.location == "builtin:digits"
     cache = node()
     sample_check(place)
-    prepare_from(place)
+    prepare_from_manifest(place)
     assert kept(cache) == kept(driver)
 
 
@@ -133,7 +135,7 @@ def test_tables_with_images_anywhere(photos, place, driver, node):
     (photos.parent / "tables" / "labels.csv").write_text("\n".join(["image,label", *rows, rows[0][:-1] + "1"]))
     write_manifest(prepare(source=str(photos.parent / "tables" / "labels.csv"), image_size=16), place)
     cache = node()
-    assert any(name.endswith("#2") for name in prepare_from(place).names)
+    assert any(name.endswith("#2") for name in prepare_from_manifest(place).names)
     assert kept(cache) == kept(driver)
 
 
@@ -142,7 +144,7 @@ def test_names_that_are_no_utf8(photos, place, driver, node):
     os.rename(os.fsencode(photos / "b"), os.fsencode(photos) + b"/caf\xe9")
     write_manifest(prepare(source=str(photos), image_size=16), place)
     cache = node()
-    prepare_from(place)
+    prepare_from_manifest(place)
     assert kept(cache) == kept(driver)
 
 
@@ -192,13 +194,13 @@ def test_a_file_that_has_changed_is_named(source, place, node, change, words):
     spoil(source, "a/0 ü.png", change(data))
     cache = node()
     pattern = "on .*, in .*photos.*: " + words.format(length=f"{len(data):,}", more=f"{len(data) + 1:,}")
-    for check in (prepare_from, sample_check):
+    for check in (prepare_from_manifest, sample_check):
         with pytest.raises(DataError, match=pattern):
             check(place)
     assert nothing_kept(cache)
     spoil(source, "a/0 ü.png", data)
     sample_check(place)
-    assert np.array_equal(prepare_from(place).images, dataset.images)
+    assert np.array_equal(prepare_from_manifest(place).images, dataset.images)
 
 
 def test_what_could_not_be_read_stays_left_out_whatever_a_node_sees(photos, place, driver, node):
@@ -207,7 +209,7 @@ def test_what_could_not_be_read_stays_left_out_whatever_a_node_sees(photos, plac
     (photos / "a" / "half.png").unlink()
     cache = node()
     sample_check(place, 100)
-    prepare_from(place)
+    prepare_from_manifest(place)
     assert kept(cache) == kept(driver)
 
 
@@ -219,7 +221,7 @@ def test_a_file_that_only_this_node_cannot_decode(photos, place, node, monkeypat
     with pytest.raises(
         DataError, match=r"cannot be decoded on this node \(over 100 megapixels\), though it could be where the data set was prepared"
     ):
-        prepare_from(place)
+        prepare_from_manifest(place)
     assert nothing_kept(cache)
 
 
@@ -232,13 +234,13 @@ def test_other_pixels_of_the_same_file_are_told(photos, place, node, monkeypatch
     cache = node()
     monkeypatch.setattr("trainables.images.decode.TURNS", {})
     with pytest.raises(DataError, match=r"b/1 ü.png decodes to other pixels .*; install them from the same packages on every node"):
-        prepare_from(place)
+        prepare_from_manifest(place)
     assert nothing_kept(cache)
 
 
 def test_a_file_that_changes_under_the_driver_is_not_decoded_as_another(photos):
     paths = sorted(photos.rglob("*.png"))
-    found = pixel_map.survey(paths)
+    found = survey_files(paths)
     paths[0].write_bytes(paths[1].read_bytes())
     with pytest.raises(DataError, match="when the data set was prepared"):
         pixel_map.map_pixels(paths, found, image_size=16, aspect="crop")
@@ -248,18 +250,18 @@ def test_a_folder_that_a_node_does_not_have(photos, place, node):
     write_manifest(prepare(source=str(photos), image_size=16), place)
     photos.rename(photos.with_name("elsewhere"))
     node()
-    for check in (prepare_from, sample_check):
+    for check in (prepare_from_manifest, sample_check):
         with pytest.raises(DataError, match=r"in .*photos: there is no such folder; mount it on every node .* or name a bucket"):
             check(place)
 
 
 def test_other_versions_are_refused_by_name(photos, place, node, monkeypatch):
     write_manifest(prepare(source=str(photos), image_size=16), place)
-    ours = manifest.VERSION.split()
+    ours = manifest.DECODER_VERSION.split()
     node()
-    monkeypatch.setattr(manifest, "VERSION", f"{ours[0]} 1.2.3 {ours[2]}")
+    monkeypatch.setattr(manifest, "DECODER_VERSION", f"{ours[0]} 1.2.3 {ours[2]}")
     words = rf"would make other pixels .*: Pillow 1\.2\.3 here but {ours[1]} there; install the same versions on every node"
-    for check in (prepare_from, sample_check):
+    for check in (prepare_from_manifest, sample_check):
         with pytest.raises(DataError, match=words) as caught:
             check(place)
         assert "OpenCV" not in str(caught.value)
@@ -280,7 +282,7 @@ def test_a_sample_is_the_first_the_last_and_some_between(photos, place):
 
 def test_no_manifest_and_a_damaged_one(photos, place):
     with pytest.raises(StorageError, match=r"there is no manifest at .*; resume the search, which writes it again"):
-        prepare_from(place)
+        prepare_from_manifest(place)
     dataset = prepare(source=str(photos), image_size=16)
     write_manifest(dataset, place)
     with pytest.raises(DataError, match="was opened from a cache, which does not know its files; prepare it first"):
@@ -337,10 +339,10 @@ def test_a_small_set_travels_packed_to_nodes_that_see_no_file(photos, study, dri
     shutil.rmtree(photos)
     cache = node()
     sample_check(study)
-    assert np.array_equal(prepare_from(study).images, dataset.images)
+    assert np.array_equal(prepare_from_manifest(study).images, dataset.images)
     assert kept(cache) == kept(driver)
     with pytest.raises(DataError, match="there is no such folder"):
-        prepare_from(study, 48, "crop")
+        prepare_from_manifest(study, 48, "crop")
     root, _ = split(study)
     data = Root(root).read("data.npy")
     for spoiled, words in (
@@ -351,7 +353,7 @@ def test_a_small_set_travels_packed_to_nodes_that_see_no_file(photos, study, dri
         spoil(root, "data.npy", spoiled)
         cache = node()
         with pytest.raises(DataError, match=f"({words}).*; resume the search, which writes it again"):
-            prepare_from(study)
+            prepare_from_manifest(study)
         if spoiled is None or len(spoiled) != len(data):
             with pytest.raises(DataError, match=words):
                 sample_check(study)
@@ -363,13 +365,13 @@ def test_a_small_set_travels_packed_to_nodes_that_see_no_file(photos, study, dri
 RUN = """
 import os, sys
 from trainables.errors import ResourceError
-from trainables.data.manifest import prepare_from
+from trainables.data.manifest import prepare_from_manifest
 calls = []
 def progress(done, total, what):
     calls.append(done)
     if len(sys.argv) > 2:
         os._exit(9)
-print(prepare_from(sys.argv[1], progress=progress).pixels_key, len(calls) > 0)
+print(prepare_from_manifest(sys.argv[1], on_progress=progress).pixels_key, len(calls) > 0)
 """
 
 
@@ -395,7 +397,7 @@ def test_over_budget_is_refused_before_any_work(photos, place, node):
     write_manifest(prepare(source=str(photos), image_size=32), place, pack_bytes=10**6)
     cache = node()
     with pytest.raises(ResourceError, match=r"42 images of 37 × 37 pixels need .* but the budget"):
-        prepare_from(place, budget_bytes=1000)
+        prepare_from_manifest(place, budget_bytes=1000)
     assert nothing_kept(cache)
 
 
@@ -449,8 +451,8 @@ def test_odd_values_are_named_and_nothing_is_written(where, key, value, tmp_path
     (document[where] if where else document)[key] = value
     place.write_bytes(gzip.compress(json.dumps(document).encode()))
     cache = node()
-    with pytest.raises(DamagedError, match=f"what it says of {key} cannot be"):
-        prepare_from(str(place))
+    with pytest.raises(DamagedError, match=f"invalid {key}"):
+        prepare_from_manifest(str(place))
     assert nothing_kept(cache)
 
 

@@ -2,8 +2,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainables.data.source_options import SourceOptions
 from trainables.data.sources import read_source
 from trainables.errors import DataError
+
+
+def read(source, **options):
+    return read_source(source, SourceOptions(**options))
 
 
 def picture(path, value=0):
@@ -30,7 +35,7 @@ def rows(*labels, header="image,label", folder="images/"):
 
 
 def test_two_folders_are_a_binary_task(tmp_path):
-    samples = read_source(folders(tmp_path, "b/1.png", "a/2.png", "a/deep/er/3", "a/.hidden", "a/Thumbs.db", "b/.DS_Store"))
+    samples = read(folders(tmp_path, "b/1.png", "a/2.png", "a/deep/er/3", "a/.hidden", "a/Thumbs.db", "b/.DS_Store"))
     assert samples.names == ("a/2.png", "a/deep/er/3", "b/1.png")
     assert (samples.task, samples.classes) == ("binary", ("a", "b"))
     assert samples.targets.tolist() == [0, 0, 1]
@@ -42,33 +47,33 @@ def test_two_folders_are_a_binary_task(tmp_path):
 
 
 def test_numbered_folders_are_ordered_by_number(tmp_path):
-    samples = read_source(folders(tmp_path, *(f"{index}/a.png" for index in range(12))))
+    samples = read(folders(tmp_path, *(f"{index}/a.png" for index in range(12))))
     assert samples.task == "multiclass"
     assert samples.classes == tuple(str(index) for index in range(12))
 
 
 def test_the_task_and_the_order_of_classes_can_be_given(tmp_path):
     source = folders(tmp_path, "a/1.png", "b/2.png")
-    assert read_source(source, task="multiclass").task == "multiclass"
-    assert read_source(source, classes=("b", "a")).targets.tolist() == [1, 0]
+    assert read(source, task="multiclass").task == "multiclass"
+    assert read(source, classes=("b", "a")).targets.tolist() == [1, 0]
     with pytest.raises(DataError, match="did you mean 'a'"):
-        read_source(source, classes=("aa", "b"))
+        read(source, classes=("aa", "b"))
     with pytest.raises(DataError, match="leaves out b"):
-        read_source(source, classes=("a",))
+        read(source, classes=("a",))
 
 
 def test_folders_named_by_numbers_make_a_regression(tmp_path):
-    samples = read_source(folders(tmp_path, "1.5/a.png", "-2/b.png", "10/c.png"), task="regression")
+    samples = read(folders(tmp_path, "1.5/a.png", "-2/b.png", "10/c.png"), task="regression")
     assert dict(zip(samples.names, samples.targets.tolist(), strict=True)) == {"1.5/a.png": 1.5, "-2/b.png": -2.0, "10/c.png": 10.0}
     with pytest.raises(DataError, match="folders named by numbers"):
-        read_source(folders(tmp_path, "x/a.png"), task="regression")
+        read(folders(tmp_path, "x/a.png"), task="regression")
 
 
 @pytest.mark.parametrize(
     "names", [("train", "validation", "test"), ("Training", "VAL", "testing"), ("training_set", "valid", "test_set"), ("train", "test")]
 )
 def test_split_folders(tmp_path, names):
-    samples = read_source(folders(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in "ab")))
+    samples = read(folders(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in "ab")))
     known = {"t": "train", "v": "validation"}
     expected = ["test" if name.lower().startswith("test") else known[name[0].lower()] for name in sorted(names) for _ in "ab"]
     assert samples.classes == ("a", "b")
@@ -78,11 +83,11 @@ def test_split_folders(tmp_path, names):
 def test_unlabelled_test_folder_and_empty_class_are_left_out_aloud(tmp_path):
     source = folders(tmp_path, "train/a/1.png", "train/b/2.png", "test/1.png", "test/2.png")
     (tmp_path / "train" / "nobody").mkdir()
-    samples = read_source(source)
+    samples = read(source)
     assert len(samples.names) == 2
     notes = " ".join(samples.notes)
     assert "test/ holds 2 files but no class folders" in notes
-    assert "empty: train/nobody" in notes
+    assert "because they are empty: train/nobody" in notes
 
 
 BAD_FOLDERS = {
@@ -100,41 +105,41 @@ BAD_FOLDERS = {
 def test_folders_that_cannot_be_read_one_way_are_refused(tmp_path, name):
     names, message = BAD_FOLDERS[name]
     with pytest.raises(DataError, match=message):
-        read_source(folders(tmp_path, *names))
+        read(folders(tmp_path, *names))
 
 
 def test_missing_path_and_unknown_sample():
     with pytest.raises(DataError, match="no file or folder 'nowhere'"):
-        read_source("nowhere")
+        read("nowhere")
     with pytest.raises(DataError, match=r"cannot read .*too long"):
-        read_source("a" * 5000)
+        read("a" * 5000)
     with pytest.raises(DataError, match="did you mean 'digits'"):
-        read_source("builtin:digit")
+        read("builtin:digit")
 
 
 def test_names_that_a_terminal_would_obey_are_escaped(tmp_path):
-    samples = read_source(folders(tmp_path, "a/1.png", "b/2.png", "\x1b[31mred.txt"))
+    samples = read(folders(tmp_path, "a/1.png", "b/2.png", "\x1b[31mred.txt"))
     assert "'\\x1b[31mred.txt'" in samples.notes[1]
 
 
 def test_linked_folders_do_not_loop(tmp_path):
     source = folders(tmp_path, "a/1.png", "b/2.png")
     (tmp_path / "a" / "again").symlink_to(tmp_path / "a", target_is_directory=True)
-    assert read_source(source).names == ("a/1.png", "b/2.png")
+    assert read(source).names == ("a/1.png", "b/2.png")
 
 
 def test_builtin_digits():
-    samples = read_source("builtin:digits")
+    samples = read("builtin:digits")
     assert (len(samples.names), samples.task, len(samples.classes)) == (1797, "multiclass", 10)
     with Image.open(samples.paths[0]) as image:
         assert image.size == (8, 8)
         assert image.getextrema()[1] > 200
     written = samples.paths[0].stat().st_mtime_ns
-    assert read_source("builtin:digits").paths[0].stat().st_mtime_ns == written
+    assert read("builtin:digits").paths[0].stat().st_mtime_ns == written
 
 
 def test_class_column(tmp_path):
-    samples = read_source(table(tmp_path, rows("cat", "dog", "cat", "eel")))
+    samples = read(table(tmp_path, rows("cat", "dog", "cat", "eel")))
     assert (samples.task, samples.classes) == ("multiclass", ("cat", "dog", "eel"))
     assert samples.targets.tolist() == [0, 1, 0, 2]
     assert samples.names[0] == "images/0.png"
@@ -153,38 +158,38 @@ NUMERIC = {
 @pytest.mark.parametrize("name", NUMERIC)
 def test_a_numeric_column_gives_the_task(tmp_path, name):
     values, column, task, classes = NUMERIC[name]
-    samples = read_source(table(tmp_path, rows(*values, header=f"image,{column}")))
+    samples = read(table(tmp_path, rows(*values, header=f"image,{column}")))
     assert (samples.task, samples.classes) == (task, classes)
     assert samples.targets.dtype == (np.float64 if task == "regression" else np.int64)
 
 
 def test_numbered_classes_keep_their_digits(tmp_path):
     first, second = "12345678901234567890", "12345678901234567891"
-    samples = read_source(table(tmp_path, rows(first, second, "007", "1", "1.0", "-2")), task="multiclass")
+    samples = read(table(tmp_path, rows(first, second, "007", "1", "1.0", "-2")), task="multiclass")
     assert samples.classes == ("-2", "1", "007", first, second)
     assert samples.targets.tolist() == [3, 4, 2, 1, 1, 0]
 
 
 def test_columns_of_zero_and_one_are_multilabel(tmp_path):
-    samples = read_source(table(tmp_path, rows("1,0", "0,0", "1,1", header="file,red,blue")))
+    samples = read(table(tmp_path, rows("1,0", "0,0", "1,1", header="file,red,blue")))
     assert (samples.task, samples.classes) == ("multilabel", ("red", "blue"))
     assert samples.targets.tolist() == [[1, 0], [0, 0], [1, 1]]
     assert samples.targets.dtype == np.float32
-    swapped = read_source(str(tmp_path), classes=("blue", "red"))
+    swapped = read(str(tmp_path), classes=("blue", "red"))
     assert swapped.targets.tolist() == [[0, 1], [0, 0], [1, 1]]
 
 
 def test_lists_are_multilabel(tmp_path):
-    samples = read_source(table(tmp_path, rows("b|a", "", "a", "c| b")))
+    samples = read(table(tmp_path, rows("b|a", "", "a", "c| b")))
     assert (samples.task, samples.classes) == ("multilabel", ("a", "b", "c"))
     assert samples.targets.tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1]]
 
 
 def test_split_and_group_columns(tmp_path):
-    samples = read_source(table(tmp_path, rows("a,Train,p", "b,val,p", "a,test,q", "b,,r", header="image,label,split,group")))
+    samples = read(table(tmp_path, rows("a,Train,p", "b,val,p", "a,test,q", "b,,r", header="image,label,split,group")))
     assert samples.splits.tolist() == ["train", "validation", "test", ""]
     assert samples.groups.tolist() == ["p", "p", "q", "r"]
-    ignored = read_source(str(tmp_path), split_column="", group_column="", label_columns=("label",))
+    ignored = read(str(tmp_path), split_column="", group_column="", label_columns=("label",))
     assert ignored.splits is None
     assert ignored.groups is None
 
@@ -192,7 +197,7 @@ def test_split_and_group_columns(tmp_path):
 def test_headerless_ids_with_foreign_prefixes(tmp_path):
     text = "/mnt/other/x/0,cat\n/mnt/other/x/1,dog\n/mnt/other/x/2,cat\n"
     source = table(tmp_path, text, folder="photos")
-    samples = read_source(source, header=False, strip_prefix="/mnt/other/x", extension="png", image_folder="photos")
+    samples = read(source, header=False, strip_prefix="/mnt/other/x", extension="png", image_folder="photos")
     assert samples.names == ("0.png", "1.png", "2.png")
     assert samples.classes == ("cat", "dog")
 
@@ -200,26 +205,26 @@ def test_headerless_ids_with_foreign_prefixes(tmp_path):
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_other_delimiters_byte_order_marks_and_backslashes(tmp_path, delimiter):
     text = "\ufeff" + rows("a", "b", "a").replace(",", delimiter).replace("images/", "images\\")
-    samples = read_source(table(tmp_path, text))
+    samples = read(table(tmp_path, text))
     assert samples.names == ("images/0.png", "images/1.png", "images/2.png")
 
 
 def test_pandas_index_column_is_no_label(tmp_path):
     text = ",image,label\n" + "\n".join(f"{index},images/{index}.png,{label}" for index, label in enumerate("aba"))
-    assert read_source(table(tmp_path, text)).classes == ("a", "b")
+    assert read(table(tmp_path, text)).classes == ("a", "b")
 
 
 def test_the_order_of_rows_does_not_matter(tmp_path):
     lines = rows("a", "b", "a", "b").split("\n")
-    first = read_source(table(tmp_path, "\n".join(lines)))
-    second = read_source(table(tmp_path, "\n".join([lines[0], *reversed(lines[1:])])))
+    first = read(table(tmp_path, "\n".join(lines)))
+    second = read(table(tmp_path, "\n".join([lines[0], *reversed(lines[1:])])))
     assert first.names == second.names
     assert np.array_equal(first.targets, second.targets)
 
 
 def test_repeated_rows(tmp_path):
     text = rows("a", "b", "a", "b") + "\nimages/0.png,a\nimages/1.png,a\nimages/../images/2.png,a"
-    samples = read_source(table(tmp_path, text))
+    samples = read(table(tmp_path, text))
     assert samples.names == ("images/0.png", "images/1.png", "images/1.png#2", "images/2.png", "images/3.png")
     assert samples.paths[1] == samples.paths[2]
     assert "2 rows repeat" in samples.notes[-1]
@@ -228,7 +233,7 @@ def test_repeated_rows(tmp_path):
 def test_images_outside_the_folder_are_the_users_own(tmp_path):
     outside = picture(tmp_path / "elsewhere" / "x.png")
     (tmp_path / "set").mkdir()
-    samples = read_source(table(tmp_path / "set", rows("a", "b") + f"\n{outside},a\n../elsewhere/x.png,a"))
+    samples = read(table(tmp_path / "set", rows("a", "b") + f"\n{outside},a\n../elsewhere/x.png,a"))
     assert samples.paths[0] == outside or outside in samples.paths
     assert len(set(samples.names)) == len(samples.names) == 3
 
@@ -241,7 +246,7 @@ BAD_TABLES = {
     "labels given outside 0 and 1": (rows("0,1", "1,x", header="image,a,b"), {"label_columns": ("a", "b")}, "must hold 0 or 1"),
     "binary with three": (rows("0", "1", "2"), {"task": "binary"}, "binary needs two classes"),
     "one class": (rows("a", "a"), {}, "one class only"),
-    "not numbers": (rows("1", "x", "2"), {"task": "regression"}, r"1 cells of 'label' are none: 'x' \(line 3\)"),
+    "not numbers": (rows("1", "x", "2"), {"task": "regression"}, r"1 cells of 'label' hold something else: 'x' \(line 3\)"),
     "not a number": (rows("1", "nan", "2"), {"task": "regression"}, "regression needs numbers"),
     "infinite": (rows("1", "inf", "2"), {"task": "regression"}, "regression needs numbers"),
     "no label": (rows("a", "", "b"), {}, r"1 rows .* have no 'label': '' \(line 3\)"),
@@ -264,27 +269,27 @@ BAD_TABLES = {
 def test_tables_that_cannot_be_read_one_way_are_refused(tmp_path, name):
     text, options, message = BAD_TABLES[name]
     with pytest.raises(DataError, match=message):
-        read_source(table(tmp_path, text), **options)
+        read(table(tmp_path, text), **options)
 
 
 def test_mixed_numbers_are_no_classes(tmp_path):
     values = [f"{index}.5" for index in range(120)]
     values[3] = "n/a"
     with pytest.raises(DataError, match=r"holds numbers except 'n/a' \(line 5\)"):
-        read_source(table(tmp_path, rows(*values, header="image,price"), images=120))
+        read(table(tmp_path, rows(*values, header="image,price"), images=120))
 
 
 def test_two_tables_in_a_folder(tmp_path):
     table(tmp_path, rows("a", "b"))
     (tmp_path / "other.csv").write_text(rows("a", "b"))
     with pytest.raises(DataError, match="holds 2 tables"):
-        read_source(str(tmp_path))
-    assert len(read_source(str(tmp_path / "other.csv")).names) == 2
+        read(str(tmp_path))
+    assert len(read(str(tmp_path / "other.csv")).names) == 2
 
 
 def test_a_file_that_is_no_table(tmp_path):
-    with pytest.raises(DataError, match="not a table"):
-        read_source(str(picture(tmp_path / "a.png")))
+    with pytest.raises(DataError, match="not a text table"):
+        read(str(picture(tmp_path / "a.png")))
 
 
 EXPECTED = {
@@ -299,5 +304,5 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_real_sets(real_data, name):
-    samples = read_source(str(real_data / name))
+    samples = read(str(real_data / name))
     assert (samples.task, len(samples.names), len(samples.classes), samples.splits is not None) == EXPECTED[name]

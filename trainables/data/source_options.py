@@ -1,0 +1,24 @@
+"""How to read a source of labelled images."""
+
+from dataclasses import dataclass
+
+from trainables.config import TaskName
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How to read an image folder or a CSV file; the fields of `DataConfig` that say so, which explains each of them."""
+
+    task: TaskName | None = None
+    image_column: str | None = None
+    label_columns: tuple[str, ...] = ()
+    header: bool = True
+    extension: str = ""
+    strip_prefix: str = ""
+    image_folder: str | None = None
+    split_column: str = "split"
+    group_column: str = "group"
+    classes: tuple[str, ...] = ()
+
+
+DEFAULT = SourceOptions()
