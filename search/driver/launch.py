@@ -18,7 +18,8 @@ from search.driver.search_run import SearchRun
 from search.driver.steering import config_to_record, with_larger_budget
 from search.nodes.provision import prepare_nodes
 from search.nodes.resources import TrialResources, fit_to_cluster
-from search.plan import Plan, absolute, make_plan
+from search.paths import resolve_paths
+from search.plan import Plan, make_plan
 from search.policy.samplers import build_sampler
 from search.record.lease import Lease, study_running_error
 from search.record.reader import study_record
@@ -46,7 +47,7 @@ def run(source: str | Path | None = None, *, settings: tuple[str, ...] = (), **o
 def launch(config: SearchConfig, watcher: Watcher | None = None, *, trainable: "type[ImageTrial] | None" = None) -> StudyRecord:
     """Run a new search to its end and return its record. Raises ``InjertoError`` for a search that cannot work, before its first trial."""
     watcher = watcher or SilentWatcher()
-    config = absolute(config).model_copy(update={"storage": resolve_url(config.storage)})
+    config = resolve_paths(config).model_copy(update={"storage": resolve_url(config.storage)})
     storage = open_storage(config.storage, create=True)
     config = with_study_name(config, storage)
     folder, root = new_study_places(config)

@@ -1,56 +1,47 @@
-"""What augmentation does to a study's own images: made by a worker while the first trials run, kept as artifacts of the study."""
+"""Pictures of what augmentation does to a study's own images. A worker makes them while the first trials run."""
 
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from optuna.artifacts import upload_artifact
 
+from search.driver.search_run import SearchRun
+from search.record.artifacts import artifact_store
 from search.record.record_writer import RecordWriter
-from search.record.store import artifact_store
-from trainables.worker.trainable import Assignment
-
-if TYPE_CHECKING:
-    from trainables.worker.trainable import ImageTrial
+from trainables.worker.assignment import Assignment
 
 PREVIEWS = "augmentation"
-"""The study attribute that names the sheets: `ops`, `draws`, `images` and, by strength, an artifact each."""
+"""The study attribute that describes the previews: `ops`, `draws`, `images`, and `sheets`, an artifact for each strength."""
 
 
-def make_previews(
-    study: optuna.Study,
-    assignment: Assignment,
-    trainable: "type[ImageTrial]",
-    *,
-    root: str,
-    record_writer: RecordWriter,
-    say: Callable[[str], None],
-) -> None:
-    """Have the sheets made, unless the study has them; the search goes on meanwhile, and without them if that fails."""
+def make_previews(run: SearchRun, assignment: Assignment, record_writer: RecordWriter) -> None:
+    """Start a worker that makes the previews, unless the study has them. If it fails, the search goes on without them."""
     import ray
 
-    if PREVIEWS in study.user_attrs:
+    if PREVIEWS in run.study.user_attrs:
         return
 
-    def made(future: "Future[dict[str, Any]]") -> None:
+    def on_done(future: "Future[dict[str, Any]]") -> None:
         if error := future.exception():
-            say(f"there are no previews of the augmentation: {str(error).strip().splitlines()[-1]}")
-        elif drawn := future.result():
-            record_writer.put(partial(_keep, study, drawn, root, record_writer))
+            run.watcher.say(f"there are no previews of the augmentation: {str(error).strip().splitlines()[-1]}")
+        elif previews := future.result():
+            record_writer.submit(partial(_record_previews, run.study, previews, run.root, record_writer))
 
-    task = ray.remote(num_cpus=0, max_retries=0)(trainable.previews)
-    task.remote(assignment.model_dump(mode="json")).future().add_done_callback(made)
+    task = ray.remote(num_cpus=0, max_retries=0)(run.trainable.previews)
+    task.remote(assignment.model_dump(mode="json")).future().add_done_callback(on_done)
 
 
-def _keep(study: optuna.Study, drawn: dict[str, Any], root: str, record_writer: RecordWriter) -> None:
-    store, linked = artifact_store(root), {}
+def _record_previews(study: optuna.Study, previews: dict[str, Any], root: str, record_writer: RecordWriter) -> None:
+    store, artifacts = artifact_store(root), {}
     with tempfile.TemporaryDirectory() as folder:
-        for strength, content in drawn["sheets"].items():
+        for strength, content in previews["sheets"].items():
             file = Path(folder) / f"augmentation-{strength}.jpg"
             file.write_bytes(content)
-            linked[strength] = record_writer.patiently(upload_artifact, artifact_store=store, file_path=str(file), study_or_trial=study)
-    record_writer.patiently(study.set_user_attr, PREVIEWS, drawn | {"sheets": linked})
+            artifacts[strength] = record_writer.with_retries(
+                upload_artifact, artifact_store=store, file_path=str(file), study_or_trial=study
+            )
+    record_writer.with_retries(study.set_user_attr, PREVIEWS, previews | {"sheets": artifacts})

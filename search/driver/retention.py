@@ -1,14 +1,16 @@
-"""Which trials' states stay: the best few, the default recipe's, and no more than there is room for; decided at each end, in O(log n)."""
+"""Which trials' checkpoints are kept: those of the best few and of the default recipe, as far as there is room. O(log n) at each end."""
 
 import heapq
 import math
 from typing import NamedTuple
 
+from trainables.objectives import sign
+
 DEFAULT_RECIPE = 0
-"""Number of the trial that is compared with the winner at the end."""
+"""Number of the trial that the winner is compared with at the end."""
 
 
-class _Key(NamedTuple):
+class _Rank(NamedTuple):
     """What trials are ranked by; the smallest is the worst."""
 
     finished: bool
@@ -16,88 +18,88 @@ class _Key(NamedTuple):
     earliness: int
 
 
-class _State(NamedTuple):
-    """One trial's state; the smallest is the worst."""
+class _Checkpoint(NamedTuple):
+    """One trial's checkpoint; the smallest is the worst."""
 
-    key: _Key
+    rank: _Rank
     location: str | None
     bytes: int
 
 
 class Retention:
-    """Keeps the states of the `best` trials, finished ones before stopped ones, and of the default recipe; lets the others go.
+    """Keeps the checkpoints of the `best` trials, finished before stopped ones, and of the default recipe; drops the others.
 
-    Where `disk` bytes do not hold those and the running trials' states, the worst go as well: the default recipe's last, the best one's
-    never. A state that is worse than one that has gone goes too, so that the order in which trials end changes nothing. A failed
-    trial's state goes. What is returned is for the caller to remove.
+    If these and the checkpoints of running trials need more than `disk` bytes, the worst are dropped as well: the default recipe's last,
+    the best one's never. A checkpoint that ranks below a dropped one is dropped too, so that the result does not depend on the order in
+    which trials end. A failed trial's checkpoint is dropped. The methods return what is dropped; the caller deletes it.
     """
 
     def __init__(self, mode: str, best: int = 3, disk: float | None = None) -> None:
-        self._sign, self._best, self._disk = (1 if mode == "max" else -1), best, math.inf if disk is None else disk
-        self._kept: list[_State] = []  # a heap, the worst first; the best is never taken from it
-        self._default: _State | None = None  # the default recipe's, once it is not among the best
-        self._lost = _Key(False, -math.inf, 0)  # the best trial whose state has gone
+        self._sign, self._best, self._disk = sign(mode), best, math.inf if disk is None else disk
+        self._kept: list[_Checkpoint] = []  # a heap with the worst first; the best is never taken from it
+        self._default: _Checkpoint | None = None  # the default recipe's, once it is not among the best
+        self._best_dropped = _Rank(False, -math.inf, 0)
         self._running: dict[int, int] = {}
         self._kept_bytes = self._running_bytes = 0
 
     def size(self, number: int, bytes: int) -> list[str]:
-        """Note the size of a running trial's state; return the locations of the states that must go for it."""
+        """Note the size of a running trial's checkpoint; return the locations of the checkpoints that are dropped for it."""
         self._running_bytes += bytes - self._running.get(number, 0)
         self._running[number] = bytes
         return self._make_room()
 
     def ended(self, number: int, finished: bool, value: float | None, location: str | None, bytes: int) -> list[str]:
-        """Note that a trial ended, `value` None where it failed; return the locations of the states that go.
+        """Note that a trial ended, with `value` None if it failed; return the locations of the checkpoints that are dropped.
 
-        Past trials can be replayed in any order.
+        Trials may be noted in any order.
         """
         self._running_bytes -= self._running.pop(number, 0)
         if value is None or not math.isfinite(value):
             return [location] if location else []
-        state = _State(_Key(finished, self._sign * value, -number), location, bytes if location else 0)
-        if state.key < self._lost:
-            gone = self._set_aside(state)
+        checkpoint = _Checkpoint(_Rank(finished, self._sign * value, -number), location, bytes if location else 0)
+        if checkpoint.rank < self._best_dropped:
+            dropped = self._drop(checkpoint)
         else:
-            heapq.heappush(self._kept, state)
-            self._kept_bytes += state.bytes
-            gone = self._drop_worst() if len(self._kept) > self._best else []
-        return gone + self._make_room()
+            heapq.heappush(self._kept, checkpoint)
+            self._kept_bytes += checkpoint.bytes
+            dropped = self._drop_worst() if len(self._kept) > self._best else []
+        return dropped + self._make_room()
 
-    def short(self) -> str | None:
-        """Say that even the best state and the running trials' do not fit, None where they do."""
+    def shortage(self) -> str | None:
+        """Return a message if even the best checkpoint and those of the running trials do not fit, None if they do."""
         if self._kept_bytes + self._running_bytes <= self._disk:
             return None
         return (
-            f"the states of {len(self._running)} running trials take {_megabytes(self._running_bytes)} and the best one's "
+            f"the checkpoints of {len(self._running)} running trials take {_megabytes(self._running_bytes)} and the best one's "
             f"{_megabytes(self._kept_bytes)}, more than keep.disk allows ({_megabytes(self._disk)}); "
             "raise keep.disk, or lower resources.max_concurrent_trials"
         )
 
     def _make_room(self) -> list[str]:
-        gone: list[str] = []
+        dropped: list[str] = []
         while self._kept_bytes + self._running_bytes > self._disk:
             if len(self._kept) > 1:
-                gone += self._drop_worst()
+                dropped += self._drop_worst()
             elif self._default is not None:
                 self._kept_bytes -= self._default.bytes
-                gone += [self._default.location] if self._default.location else []
+                dropped += [self._default.location] if self._default.location else []
                 self._default = None
             else:
                 break
-        return gone
+        return dropped
 
     def _drop_worst(self) -> list[str]:
         worst = heapq.heappop(self._kept)
         self._kept_bytes -= worst.bytes
-        self._lost = max(self._lost, worst.key)
-        return self._set_aside(worst)
+        self._best_dropped = max(self._best_dropped, worst.rank)
+        return self._drop(worst)
 
-    def _set_aside(self, state: _State) -> list[str]:
-        """Let a state go, or keep it for the default recipe's sake."""
-        if -state.key.earliness != DEFAULT_RECIPE:
-            return [state.location] if state.location else []
-        self._default = state
-        self._kept_bytes += state.bytes
+    def _drop(self, checkpoint: _Checkpoint) -> list[str]:
+        """Drop a checkpoint, or keep it apart if it is the default recipe's."""
+        if -checkpoint.rank.earliness != DEFAULT_RECIPE:
+            return [checkpoint.location] if checkpoint.location else []
+        self._default = checkpoint
+        self._kept_bytes += checkpoint.bytes
         return []
 
 

@@ -1,1 +1,1 @@
-"""The record of a search: Optuna storage, its single writer, its readers."""
+"""The record of a search in Optuna storage: its single writer and its readers."""

@@ -1,4 +1,4 @@
-"""What SQLite and PostgreSQL each need before Optuna opens them, and what their errors mean to a user."""
+"""Prepares SQLite and PostgreSQL databases for Optuna, and explains their errors to users."""
 
 import re
 import sqlite3
@@ -15,11 +15,11 @@ from sqlalchemy.pool import NullPool
 from trainables.errors import StorageError
 
 TIMEOUT_SECONDS = 30
-POSTGRESQL = ("postgresql", "postgres")
-"""What a URL may begin with where it names no driver: libpq takes both."""
-DRIVER = "postgresql+psycopg"
-LIBPQ = ("psycopg", "psycopg2")
-CONNECTION: dict[str, Any] = {
+POSTGRESQL_SCHEMES = ("postgresql", "postgres")
+"""Schemes of a PostgreSQL URL that names no driver; libpq accepts both."""
+POSTGRESQL_DRIVER = "postgresql+psycopg"
+LIBPQ_DRIVERS = ("psycopg", "psycopg2")
+LIBPQ_SETTINGS: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -27,73 +27,73 @@ CONNECTION: dict[str, Any] = {
     "tcp_user_timeout": 1000 * TIMEOUT_SECONDS,
     "fallback_application_name": "injerto",
 }
-"""libpq's settings: a server that vanishes is noticed within some 25 s; where the URL has the same setting, the URL's holds."""
-TABLES_LOCK = 0x696E6A6572746F  # "injerto", the key of the advisory lock under which the tables are made
+"""libpq's connection settings: they detect a lost server within about 25 s. A setting in the URL has priority."""
+TABLES_LOCK = 0x696E6A6572746F  # "injerto": key of the advisory lock that is held while the tables are created
 
 ADVICE = (
-    ("Connection refused|No such file or directory", "start the server, or mend the host and port in the URL"),
-    ("resolve host|Name or service not known|nodename nor servname|translate host", "there is no such host; mend it in the URL"),
+    ("Connection refused|No such file or directory", "start the server, or correct the host and port in the URL"),
+    ("resolve host|Name or service not known|nodename nor servname|translate host", "there is no such host; correct it in the URL"),
     (
         "timeout expired|timed out|No route to host|unreachable",
-        "the server does not answer; is it running, and does a firewall stand between?",
+        "the server does not answer; check that it runs and that no firewall blocks the connection",
     ),
     (
         "no password supplied|password authentication failed",
         "give the password in PGPASSWORD, or in ~/.pgpass as host:port:database:user:password (mode 0600)",
     ),
-    ("role .* does not exist", "write the user in the URL, postgresql://USER@host/name, or make it: createuser USER"),
-    ("database .* does not exist", "make it: createdb NAME"),
-    ("no pg_hba.conf entry", "the server lets this user in from elsewhere only; see its pg_hba.conf, or try ?sslmode=require"),
+    ("role .* does not exist", "write the user in the URL, postgresql://USER@host/name, or create it: createuser USER"),
+    ("database .* does not exist", "create it: createdb NAME"),
+    ("no pg_hba.conf entry", "the server does not accept this user from this host; see its pg_hba.conf, or try ?sslmode=require"),
     ("does not support SSL", "leave sslmode=require out of the URL"),
-    ("permission denied for schema", "its owner may allow it: GRANT CREATE ON SCHEMA public TO USER"),
-    ("permission denied for (table|sequence)", "its owner may allow it: GRANT ALL ON ALL TABLES, ALL SEQUENCES IN SCHEMA public TO USER"),
-    ("too many (clients|connections)|connection slots", "close other programs that use it, or raise its max_connections"),
+    ("permission denied for schema", "its owner can allow it: GRANT CREATE ON SCHEMA public TO USER"),
+    ("permission denied for (table|sequence)", "its owner can allow it: GRANT ALL ON ALL TABLES, ALL SEQUENCES IN SCHEMA public TO USER"),
+    ("too many (clients|connections)|connection slots", "close other programs that use the server, or raise its max_connections"),
     ("starting up|shutting down|terminating connection|server closed the connection", "try again in a moment"),
-    ("is locked|lock timeout|could not be acquired", "another program holds it; end that one, or try again in a moment"),
-    ("disk is full|No space left", "make room on its disk"),
-    ("not a database", "the file is something else; name another with --storage"),
-    ("readonly|unable to open|Permission denied|Read-only", "it cannot be written there; name another with --storage"),
+    ("is locked|lock timeout|could not be acquired", "another program holds it; end that program, or try again in a moment"),
+    ("disk is full|No space left", "free space on the disk of the database"),
+    ("not a database", "the file is not a SQLite database; name another with --storage"),
+    ("readonly|unable to open|Permission denied|Read-only", "the file cannot be written; name another with --storage"),
 )
-"""What a database says (a regular expression) → what to do about it."""
+"""Regular expression for a database's error message → what the user can do about it."""
 
 
-def normal_url(text: str) -> URL:
-    """Return a storage URL with its driver named and a SQLite path made absolute. Raises ``StorageError`` for what is not one."""
+def normalize_url(text: str) -> URL:
+    """Return a storage URL with its driver named and a SQLite path made absolute. Raises ``StorageError`` if it is not a storage URL."""
     try:
         url = make_url(text)
     except (sqlalchemy.exc.ArgumentError, ValueError):
-        secretless = re.sub(":.*@", ":***@", text)
-        raise StorageError(f"{secretless!r} is not a storage URL; write sqlite:///studies.db or postgresql://user@host/name") from None
+        without_secret = re.sub(":.*@", ":***@", text)
+        raise StorageError(f"{without_secret!r} is not a storage URL; write sqlite:///studies.db or postgresql://user@host/name") from None
     if url.get_backend_name() == "sqlite":
         if url.database in (None, "", ":memory:"):
-            raise StorageError(f"{text!r} would be lost with the process; name a file: sqlite:///studies.db")
+            raise StorageError(f"{text!r} would be lost when the process ends; name a file: sqlite:///studies.db")
         return URL.create("sqlite", database=str(Path(str(url.database)).expanduser().resolve()))
     if "@" in (url.host or ""):
         raise StorageError(
-            "a password in a storage URL has its @, : and / written as %40, %3A and %2F; better leave it out and set PGPASSWORD"
+            "in the password of a storage URL write @, : and / as %40, %3A and %2F; better leave the password out and set PGPASSWORD"
         )
-    return url.set(drivername=DRIVER) if url.drivername in POSTGRESQL else url
+    return url.set(drivername=POSTGRESQL_DRIVER) if url.drivername in POSTGRESQL_SCHEMES else url
 
 
 def engine_settings(url: URL) -> dict[str, Any]:
-    """Return what SQLAlchemy's ``create_engine`` is given for a database."""
+    """Return the arguments of SQLAlchemy's ``create_engine`` for a database."""
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": TIMEOUT_SECONDS}}
-    own = CONNECTION if url.get_driver_name() in LIBPQ else {}
-    return {"pool_pre_ping": True, "connect_args": {name: value for name, value in own.items() if name not in url.query}}
+    settings = LIBPQ_SETTINGS if url.get_driver_name() in LIBPQ_DRIVERS else {}
+    return {"pool_pre_ping": True, "connect_args": {name: value for name, value in settings.items() if name not in url.query}}
 
 
-def ready(url: URL, create: bool) -> AbstractContextManager[None]:
-    """Bracket the opening of a storage, so that two processes do not make its tables at once.
+def prepare_database(url: URL, create: bool) -> AbstractContextManager[None]:
+    """Return a context in which Optuna may open the storage: it keeps two processes from creating the tables at the same time.
 
-    Raises ``StorageError`` if there is none and `create` is False.
+    Raises ``StorageError`` if the storage does not exist and `create` is False.
     """
-    return READY.get(url.get_backend_name(), _anything)(url, create)
+    return PREPARATIONS.get(url.get_backend_name(), _prepare_other)(url, create)
 
 
 @contextmanager
-def _sqlite(url: URL, create: bool) -> Iterator[None]:
-    """Turn write-ahead mode on, so that readers never wait for the writer, but for the moment in which it makes the tables."""
+def _prepare_sqlite(url: URL, create: bool) -> Iterator[None]:
+    """Turn write-ahead mode on, so that readers wait for the writer only while it creates the tables."""
     path = Path(str(url.database))
     if not path.exists() and not create:
         raise StorageError(f"no studies at {path}; start one with: injerto search")
@@ -101,24 +101,24 @@ def _sqlite(url: URL, create: bool) -> Iterator[None]:
     connection = sqlite3.connect(path, timeout=TIMEOUT_SECONDS)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
-        whole = _whole(connection)
-        with nullcontext() if whole else FileLock(f"{path}.lock", timeout=TIMEOUT_SECONDS):
-            if not create and not whole and not _whole(connection):
+        complete = _has_all_tables(connection)
+        with nullcontext() if complete else FileLock(f"{path}.lock", timeout=TIMEOUT_SECONDS):
+            if not create and not complete and not _has_all_tables(connection):
                 raise StorageError(f"no studies at {path}; start one with: injerto search")
             yield
     finally:
         connection.close()
 
 
-def _whole(connection: sqlite3.Connection) -> bool:
-    """Say whether Optuna's tables are there, to the mark that it sets last."""
+def _has_all_tables(connection: sqlite3.Connection) -> bool:
+    """Return whether Optuna has created all its tables: it writes the version last."""
     with suppress(sqlite3.OperationalError):
         return connection.execute("SELECT 1 FROM alembic_version").fetchone() is not None
     return False
 
 
 @contextmanager
-def _postgresql(url: URL, create: bool) -> Iterator[None]:
+def _prepare_postgresql(url: URL, create: bool) -> Iterator[None]:
     engine = sqlalchemy.create_engine(url, poolclass=NullPool, **engine_settings(url))
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text(f"SET LOCAL lock_timeout = '{TIMEOUT_SECONDS}s'"))
@@ -128,22 +128,25 @@ def _postgresql(url: URL, create: bool) -> Iterator[None]:
         yield
 
 
-def _anything(url: URL, create: bool) -> AbstractContextManager[None]:
+def _prepare_other(url: URL, create: bool) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-READY: dict[str, Callable[[URL, bool], AbstractContextManager[None]]] = {"sqlite": _sqlite, "postgresql": _postgresql}
+PREPARATIONS: dict[str, Callable[[URL, bool], AbstractContextManager[None]]] = {
+    "sqlite": _prepare_sqlite,
+    "postgresql": _prepare_postgresql,
+}
 
 
-def explained(error: BaseException) -> str:
-    """Return in a line what a database said at the bottom of an error, and what to do about it where that is known."""
-    said = _said(error)
-    advice = next((advice for pattern, advice in ADVICE if re.search(pattern, said, re.IGNORECASE)), None)
-    return f"{said}; {advice}" if advice else said
+def explain_database_error(error: BaseException) -> str:
+    """Return one line: the message of the database at the root of an error and, where known, what the user can do about it."""
+    message = _root_message(error)
+    advice = next((advice for pattern, advice in ADVICE if re.search(pattern, message, re.IGNORECASE)), None)
+    return f"{message}; {advice}" if advice else message
 
 
-def _said(error: BaseException) -> str:
-    """Return the last line of the first paragraph of an error's root that is no hint: where several hosts failed, the last one's."""
+def _root_message(error: BaseException) -> str:
+    """Return the first line of the error's root cause; where several hosts failed, the line of the last one."""
     while inner := getattr(error, "orig", None) or error.__cause__:
         error = inner
     lines = [line.strip(" -") for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]

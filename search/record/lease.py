@@ -1,4 +1,8 @@
-"""One driver a study: it holds a lock in the study's folder, says in the record that it lives, and hears there what others ask of it."""
+"""The lease of a study: one driver at a time writes it. Also the commands that other processes send to that driver.
+
+A driver holds a lock file in the study's folder and writes a heartbeat into the record. The command line and the dashboard
+append commands to the record; the driver reads and answers them.
+"""
 
 import os
 import socket
@@ -15,16 +19,16 @@ from filelock import FileLock, Timeout
 
 from trainables.errors import StorageError
 
-BEAT_SECONDS = 10.0
+HEARTBEAT_SECONDS = 10.0
 SILENCE_SECONDS = 90.0
-"""A driver on another host that has not been heard for so long is taken for dead."""
+"""A driver on another host counts as dead if its last heartbeat is older than this."""
 ANSWER_SECONDS = 30.0
-HELD: set[str] = set()
-"""Drivers that live in this process: one may have ended without a word, on a full disk say, and left its process alive."""
+LOCAL_DRIVERS: set[str] = set()
+"""Ids of the drivers that run in this process. A driver may end without recording it (on a full disk) while its process lives on."""
 
 
 class Lease:
-    """A driver's right to write a study. Raises ``StorageError`` on entering if another driver has it."""
+    """A driver's right to write a study. Entering raises ``StorageError`` if another driver has it."""
 
     def __init__(self, study: optuna.Study, folder: Path, used_seconds: float) -> None:
         self._study, self._used, self._began = study, used_seconds, time.monotonic()
@@ -44,53 +48,56 @@ class Lease:
         try:
             self._lock.acquire()
         except Timeout:
-            raise taken(self._study) from None
+            raise study_running_error(self._study) from None
         try:
-            if alive(self._study.user_attrs):
-                raise taken(self._study)
-            for key in commands(self._study):
-                answer(self._study, key, "it came too late: the driver that it was for had ended")
-            self.beat()
+            if driver_is_alive(self._study.user_attrs):
+                raise study_running_error(self._study)
+            for key in pending_commands(self._study):
+                answer_command(self._study, key, "it came too late: the driver that should have done it had ended")
+            self.write_heartbeat()
             self._study.set_user_attr("status", self.status)
         except BaseException:
             self._lock.release()
             raise
-        HELD.add(self.status["driver"])
+        LOCAL_DRIVERS.add(self.status["driver"])
         return self
 
     def __exit__(self, *error: object) -> None:
-        HELD.discard(self.status["driver"])
+        LOCAL_DRIVERS.discard(self.status["driver"])
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
 
-    def beat(self) -> None:
-        """Say that this driver lives, and how long the study has run."""
+    def write_heartbeat(self) -> None:
+        """Record that this driver is alive, and for how long the study has run."""
         used = self._used + time.monotonic() - self._began
         self._study.set_user_attr("heartbeat", {"driver": self.status["driver"], "at": time.time(), "used_seconds": used})
 
-    def lost(self) -> str | None:
-        """Say who has taken the study over, while this driver could not be heard; None if nobody has."""
+    def takeover(self) -> str | None:
+        """Return a sentence that names the driver which has taken the study over, None if this driver still has it.
+
+        Another driver takes a study over when the heartbeat has stopped for `SILENCE_SECONDS`.
+        """
         status = self._study.user_attrs["status"]
         if status.get("driver") in (None, self.status["driver"]):
             return None
         return f"the driver on {status['host']} (process {status['pid']}) took the study over at {status['since']}"
 
-    def end(self, state: str, why: str, used_seconds: float) -> None:
-        """Write how the study stands, now that this driver leaves it, unless it is another's by now."""
-        if self.lost() is not None:
+    def record_end(self, state: str, why: str, used_seconds: float) -> None:
+        """Record in which state this driver leaves the study; does nothing if another driver has taken it over."""
+        if self.takeover() is not None:
             return
         self._study.set_user_attr("status", self.status | {"state": state, "why": why, "used_seconds": used_seconds})
 
 
-def alive(attributes: Mapping[str, Any]) -> bool:
-    """Say whether the driver that wrote a study's attributes still runs: by its process on this host, by its heartbeat elsewhere."""
+def driver_is_alive(attributes: Mapping[str, Any]) -> bool:
+    """Return whether the driver that wrote a study's attributes still runs: by its process on this host, by its heartbeat on another."""
     status = attributes.get("status", {})
     if status.get("state") != "running":
         return False
     if status.get("host") != socket.gethostname():
-        return time.time() - last_heard(attributes) < SILENCE_SECONDS
+        return time.time() - last_heartbeat(attributes) < SILENCE_SECONDS
     if status["pid"] == os.getpid():
-        return status.get("driver") in HELD
+        return status.get("driver") in LOCAL_DRIVERS
     try:
         process = psutil.Process(status["pid"])
         return bool(abs(process.create_time() - status["born"]) < 1) and process.status() != psutil.STATUS_ZOMBIE
@@ -98,14 +105,14 @@ def alive(attributes: Mapping[str, Any]) -> bool:
         return False
 
 
-def last_heard(attributes: Mapping[str, Any]) -> float:
-    """Return when a study's driver was last heard, in seconds since the epoch."""
+def last_heartbeat(attributes: Mapping[str, Any]) -> float:
+    """Return the time of a driver's last heartbeat or of its start, in seconds since the epoch; 0 if its clock is ahead of ours."""
     status, heartbeat = attributes["status"], attributes.get("heartbeat", {})
-    heard = max(float(heartbeat.get("at", 0.0)), datetime.fromisoformat(status["since"]).timestamp())
-    return heard if heard <= time.time() + SILENCE_SECONDS else 0.0  # a clock that is ahead of ours tells nothing
+    latest = max(float(heartbeat.get("at", 0.0)), datetime.fromisoformat(status["since"]).timestamp())
+    return latest if latest <= time.time() + SILENCE_SECONDS else 0.0
 
 
-def taken(study: optuna.Study) -> StorageError:
+def study_running_error(study: optuna.Study) -> StorageError:
     """Return the error for a study that another driver runs."""
     status = study.user_attrs.get("status", {})
     return StorageError(
@@ -115,50 +122,51 @@ def taken(study: optuna.Study) -> StorageError:
     )
 
 
-def send(study: optuna.Study, command: str, *, by: str = "injerto stop", **about: Any) -> str:
-    """Ask a study's driver for something (see `steering.COMMANDS`) and return the request's key; `by` says where from."""
+def send_command(study: optuna.Study, command: str, *, by: str = "injerto stop", **arguments: Any) -> str:
+    """Append a command (see `steering.COMMANDS`) for a study's driver to the record and return its key; `by` names the sender."""
     key = uuid.uuid4().hex
     by = f"{by} (process {os.getpid()} on {socket.gethostname()})"
-    study.set_user_attr(f"command:{key}", {**about, "do": command, "by": by, "at": datetime.now().isoformat(timespec="seconds")})
+    study.set_user_attr(f"command:{key}", {**arguments, "do": command, "by": by, "at": datetime.now().isoformat(timespec="seconds")})
     return key
 
 
-def request(study: optuna.Study, command: str, **about: Any) -> str:
-    """Ask a study's driver for something and return its answer.
+def request(study: optuna.Study, command: str, **arguments: Any) -> str:
+    """Send a command to a study's driver, wait for the answer and return it.
 
-    Raises ``StorageError`` if the study does not run, or its driver does not answer within `ANSWER_SECONDS`; the request stands.
+    Raises ``StorageError`` if the study does not run, or if its driver does not answer within `ANSWER_SECONDS`. In the second case
+    the command stays in the record, and the driver does it later.
     """
-    if not alive(study.user_attrs):
+    if not driver_is_alive(study.user_attrs):
         state = study.user_attrs.get("status", {}).get("state", "unknown")
         raise StorageError(
-            f"the study {study.study_name!r} is not running ({'interrupted' if state == 'running' else state}); "
-            f"nothing can be asked of it unless it goes on: injerto resume {study.study_name}"
+            f"the study {study.study_name!r} is not running ({'interrupted' if state == 'running' else state}), "
+            f"so no driver can do this; go on with it first: injerto resume {study.study_name}"
         )
-    key, asked = send(study, command, **about), time.monotonic()
-    while time.monotonic() - asked < ANSWER_SECONDS:
-        if (words := answered(study, key)) is not None:
-            return words
-        if not alive(study.user_attrs):
+    key, sent_at = send_command(study, command, **arguments), time.monotonic()
+    while time.monotonic() - sent_at < ANSWER_SECONDS:
+        if (answer := answer_to(study, key)) is not None:
+            return answer
+        if not driver_is_alive(study.user_attrs):
             return "the search has just ended"
         time.sleep(0.2)
     raise StorageError(
-        f"the driver of {study.study_name!r} has not answered for {ANSWER_SECONDS:.0f} s; it will obey once it reads its record again"
+        f"the driver of {study.study_name!r} has not answered for {ANSWER_SECONDS:.0f} s; it will do this when it reads its record again"
     )
 
 
-def commands(study: optuna.Study) -> dict[str, Mapping[str, Any]]:
-    """Return the requests that no driver has answered, by key."""
+def pending_commands(study: optuna.Study) -> dict[str, Mapping[str, Any]]:
+    """Return the commands that no driver has answered, by key."""
     attributes = study.user_attrs
-    asked = {name.removeprefix("command:"): value for name, value in attributes.items() if name.startswith("command:")}
-    return {key: command for key, command in asked.items() if f"ack:{key}" not in attributes}
+    commands = {name.removeprefix("command:"): value for name, value in attributes.items() if name.startswith("command:")}
+    return {key: command for key, command in commands.items() if f"ack:{key}" not in attributes}
 
 
-def answer(study: optuna.Study, key: str, words: str) -> None:
-    """Answer a request."""
-    study.set_user_attr(f"ack:{key}", {"said": words, "at": datetime.now().isoformat(timespec="seconds")})
+def answer_command(study: optuna.Study, key: str, answer: str) -> None:
+    """Record the answer to a command."""
+    study.set_user_attr(f"ack:{key}", {"said": answer, "at": datetime.now().isoformat(timespec="seconds")})
 
 
-def answered(study: optuna.Study, key: str) -> str | None:
-    """Return the answer to a request, None while there is none."""
-    found = study.user_attrs.get(f"ack:{key}")
-    return str(found["said"]) if found else None
+def answer_to(study: optuna.Study, key: str) -> str | None:
+    """Return the answer to a command, None while there is none."""
+    recorded = study.user_attrs.get(f"ack:{key}")
+    return str(recorded["said"]) if recorded else None

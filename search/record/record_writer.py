@@ -1,7 +1,8 @@
-"""The one writer: everything that touches the storage during a search, in order, on a thread of its own.
+"""The only writer of the record during a search: it runs every write in order, on a thread of its own.
 
-The driver's loop never waits for a database. While one is away the thread tries again, trials go on training, and what they report
-waits in line; after `patience` seconds the search is asked to pause, and the line is dropped: every epoch is in its trial's state.
+Ray's event loop therefore never waits for a database. While the database is away, this thread tries again and the trials keep training;
+their reports wait in the queue. After `patience_seconds` the writer gives up: it drops the queue and asks the search to pause. No epoch
+is lost, because each one is in its trial's checkpoint.
 """
 
 import queue
@@ -18,13 +19,13 @@ from typing import Any, ParamSpec, TypeVar
 import optuna
 import sqlalchemy
 
-from search.record.database import explained
+from search.record.database import explain_database_error
 from trainables.errors import InjertoError, ResourceError, StorageError
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
-PATIENCE_SECONDS, PATIENCE_WITH_A_FULL_DISK = 900.0, 30.0
-LONGEST_PAUSE = 5.0
+PATIENCE_SECONDS, FULL_DISK_PATIENCE_SECONDS = 900.0, 30.0
+MAX_PAUSE_SECONDS = 5.0
 TRANSIENT = (
     sqlalchemy.exc.OperationalError,
     sqlalchemy.exc.InterfaceError,
@@ -34,30 +35,37 @@ TRANSIENT = (
     ResourceError,
     OSError,
 )
-"""What another try may mend: a database that is away or locked, an artifact store that is, a disk that is full."""
-FULL = re.compile("full|no space left|disk I/O error", re.IGNORECASE)
-"""What a database or a file system says that has no room; SQLite's write-ahead log may call that an I/O error."""
+"""Errors that may go away: a database or an artifact store that is away or locked, a full disk."""
+FULL_DISK = re.compile("full|no space left|disk I/O error", re.IGNORECASE)
+"""Matches the message for a full disk. SQLite may report one that happens in its write-ahead log as an I/O error."""
 
 
 @dataclass
-class Chore:
-    """Something to be done again and again, between the jobs."""
+class PeriodicTask:
+    """A function that runs every `seconds`, between two jobs; `due` is on the monotonic clock."""
 
     seconds: float
-    do: Callable[[], None]
+    run: Callable[[], None]
     due: float = field(default_factory=time.monotonic)
 
 
 class RecordWriter:
-    """Does jobs one after another. `say` hears when it waits and when it goes on, `broken` why it gave up."""
+    """Runs jobs in order on one thread. After a failure the jobs behind it are dropped, because they may depend on it.
+
+    `on_message` gets a line when the writer starts to wait for the database and when it continues, `on_failure` the error after which
+    it gave up. Both are called on the writer's thread.
+    """
 
     def __init__(
-        self, say: Callable[[str], None], broken: Callable[[InjertoError], None], patience_seconds: float = PATIENCE_SECONDS
+        self,
+        on_message: Callable[[str], None],
+        on_failure: Callable[[InjertoError], None],
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        self._say, self._broken, self._patience = say, broken, patience_seconds
+        self._on_message, self._on_failure, self._patience = on_message, on_failure, patience_seconds
         self._jobs: queue.Queue[tuple[Callable[[], Any], Future[Any]] | None] = queue.Queue()
-        self._chores: list[Chore] = []
-        self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
+        self._tasks: list[PeriodicTask] = []
+        self._thread = threading.Thread(target=self._work, name="record writer", daemon=True)
         self.waiting = False
         self.error: BaseException | None = None
 
@@ -66,100 +74,110 @@ class RecordWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Wait until everything is written or the patience is over; not at all where the process is to end at once."""
+        """Wait until every job has run or the writer has given up. After a second Ctrl-C the process ends at once, without waiting."""
         self._jobs.put(None)
         if kind is None or not issubclass(kind, KeyboardInterrupt):
             self._thread.join()
 
-    def put(self, job: Callable[[], Result]) -> "Future[Result]":
-        """Put a job in line and return its future. Jobs after one that failed are dropped: what they tell stands upon it."""
+    def submit(self, job: Callable[[], Result]) -> "Future[Result]":
+        """Put a job into the queue and return its future. The future of a dropped job raises the error of the job that failed."""
         future: Future[Result] = Future()
         self._jobs.put((job, future))
         return future
 
-    def wait(self) -> None:
-        """Wait until everything so far is written, or dropped."""
-        self.put(lambda: None).exception()
+    def flush(self) -> None:
+        """Wait until all jobs so far have run or were dropped."""
+        self.submit(lambda: None).exception()
 
-    def do(self, write: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        """Do one write, patiently, once everything before it is written, and return its result or raise its error."""
-        return self.put(partial(self.patiently, write, *args, **kwargs)).result()
+    def write(self, operation: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        """Call `operation` with retries, after all jobs so far; wait, and return its result or raise its error."""
+        return self.submit(partial(self.with_retries, operation, *args, **kwargs)).result()
 
-    def last(self, write: Callable[[], object]) -> None:
-        """Do a write that stands by itself: patiently, or just once where the line was dropped."""
+    def write_last(self, operation: Callable[[], object]) -> None:
+        """Call `operation` after all other jobs, and ignore its errors. If the jobs were dropped, call it once, on this thread."""
         with suppress(Exception):
             if self.error is None:
-                self.do(write)
+                self.write(operation)
             else:
-                write()
+                operation()
 
-    def abandon(self) -> None:
-        """Drop the line."""
+    def drop_jobs(self) -> None:
+        """Drop the jobs in the queue and all later ones."""
         self.error = self.error or KeyboardInterrupt()
 
-    def every(self, seconds: float, chore: Callable[[], None]) -> None:
-        """Do something at once and then every so many seconds, between jobs."""
-        self._chores.append(Chore(seconds, chore))
+    def run_every(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call `function` on the writer's thread at once and then every `seconds`, between two jobs, with retries."""
+        self._tasks.append(PeriodicTask(seconds, function))
 
-    def patiently(self, write: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        """Do one write, again with growing pauses while it meets what another try may mend. For use inside a job."""
+    def with_retries(self, operation: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        """Call `operation`, and call it again with growing pauses while it raises a `TRANSIENT` error. Use it inside a job.
+
+        Raises the last error after `patience_seconds`, or after `FULL_DISK_PATIENCE_SECONDS` if a disk is full.
+        """
         started, pause = time.monotonic(), 0.1
         while True:
             try:
-                done = write(*args, **kwargs)
+                result = operation(*args, **kwargs)
             except TRANSIENT as error:
-                full = isinstance(error, ResourceError) or FULL.search(explained(error)) is not None
-                if time.monotonic() - started > min(self._patience, PATIENCE_WITH_A_FULL_DISK if full else self._patience):
+                if time.monotonic() - started > self._patience_for(error):
                     raise
                 if pause > 1 and not self.waiting:
                     self.waiting = True
-                    self._say(f"the record cannot be written ({explained(error)}); trials go on, and what they report waits")
+                    reason = explain_database_error(error)
+                    self._on_message(f"the record cannot be written ({reason}); trials continue, and their reports wait")
                 time.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+                pause = min(pause * 2, MAX_PAUSE_SECONDS)
             else:
                 if self.waiting:
                     self.waiting = False
-                    self._say(f"the record is written again, after {time.monotonic() - started:.0f} s")
-                return done
+                    self._on_message(f"the record is written again, after {time.monotonic() - started:.0f} s")
+                return result
+
+    def _patience_for(self, error: BaseException) -> float:
+        full = isinstance(error, ResourceError) or FULL_DISK.search(explain_database_error(error)) is not None
+        return min(self._patience, FULL_DISK_PATIENCE_SECONDS if full else self._patience)
 
     def _work(self) -> None:
         while True:
             try:
-                job = self._jobs.get(timeout=self._until_next_chore())
+                job = self._jobs.get(timeout=self._seconds_to_next_task())
             except queue.Empty:
-                self._do_chores()
+                self._run_due_tasks()
                 continue
             if job is None:
                 return
-            self._do(*job)
-            self._do_chores()
+            self._run_job(*job)
+            self._run_due_tasks()
 
-    def _do(self, job: Callable[[], Any], future: "Future[Any]") -> None:
+    def _run_job(self, job: Callable[[], Any], future: "Future[Any]") -> None:
         if self.error is not None:
             future.set_exception(self.error)
             return
         try:
             future.set_result(job())
         except BaseException as error:
-            self._fail(error)
+            self._give_up(error)
             future.set_exception(error)
 
-    def _do_chores(self) -> None:
-        for chore in self._chores:
-            if self.error is None and time.monotonic() >= chore.due:
+    def _run_due_tasks(self) -> None:
+        for task in self._tasks:
+            if self.error is None and time.monotonic() >= task.due:
                 try:
-                    self.patiently(chore.do)
+                    self.with_retries(task.run)
                 except BaseException as error:
-                    self._fail(error)
-                chore.due = time.monotonic() + chore.seconds
+                    self._give_up(error)
+                task.due = time.monotonic() + task.seconds
 
-    def _fail(self, error: BaseException) -> None:
+    def _give_up(self, error: BaseException) -> None:
         self.error = error
-        known = error if isinstance(error, InjertoError) else StorageError(f"the record cannot be written: {explained(error)}")
-        known.__cause__ = error if known is not error else None
-        self._broken(known)
+        if isinstance(error, InjertoError):
+            self._on_failure(error)
+            return
+        failure = StorageError(f"the record cannot be written: {explain_database_error(error)}")
+        failure.__cause__ = error
+        self._on_failure(failure)
 
-    def _until_next_chore(self) -> float:
+    def _seconds_to_next_task(self) -> float:
         if self.error is not None:
-            return LONGEST_PAUSE
-        return max(0.0, min((chore.due for chore in self._chores), default=time.monotonic() + 1) - time.monotonic())
+            return MAX_PAUSE_SECONDS
+        return max(0.0, min((task.due for task in self._tasks), default=time.monotonic() + 1) - time.monotonic())

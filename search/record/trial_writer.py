@@ -1,4 +1,7 @@
-"""Writes trials into the record, in the ledger's line. A told trial is immutable in Optuna, so nothing is told before all is written."""
+"""Writes trials into the record, on the record writer's thread.
+
+Optuna lets nobody change a trial after `study.tell`. So everything about a trial is written first, and `study.tell` comes last.
+"""
 
 import json
 import tempfile
@@ -14,16 +17,21 @@ from optuna.trial import TrialState
 
 from search.policy.faults import Fault
 from search.policy.rungs import Verdict
+from search.record.artifacts import artifact_store
 from search.record.record_writer import RecordWriter
-from search.record.store import artifact_store
-from trainables.storage.locations import Root, discard, join
-from trainables.worker.trainable import Assignment, progress
-from trainables.worker.trial_report import ACCOUNT
+from trainables.storage.locations import join
+from trainables.storage.root import Root, discard
+from trainables.worker.assignment import Assignment, progress
+from trainables.worker.trial_report import TRIAL_REPORT_FILE
 
 
 @dataclass
-class Running:
-    """A trial that Ray is running. `reported` counts the epochs that are in the record, or in line for it."""
+class RunningTrial:
+    """A trial that Ray runs or is about to run.
+
+    `reported` counts the epochs that are in the record or queued for it. `outcome` is set if the trial ended before it could run: the state
+    and the reason. `stop_request` is why a user stopped it. `report_artifact` is the artifact of its trial report, once it exists.
+    """
 
     trial: optuna.Trial
     assignment: Assignment
@@ -33,10 +41,10 @@ class Running:
     failure: Fault | None = None
     retries: list[dict[str, Any]] = field(default_factory=list)
     written: dict[str, Any] = field(default_factory=dict)
-    outcome: tuple[TrialState, str] | None = None  # of one that ended before it could run
-    asked: str | None = None  # why it was asked to stop
-    account: str | None = None  # the artifact of its account, once there is one
-    began: float = field(default_factory=time.monotonic)
+    outcome: tuple[TrialState, str] | None = None
+    stop_request: str | None = None
+    report_artifact: str | None = None
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def number(self) -> int:
@@ -45,78 +53,81 @@ class Running:
 
     @property
     def value(self) -> float | None:
-        """The objective after its latest epoch."""
+        """The objective after the latest epoch, None before the first."""
         return self.history["objective"][-1] if self.history.get("objective") else None
 
 
 class TrialWriter:
-    """Writes trials of a study; `root` is where its artifacts go, `gpus` each trial's share of GPUs."""
+    """Writes the trials of a study. `root` is where its artifacts are stored, `gpus` the number of GPUs of each trial."""
 
     def __init__(self, study: optuna.Study, record_writer: RecordWriter, *, root: str, gpus: float, mode: str) -> None:
         self._study, self._record_writer, self._gpus, self._mode = study, record_writer, gpus, mode
         self._artifacts = artifact_store(root)
 
-    def write(self, running: Running, **attributes: Any) -> None:
-        """Write what has changed of a trial's attributes."""
+    def write(self, running: RunningTrial, **attributes: Any) -> None:
+        """Write those attributes of a trial that have changed since they were last written."""
         for name, value in attributes.items():
             if running.written.get(name) != value:
-                self._record_writer.patiently(running.trial.set_user_attr, name, value)
+                self._record_writer.with_retries(running.trial.set_user_attr, name, value)
                 running.written[name] = value
 
     def write_epochs(
         self,
-        running: Running,
-        first: int,
-        last: int,
+        running: RunningTrial,
+        epochs: range,
         history: dict[str, list[float]],
         facts: dict[str, Any],
         verdict: Verdict | None,
     ) -> None:
-        """Write epochs, then what a rung said of the last one: without its word that is judged again, without its value it can't be."""
-        self.write(running, history=history, facts=facts)
-        for epoch in range(first, last + 1):
-            step = progress(epoch, running.assignment.trial.epochs)
-            self._record_writer.patiently(running.trial.report, history["objective"][epoch - 1], step)
-        if verdict is not None:
-            self.write(running, verdict=verdict.in_words(self._mode))
+        """Write the values of some epochs, then the verdict of a rung on the last one.
 
-    def tell(self, running: Running, state: TrialState, reason: str, **attributes: Any) -> None:
-        """Write all that is known of a trial, its account as an artifact, and only then tell how it ended."""
+        The order matters for a crash in between: a resumed search can repeat a rung's decision from the values, if the verdict is missing.
+        """
+        self.write(running, history=history, facts=facts)
+        for epoch in epochs:
+            step = progress(epoch, running.assignment.trial.epochs)
+            self._record_writer.with_retries(running.trial.report, history["objective"][epoch - 1], step)
+        if verdict is not None:
+            self.write(running, verdict=verdict.as_text(self._mode))
+
+    def tell(self, running: RunningTrial, state: TrialState, reason: str, **attributes: Any) -> None:
+        """Write everything about an ended trial, its history and its report as artifacts, and then call `study.tell`."""
         if running.history:
             self.write(running, history={"artifact": self._upload(running, "history.json", json.dumps(running.history).encode())})
-        self._link_account(running)
+        self._upload_report(running)
         gpu_seconds = self._gpus * running.facts.get("seconds_total", 0.0)
         self.write(running, **running.facts, epochs_done=running.reported, gpu_seconds=gpu_seconds, stop_reason=reason, **attributes)
         value = running.value if state == TrialState.COMPLETE else None
-        self._record_writer.patiently(self._study.tell, running.number, value, None if value is not None else state, skip_if_finished=True)
-        if running.account is not None:
-            self._record_writer.patiently(discard, join(running.assignment.folder, ACCOUNT))
+        told_state = state if value is None else None  # Optuna derives COMPLETE from a value
+        self._record_writer.with_retries(self._study.tell, running.number, value, told_state, skip_if_finished=True)
+        if running.report_artifact is not None:
+            self._record_writer.with_retries(discard, join(running.assignment.folder, TRIAL_REPORT_FILE))
 
-    def _link_account(self, running: Running) -> None:
-        """Make an artifact of what the trial has written beside its state for people to look at."""
-        folder = Root(running.assignment.folder)
-        if running.account is None and (told := self._record_writer.patiently(folder.read, ACCOUNT)) is not None:
-            running.account = self._upload(running, ACCOUNT, told)
-        if running.account is not None:
-            self.write(running, account=running.account)
-
-    def tell_failed(self, running: Running, fault: Fault) -> None:
-        """Tell that a trial failed, and of what."""
+    def tell_failed(self, running: RunningTrial, fault: Fault) -> None:
+        """Write everything about a failed trial and its fault, and then tell Optuna that it failed."""
         about = {"kind": fault.kind, "message": fault.message, "traceback": fault.traceback or fault.message}
-        self.tell(running, TrialState.FAIL, fault.in_words(), error=about, retries=running.retries)
+        self.tell(running, TrialState.FAIL, fault.as_text(), error=about, retries=running.retries)
 
-    def _upload(self, running: Running, name: str, content: bytes) -> str:
+    def read_history(self, attributes: Mapping[str, Any]) -> dict[str, list[float]]:
+        """Return the recorded history of an open trial. It is in an artifact if the driver died just before `study.tell`."""
+        recorded = attributes.get("history", {})
+        if "artifact" not in recorded:
+            return dict(recorded)
+        with self._artifacts.open_reader(recorded["artifact"]) as file:
+            return cast("dict[str, list[float]]", json.load(file))
+
+    def _upload_report(self, running: RunningTrial) -> None:
+        """Store the trial report, which the worker has written beside the checkpoint, as an artifact."""
+        folder = Root(running.assignment.folder)
+        if running.report_artifact is None and (report := self._record_writer.with_retries(folder.read, TRIAL_REPORT_FILE)) is not None:
+            running.report_artifact = self._upload(running, TRIAL_REPORT_FILE, report)
+        if running.report_artifact is not None:
+            self.write(running, account=running.report_artifact)
+
+    def _upload(self, running: RunningTrial, name: str, content: bytes) -> str:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / name
             file.write_bytes(content)
-            return self._record_writer.patiently(
+            return self._record_writer.with_retries(
                 upload_artifact, artifact_store=self._artifacts, file_path=str(file), study_or_trial=running.trial
             )
-
-    def history_of(self, attributes: Mapping[str, Any]) -> dict[str, list[float]]:
-        """Return a trial's history; that of one which was about to be told is in its artifact already."""
-        held = attributes.get("history", {})
-        if "artifact" not in held:
-            return dict(held)
-        with self._artifacts.open_reader(held["artifact"]) as file:
-            return cast("dict[str, list[float]]", json.load(file))

@@ -58,7 +58,7 @@ def test_a_finished_search_leaves_no_trial_open(finished):
     assert counts["stopped"] >= 1
 
 
-def test_history_holds_every_epoch_and_the_value_is_the_last(finished, study):
+def test_history_holds_every_epoch_and_the_value_is_the_last_one(finished, study):
     for trial, frozen in zip(finished.trials, study.trials, strict=True):
         history = trial.history
         assert {len(values) for values in history.values()} == {trial.epochs_done}
@@ -68,7 +68,7 @@ def test_history_holds_every_epoch_and_the_value_is_the_last(finished, study):
         assert dict(zip(steps, history["objective"], strict=True)) == dict(frozen.intermediate_values)
 
 
-def test_states_and_reasons(finished, study):
+def test_stopped_trials_name_their_rung_and_finished_ones_no_reason(finished, study):
     for trial, frozen in zip(finished.trials, study.trials, strict=True):
         if frozen.state == TrialState.COMPLETE:
             assert (trial.epochs_done, trial.stop_reason) == (trial.epochs_planned, "")
@@ -79,7 +79,7 @@ def test_states_and_reasons(finished, study):
             assert trial.number >= 4
 
 
-def test_the_record_of_a_trial_is_whole(finished, study):
+def test_a_trial_has_all_documented_attributes(finished, study):
     for frozen in study.trials:
         assert set(frozen.user_attrs) >= ATTRIBUTES
         artifact = finished.folder / "artifacts" / frozen.user_attrs["history"]["artifact"]
@@ -88,7 +88,7 @@ def test_the_record_of_a_trial_is_whole(finished, study):
         assert frozen.user_attrs["seed"] == 3 * 100_003 + frozen.number
 
 
-def test_what_a_trial_shows_is_an_artifact_and_nowhere_else(finished, study):
+def test_history_and_report_of_an_ended_trial_are_artifacts_only(finished, study):
     for trial, frozen in zip(finished.trials, study.trials, strict=True):
         names = [artifact.filename for artifact in get_all_artifact_meta(frozen, storage=study._storage)]
         assert sorted(names) == ["account.json", "history.json"]
@@ -100,7 +100,7 @@ def test_what_a_trial_shows_is_an_artifact_and_nowhere_else(finished, study):
     assert not list(finished.folder.glob("trials/*/account.json"))
 
 
-def test_a_study_shows_what_its_augmentation_does(finished):
+def test_the_study_has_augmentation_previews(finished):
     shown = finished.augmentation
     assert list(shown["sheets"]) == [str(step / 8) for step in range(9)]
     assert all((finished.folder / "artifacts" / artifact).read_bytes()[:2] == b"\xff\xd8" for artifact in shown["sheets"].values())
@@ -126,7 +126,7 @@ def test_a_killed_worker_loses_no_epoch(search, photos, finished):
 
 
 @pytest.mark.slow
-def test_a_worker_lost_after_each_epoch_costs_its_trial_nothing(search, photos):
+def test_a_trial_whose_worker_is_killed_after_each_epoch_finishes(search, photos):
     said = []
 
     def kill(event):
@@ -143,7 +143,7 @@ def test_a_worker_lost_after_each_epoch_costs_its_trial_nothing(search, photos):
     assert [epoch for kind, epoch in said if kind == "retry"] == [1, 2, 3, 4]
 
 
-def test_a_loss_that_explodes_fails_its_trial_and_keeps_its_epochs(search, tmp_path):
+def test_a_non_finite_loss_fails_the_trial_and_keeps_its_epochs(search, tmp_path):
     settings = ("optimizer=sgd", "learning_rate=0.1", "momentum=0", "clip_norm=0", "warmup=0", "schedule=constant", "loss=mse") + (
         "unfrozen_stages=0",
         "head_layers=0",
@@ -191,7 +191,7 @@ def test_an_exception_is_retried_and_then_fails_its_trial(search, tmp_path):
     assert record.best.number == 1
 
 
-def test_changed_images_fail_a_trial_as_data(search, tmp_path):
+def test_changed_images_fail_the_trial_with_kind_data(search, tmp_path):
     """Where the cache is gone and the images are others, a worker refuses to go on."""
     source = folders(tmp_path / "changing", each=8)
 

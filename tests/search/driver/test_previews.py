@@ -10,7 +10,7 @@ def refuse(assignment):
     raise RuntimeError("these images cannot be shown")
 
 
-def test_a_search_goes_on_where_they_cannot_be_made(ray_session, tmp_path):
+def test_a_search_finishes_without_previews_if_they_cannot_be_made(ray_session, tmp_path):
     broken = type("SimulatedTrial", (SimulatedTrial,), {"previews": staticmethod(refuse), "__module__": SimulatedTrial.__module__})
     options = {"storage": f"sqlite:///{tmp_path}/studies.db", "output": str(tmp_path / "out"), "weights": "none", "trials": 2}
     watcher = ActOnce("epoch", None)

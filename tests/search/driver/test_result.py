@@ -5,7 +5,7 @@ from trainables.config import Recipe, TrialConfig, read_yaml, validate
 from trainables.data.dataset import open_dataset
 
 
-def test_best_yaml_is_the_winner(finished):
+def test_best_yaml_holds_the_winner(finished):
     recipe = validate(Recipe, read_yaml(finished.folder / "best.yaml"))
     best = finished.best
     assert (recipe.study, recipe.trial_number, recipe.metric, recipe.value) == ("calm-fig", best.number, "loss", best.value)
@@ -13,7 +13,7 @@ def test_best_yaml_is_the_winner(finished):
     assert (recipe.fingerprint, recipe.threads) == (finished.dataset["fingerprint"], 1)
 
 
-def test_best_weights_say_what_they_are(finished):
+def test_best_weights_have_metadata_and_torchvision_names(finished):
     with safe_open(finished.folder / "best.safetensors", "pt") as file:
         metadata = file.metadata()
         names = list(file.keys())
@@ -24,7 +24,7 @@ def test_best_weights_say_what_they_are(finished):
     assert any(name.startswith("head.") for name in names)
 
 
-def test_the_test_split_is_reported_for_winner_and_default_recipe(finished):
+def test_the_test_split_is_evaluated_for_winner_and_default_recipe(finished):
     assert set(finished.test) == {"winner", "default_recipe"}
     assert finished.test["winner"]["trial"] == finished.best.number
     assert finished.test["default_recipe"]["trial"] == 0
@@ -33,7 +33,7 @@ def test_the_test_split_is_reported_for_winner_and_default_recipe(finished):
     assert finished.test["winner"]["preprocessing"]["center_crop"] == 32
 
 
-def test_the_recorded_test_value_is_that_of_the_weights(finished):
+def test_plain_torchvision_reproduces_the_recorded_test_loss(finished):
     """Fifteen lines of plain torchvision give the recorded test metrics."""
     import torch
     from safetensors.torch import load_file

@@ -51,21 +51,21 @@ def reference(trials, best, disk):
 
 
 @given(endings(), st.integers(1, 4), st.permutations(range(12)))
-def test_the_best_few_and_the_default_recipe_stay_in_whatever_order_they_end(trials, best, order):
+def test_the_best_and_the_default_recipe_are_kept_in_any_order_of_ends(trials, best, order):
     expected = reference(trials, best, math.inf)
     assert whole(Retention("max", best), trials) == expected
     assert whole(Retention("max", best), sorted(trials, key=lambda trial: order[trial[0]])) == expected
 
 
 @given(endings(sizes=st.just(1)), st.integers(1, 4), st.integers(2, 6), st.permutations(range(12)))
-def test_what_fits_is_the_head_of_the_ranking_in_whatever_order_they_end(trials, best, disk, order):
+def test_within_the_disk_budget_the_top_of_the_ranking_is_kept_in_any_order_of_ends(trials, best, disk, order):
     expected = reference(trials, best, disk)
     assert whole(Retention("max", best, disk), trials) == expected
     assert whole(Retention("max", best, disk), sorted(trials, key=lambda trial: order[trial[0]])) == expected
 
 
 @given(endings(), st.integers(1, 4), st.integers(1, 20))
-def test_the_budget_holds_or_only_the_best_is_left(trials, best, disk):
+def test_the_disk_budget_holds_unless_only_the_best_is_left(trials, best, disk):
     retention, kept, seen = Retention("max", best, disk), {}, []
     running = {number: size for number, _, _, size in trials}
     for number, size in running.items():
@@ -82,16 +82,16 @@ def test_the_budget_holds_or_only_the_best_is_left(trials, best, disk):
         assert kept.keys() <= {trial[0] for trial in ranking[:best]} | {0}
         fits = sum(kept.values()) + sum(running.values()) <= disk
         assert fits or len(kept) <= 1
-        assert (retention.short() is None) == fits
+        assert (retention.shortage() is None) == fits
 
 
 @given(endings(), st.integers(1, 4))
-def test_to_minimize_is_to_maximize_the_opposite(trials, best):
+def test_minimizing_equals_maximizing_the_negative(trials, best):
     opposite = [(number, finished, None if value is None else -value, size) for number, finished, value, size in trials]
     assert whole(Retention("min", best), opposite) == whole(Retention("max", best), trials)
 
 
-def test_the_best_stopped_trials_stay_until_others_finish():
+def test_stopped_trials_are_kept_until_others_finish():
     retention = Retention("max", best=2)
     assert retention.ended(1, False, 0.9, "one", 1) == []
     assert retention.ended(2, False, 0.8, "two", 1) == []
@@ -100,28 +100,28 @@ def test_the_best_stopped_trials_stay_until_others_finish():
     assert retention.ended(5, False, 0.99, "five", 1) == ["five"]
 
 
-def test_a_growing_trial_pushes_out_the_worst_then_the_default_recipe_never_the_best():
+def test_a_growing_trial_displaces_the_worst_then_the_default_recipe_but_not_the_best():
     retention = Retention("max", disk=10)
     for number, value in enumerate((0.1, 0.3, 0.2)):
         assert retention.ended(number, True, value, str(number), 2) == []
     assert retention.size(7, 4) == []
     assert retention.size(7, 5) == ["2"]
     assert retention.size(8, 3) == ["0"]
-    assert retention.short() is None
+    assert retention.shortage() is None
     assert retention.size(8, 4) == []
-    assert "more than keep.disk allows" in retention.short()
+    assert "more than keep.disk allows" in retention.shortage()
     assert retention.ended(7, True, 0.25, "7", 5) == ["7"]
-    assert retention.short() is None
+    assert retention.shortage() is None
 
 
-def test_nothing_is_removed_of_a_trial_that_left_nothing():
+def test_a_trial_without_a_checkpoint_drops_nothing():
     retention = Retention("max", best=1, disk=5)
     assert retention.ended(1, False, None, None, 0) == []
     assert retention.ended(2, True, 0.5, None, 0) == []
     assert retention.ended(3, True, 0.4, "three", 1) == ["three"]
 
 
-def test_it_costs_the_same_at_the_ten_thousandth_trial():
+def test_the_cost_of_an_end_does_not_grow_with_the_number_of_trials():
     """Counted, not clocked: a comparison of states is what an end costs."""
     retention, compared = Retention("max", best=3), 0
 
@@ -143,9 +143,9 @@ def test_it_costs_the_same_at_the_ten_thousandth_trial():
 
 
 @pytest.mark.parametrize(("disk", "words"), [(5e6, "2 running trials take 6.0 MB and the best one's 1.0 MB"), (20e6, None)])
-def test_a_shortage_says_how_much(disk, words):
+def test_the_shortage_message_names_the_sizes(disk, words):
     retention = Retention("min", disk=disk)
     retention.size(1, 3_000_000)
     retention.size(2, 3_000_000)
     retention.ended(0, True, 0.5, "zero", 1_000_000)
-    assert words in (retention.short() or "") if words else retention.short() is None
+    assert words in (retention.shortage() or "") if words else retention.shortage() is None

@@ -10,9 +10,9 @@ from filelock import FileLock
 from optuna.samplers import RandomSampler
 from sqlalchemy.engine import make_url
 
-from search.record.database import ADVICE, CONNECTION, engine_settings
-from search.record.records import read_study
-from search.record.store import create_study, names, open_storage, resolve_url, shown, storage_errors
+from search.record.database import ADVICE, LIBPQ_SETTINGS, engine_settings
+from search.record.reader import read_study
+from search.record.store import create_study, list_study_names, open_storage, resolve_url, storage_errors, without_password
 from tests.search.conftest import command
 from trainables.errors import StorageError
 
@@ -22,14 +22,14 @@ QUOTED = "secret%2F%25%3A%40"
 
 @pytest.fixture(scope="module")
 def guarded(postgres):
-    """The URL of a database whose user needs a password, which it does not hold."""
+    """The URL, without the password, of a database whose user needs one."""
     postgres.do(f"CREATE ROLE guarded LOGIN PASSWORD '{SECRET}'")
     return postgres.database("guarded").replace("injerto@", "guarded@")
 
 
 @pytest.fixture
 def restarted(postgres):
-    """The server, running again after the test."""
+    """The server, which is started again after a test that stops it."""
     yield postgres
     if not postgres.answers():
         postgres.start()
@@ -45,7 +45,7 @@ def restarted(postgres):
         ("mysql+pymysql://me@host/name", "mysql+pymysql://me@host/name"),
     ],
 )
-def test_a_url_names_its_driver(given, meant):
+def test_resolve_url_adds_the_driver(given, meant):
     resolved = resolve_url(given)
     assert make_url(resolved) == make_url(meant)
     assert resolve_url(resolved) == resolved
@@ -61,33 +61,33 @@ def test_a_url_names_its_driver(given, meant):
         "postgresql://me@host/db?sslpassword=secret&sslmode=require",
     ],
 )
-def test_no_password_is_shown(url):
-    assert "secret" not in shown(resolve_url(url))
-    assert "host/db" in shown(resolve_url(url))
+def test_without_password_removes_passwords_and_secret_parameters(url):
+    assert "secret" not in without_password(resolve_url(url))
+    assert "host/db" in without_password(resolve_url(url))
 
 
 @pytest.mark.parametrize(
     "url", ["postgresql//me:secret@host/db", "postgresql://me:a@secret@host/db", "postgresql://me:secret@host:port/db"]
 )
-def test_no_password_is_in_the_message_of_a_url_that_is_none(url):
+def test_the_error_for_a_malformed_url_contains_no_password(url):
     with pytest.raises(StorageError, match="storage URL") as raised:
         resolve_url(url)
     assert "secret" not in str(raised.value)
 
 
-def test_a_url_has_the_last_word_over_a_connection():
+def test_connection_settings_in_a_url_have_priority():
     own = engine_settings(make_url("postgresql+psycopg://host/db?connect_timeout=2&keepalives_idle=99"))["connect_args"]
-    assert own == {name: value for name, value in CONNECTION.items() if name not in ("connect_timeout", "keepalives_idle")}
+    assert own == {name: value for name, value in LIBPQ_SETTINGS.items() if name not in ("connect_timeout", "keepalives_idle")}
     assert engine_settings(make_url("postgresql+asyncpg://host/db")) == {"pool_pre_ping": True, "connect_args": {}}
 
 
-def test_a_server_sees_who_is_there_and_the_driver_notices_when_it_is_gone(postgres):
+def test_connections_name_the_program_and_detect_a_lost_server(postgres):
     storage = open_storage(postgres.database(), create=True)
     connection = storage.engine.raw_connection()
     found = connection.dbapi_connection.info.get_parameters()
-    assert {name: found[name] for name in CONNECTION} == {name: str(value) for name, value in CONNECTION.items()}
-    seconds = CONNECTION["keepalives_idle"] + CONNECTION["keepalives_interval"] * CONNECTION["keepalives_count"]
-    assert seconds <= 30 == CONNECTION["tcp_user_timeout"] / 1000
+    assert {name: found[name] for name in LIBPQ_SETTINGS} == {name: str(value) for name, value in LIBPQ_SETTINGS.items()}
+    seconds = LIBPQ_SETTINGS["keepalives_idle"] + LIBPQ_SETTINGS["keepalives_interval"] * LIBPQ_SETTINGS["keepalives_count"]
+    assert seconds <= 30 == LIBPQ_SETTINGS["tcp_user_timeout"] / 1000
     seen = postgres.do(f"SELECT application_name FROM pg_stat_activity WHERE datname = '{make_url(storage.url).database}'")
     assert ("injerto",) in seen
     connection.close()
@@ -95,11 +95,11 @@ def test_a_server_sees_who_is_there_and_the_driver_notices_when_it_is_gone(postg
 
 
 WRONG = {
-    "nobody listens": ("postgresql://me@127.0.0.1:1/db", "Connection refused; start the server, or mend the host and port"),
-    "no such host": ("postgresql://me@none.invalid/db", "; there is no such host; mend it in the URL"),
+    "nobody listens": ("postgresql://me@127.0.0.1:1/db", "Connection refused; start the server, or correct the host and port"),
+    "no such host": ("postgresql://me@none.invalid/db", "; there is no such host; correct it in the URL"),
     "no such socket": ("postgresql://me@/db?host=/nowhere", "; start the server"),
     "no such driver": ("postgresql+pg8000://me@host/db", "needs the package pg8000; install it"),
-    "no such database": ("postgresql://injerto@127.0.0.1:{port}/none", 'database "none" does not exist; make it: createdb'),
+    "no such database": ("postgresql://injerto@127.0.0.1:{port}/none", 'database "none" does not exist; create it: createdb'),
     "no such user": ("postgresql://none@127.0.0.1:{port}/none", 'role "none" does not exist; write the user in the URL'),
     "no password": ("postgresql://guarded@127.0.0.1:{port}/db", "no password supplied; give the password in PGPASSWORD"),
     "wrong password": (
@@ -112,7 +112,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_is_wrong_with_a_server_is_said_in_a_line(what, postgres, guarded):
+def test_open_storage_explains_a_connection_error_on_one_line(what, postgres, guarded):
     url, message = WRONG[what]
     for create in (True, False):
         with pytest.raises(StorageError) as raised:
@@ -123,7 +123,7 @@ def test_what_is_wrong_with_a_server_is_said_in_a_line(what, postgres, guarded):
         assert "wrong" not in text
 
 
-def test_a_user_who_may_not_make_tables_is_told(postgres, guarded):
+def test_a_user_without_create_permission_gets_advice(postgres, guarded):
     url = postgres.database().replace("injerto@", f"guarded:{QUOTED}@")
     with pytest.raises(StorageError, match=r"permission denied for schema public; .* GRANT CREATE"):
         open_storage(url, create=True)
@@ -134,21 +134,21 @@ def test_a_user_who_may_only_read_can_read(postgres, guarded):
     create_study(open_storage(url, create=True), "calm-fig", "max", RandomSampler())
     reader = url.replace("injerto@", f"guarded:{QUOTED}@")
     with pytest.raises(StorageError, match=r"permission denied for table .*; .* GRANT"):
-        names(open_storage(reader))
+        list_study_names(open_storage(reader))
     postgres.do("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guarded", database=str(make_url(url).database))
-    assert names(open_storage(reader)) == ["calm-fig"]
+    assert list_study_names(open_storage(reader)) == ["calm-fig"]
 
 
 def test_passwords_come_from_the_url_the_environment_or_a_file(guarded, tmp_path, monkeypatch):
-    assert names(open_storage(guarded.replace("guarded@", f"guarded:{QUOTED}@"), create=True)) == []
+    assert list_study_names(open_storage(guarded.replace("guarded@", f"guarded:{QUOTED}@"), create=True)) == []
     monkeypatch.setenv("PGPASSWORD", SECRET)
-    assert names(open_storage(guarded)) == []
+    assert list_study_names(open_storage(guarded)) == []
     monkeypatch.delenv("PGPASSWORD")
     file = tmp_path / "passwords"
     file.write_text("*:*:*:guarded:" + SECRET.replace(":", "\\:"))
     file.chmod(0o600)
     monkeypatch.setenv("PGPASSFILE", str(file))
-    assert names(open_storage(guarded)) == []
+    assert list_study_names(open_storage(guarded)) == []
 
 
 def test_the_command_line_says_what_is_wrong_and_exits_with_2(guarded):
@@ -159,20 +159,20 @@ def test_the_command_line_says_what_is_wrong_and_exits_with_2(guarded):
     assert "wrong" not in done.stderr
 
 
-def test_a_server_that_stops_between_opening_and_reading(restarted):
+def test_a_server_that_stops_between_opening_and_reading_raises_storage_errors(restarted):
     url = restarted.database()
     storage = open_storage(url, create=True)
     create_study(storage, "calm-fig", "max", RandomSampler())
     restarted.stop("immediate")
     with pytest.raises(StorageError, match=r"cannot be used: .*Connection refused; start the server"), storage_errors(url):
-        names(storage)
+        list_study_names(storage)
     with pytest.raises(StorageError, match=r"cannot open the storage .*Connection refused"):
         read_study("calm-fig", url)
     restarted.start()
-    assert names(storage) == ["calm-fig"]
+    assert list_study_names(storage) == ["calm-fig"]
 
 
-def test_a_killed_server_is_noticed_and_found_again(restarted):
+def test_a_storage_works_again_after_its_server_was_killed_and_restarted(restarted):
     storage = open_storage(restarted.database(), create=True)
     study = create_study(storage, "calm-fig", "max", RandomSampler())
     trial = study.ask()
@@ -184,7 +184,7 @@ def test_a_killed_server_is_noticed_and_found_again(restarted):
     assert study.trials[0].intermediate_values == {1: 0.5}
 
 
-def test_a_lock_on_the_tables_is_waited_for_and_not_for_ever(postgres, monkeypatch):
+def test_open_storage_waits_a_limited_time_for_a_lock_on_the_tables(postgres, monkeypatch):
     monkeypatch.setattr("search.record.database.TIMEOUT_SECONDS", 1)
     url = postgres.database()
     with ThreadPoolExecutor() as pool:
@@ -193,22 +193,22 @@ def test_a_lock_on_the_tables_is_waited_for_and_not_for_ever(postgres, monkeypat
         with pytest.raises(StorageError, match="lock timeout; another program holds it"):
             open_storage(url, create=True)
         holder.result()
-    assert names(open_storage(url, create=True)) == []
+    assert list_study_names(open_storage(url, create=True)) == []
 
 
-def test_every_pattern_of_the_advice_is_a_regular_expression_of_its_own():
+def test_every_pattern_of_the_advice_is_a_distinct_regular_expression():
     assert all(re.compile(pattern) and advice[0].islower() for pattern, advice in ADVICE)
     assert len({pattern for pattern, _ in ADVICE}) == len(ADVICE)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_file_that_may_not_be_written(tmp_path):
+def test_open_storage_explains_a_folder_without_write_permission(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(StorageError, match="name another with --storage"):
         open_storage(f"sqlite:///{tmp_path}/studies.db", create=True)
 
 
-def test_a_locked_file_is_said_to_be_locked(tmp_path, monkeypatch):
+def test_a_locked_sqlite_file_raises_an_error_that_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("search.record.database.TIMEOUT_SECONDS", 1)
     url = f"sqlite:///{tmp_path}/studies.db"
     storage = open_storage(url, create=True)
@@ -225,11 +225,11 @@ time.sleep(60)
             create_study(storage, "calm-fig", "max", RandomSampler())
         holder.kill()
     create_study(storage, "calm-fig", "max", RandomSampler())
-    assert names(storage) == ["calm-fig"]
+    assert list_study_names(storage) == ["calm-fig"]
 
 
-def test_a_file_that_another_process_is_making_is_waited_for_and_not_for_ever(tmp_path, monkeypatch):
+def test_open_storage_waits_a_limited_time_for_a_sqlite_file_in_creation(tmp_path, monkeypatch):
     monkeypatch.setattr("search.record.database.TIMEOUT_SECONDS", 0.2)
     with FileLock(tmp_path / "studies.db.lock"), pytest.raises(StorageError, match="another program holds it"):
         open_storage(f"sqlite:///{tmp_path}/studies.db", create=True)
-    assert names(open_storage(f"sqlite:///{tmp_path}/studies.db", create=True)) == []
+    assert list_study_names(open_storage(f"sqlite:///{tmp_path}/studies.db", create=True)) == []

@@ -1,17 +1,16 @@
-"""What a search asks of its storage, the same of SQLite and of PostgreSQL."""
+"""What a search needs of its storage, tested with SQLite and with PostgreSQL."""
 
 import json
 import math
 import subprocess
 import sys
-import time
 
 import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from search.record.reader import study_record
-from search.record.store import create_study, load_study, list_study_names, open_storage
+from search.record.store import create_study, list_study_names, load_study, open_storage
 from trainables.errors import StorageError
 
 FACTS = {"config": {}, "dataset": {}, "metric": "loss", "versions": {}}
@@ -26,14 +25,14 @@ def url(request, tmp_path):
 
 @pytest.fixture
 def opened(url):
-    """Open the storage, once more at each call."""
+    """A function that opens the storage again at each call; every storage is closed after the test."""
     made = []
 
-    def once_more(**options):
+    def open_again(**options):
         made.append(open_storage(url, **options))
         return made[-1]
 
-    yield once_more
+    yield open_again
     for storage in made:
         storage.engine.dispose()
 
@@ -56,20 +55,21 @@ def create(storage, name):
 
 
 def another(program: str, *arguments: object) -> subprocess.Popen:
-    """Start a program in a process of its own."""
+    """Start a Python program in another process."""
     head = "import sys, time; from search.record.store import *; from optuna.samplers import RandomSampler\n"
     return subprocess.Popen(
         [sys.executable, "-c", head + program, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def said(process: subprocess.Popen) -> str:
+def output_of(process: subprocess.Popen) -> str:
+    """Return what a program printed; fail if it failed."""
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     return out.strip()
 
 
-def test_names_are_oldest_first_the_latest_is_loaded_and_each_is_taken_once(storage):
+def test_studies_are_listed_oldest_first_and_names_are_unique(storage):
     for name in ("b", "a", "c"):
         create(storage, name)
     assert list_study_names(storage) == ["b", "a", "c"]
@@ -81,7 +81,7 @@ def test_names_are_oldest_first_the_latest_is_loaded_and_each_is_taken_once(stor
         load_study(storage, "d")
 
 
-def test_reading_makes_no_storage(opened):
+def test_open_storage_without_create_creates_nothing(opened):
     for _ in range(2):
         with pytest.raises(StorageError, match="no studies at"):
             opened()
@@ -98,7 +98,7 @@ def test_an_open_study_shows_what_others_write(opened, study):
     assert study.get_trials(states=(TrialState.WAITING,))[0].system_attrs["fixed_params"] == {"rate": 0.5}
 
 
-def test_trials_in_every_state_are_read_as_they_were_written(opened, study):
+def test_trials_in_every_state_are_read_as_written(opened, study):
     study.enqueue_trial({"rate": 0.5, "depth": 3, "kind": "b"})
     values = {}
     for number, ending in enumerate((TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, None)):
@@ -139,7 +139,7 @@ def test_trials_in_every_state_are_read_as_they_were_written(opened, study):
     ],
     ids=["quotes", "markup", "unicode", "control", "lines", "empty"],
 )
-def test_any_text_is_kept_as_it_is(opened, study, text):
+def test_any_text_is_stored_unchanged(opened, study, text):
     trial = study.ask()
     trial.set_user_attr("error", {"kind": "other", "message": text, "traceback": text})
     trial.set_user_attr("stop_reason", text)
@@ -151,7 +151,7 @@ def test_any_text_is_kept_as_it_is(opened, study, text):
 
 
 @pytest.mark.parametrize("letters", [200_000, 3_000_000])
-def test_long_text_is_kept_whole(opened, study, letters):
+def test_long_text_is_stored_completely(opened, study, letters):
     text = "Traceback: é\n" * (letters // 13)
     trial = study.ask()
     trial.set_user_attr("error", {"traceback": text})
@@ -159,7 +159,7 @@ def test_long_text_is_kept_whole(opened, study, letters):
     assert study_record(load_study(opened(), None)).trials[0].error == {"traceback": text}
 
 
-def test_numbers_that_are_not_finite_are_kept_where_they_may_be_and_refused_where_not(opened, study):
+def test_non_finite_numbers_are_stored_except_a_nan_as_the_value(opened, study):
     history = {"train_loss": [1.0, math.nan, math.inf, -math.inf, 5e-324, 1.7976931348623157e308]}
     trial = study.ask()
     trial.set_user_attr("history", history)
@@ -174,7 +174,7 @@ def test_numbers_that_are_not_finite_are_kept_where_they_may_be_and_refused_wher
     assert (found.state, found.value) == ("finished", math.inf)
 
 
-def test_a_told_trial_stays_as_it_is(study):
+def test_a_told_trial_cannot_be_changed(study):
     trial = study.ask()
     study.tell(trial, 0.5)
     study.tell(trial.number, 0.7, skip_if_finished=True)
@@ -183,8 +183,8 @@ def test_a_told_trial_stays_as_it_is(study):
     assert study.trials[0].value == 0.5
 
 
-def test_a_step_that_is_reported_twice_is_there_once(study):
-    """A write that was safe, but whose answer was lost, is done again."""
+def test_a_step_that_is_reported_twice_is_stored_once(study):
+    """The record writer repeats a write that succeeded if the database's answer to it was lost."""
     trial = study.ask()
     for _ in range(2):
         trial.storage.set_trial_intermediate_value(trial._trial_id, 500, 0.25)
@@ -192,7 +192,7 @@ def test_a_step_that_is_reported_twice_is_there_once(study):
     assert study.trials[0].intermediate_values == {500: 0.25}
 
 
-def test_a_reader_in_another_process_never_waits_and_never_sees_less_than_before(url, study):
+def test_a_reader_in_another_process_does_not_wait_and_sees_only_more(url, study):
     reader = another(
         """
 study = load_study(open_storage(sys.argv[1]), None)
@@ -215,18 +215,18 @@ print(reads, len(set(seen)), slowest)
         trial.set_user_attr("history", {"loss": [0.1] * 100})
         study.tell(trial, 1.0)
     study.set_user_attr("done", True)
-    reads, different, slowest = said(reader).split()
+    reads, different, slowest = output_of(reader).split()
     assert int(reads) >= int(different) > 1
     assert float(slowest) < 10
 
 
-def test_processes_that_make_one_storage_at_once_do_not_disturb_each_other(url, opened):
+def test_several_processes_can_create_one_storage_at_once(url, opened):
     makers = [another("print(list_study_names(open_storage(sys.argv[1], create=True)))", url) for _ in range(3)]
-    assert [said(maker) for maker in makers] == ["[]"] * 3
+    assert [output_of(maker) for maker in makers] == ["[]"] * 3
     assert list_study_names(opened()) == []
 
 
-def test_of_two_creators_of_one_name_one_is_refused(url, storage, tmp_path):
+def test_of_two_processes_that_create_one_name_one_is_rejected(url, storage, tmp_path):
     """The two meet before each of five names, once their imports are done, so that they do race."""
     program = """
 storage, folder, me, found = open_storage(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), []
@@ -241,7 +241,7 @@ for number in range(5):
 print(json.dumps(found))
 """
     creators = [another("from pathlib import Path\nimport json\n" + program, url, tmp_path, me) for me in range(2)]
-    for number, pair in enumerate(zip(*(json.loads(said(creator)) for creator in creators), strict=True)):
+    for number, pair in enumerate(zip(*(json.loads(output_of(creator)) for creator in creators), strict=True)):
         name, refusal = sorted(pair)
         assert name == f"calm-{number}"
         assert refusal.startswith(f"the study 'calm-{number}' exists already")

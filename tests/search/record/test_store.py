@@ -3,7 +3,7 @@ import sqlite3
 import pytest
 from optuna.samplers import RandomSampler
 
-from search.record.store import ADJECTIVES, NOUNS, create_study, fresh_name, load_study, open_storage, resolve_url, shown
+from search.record.store import create_study, load_study, open_storage, resolve_url, without_password
 from trainables.errors import StorageError
 
 
@@ -16,12 +16,12 @@ def create(storage, name):
     return create_study(storage, name, "max", RandomSampler(seed=0))
 
 
-def test_storage_is_made_with_its_folder_in_write_ahead_mode(storage, tmp_path):
+def test_open_storage_creates_the_folder_and_turns_write_ahead_mode_on(storage, tmp_path):
     with sqlite3.connect(tmp_path / "new/folder/studies.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_unknown_studies(storage):
+def test_load_study_names_similar_studies_for_an_unknown_name(storage):
     with pytest.raises(StorageError, match="holds no study"):
         load_study(storage, None)
     create(storage, "calm-fig")
@@ -29,22 +29,15 @@ def test_unknown_studies(storage):
         load_study(storage, "calm-fog")
 
 
-def test_fresh_names_are_readable_and_not_taken():
-    every = [f"{adjective}-{noun}" for adjective in ADJECTIVES for noun in NOUNS]
-    assert fresh_name(every[1:]) == every[0]
-    assert fresh_name([]) in every
-    assert fresh_name(every) not in every
-
-
-def test_urls_mean_the_same_after_a_change_of_folder(tmp_path, monkeypatch):
+def test_resolve_url_makes_sqlite_paths_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resolve_url("sqlite:///studies.db") == f"sqlite:///{tmp_path.resolve()}/studies.db"
     monkeypatch.setenv("INJERTO_STORAGE", "sqlite:///own.db")
     assert resolve_url(None) == f"sqlite:///{tmp_path.resolve()}/own.db"
 
 
-def test_passwords_are_hidden():
-    assert "secret" not in shown("postgresql+psycopg://me:secret@host/db")
+def test_without_password_hides_the_password():
+    assert "secret" not in without_password("postgresql+psycopg://me:secret@host/db")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +52,7 @@ def test_passwords_are_hidden():
         ("nodb://host/db", "cannot open the storage"),
     ],
 )
-def test_storage_that_cannot_be_opened(url, fragment, tmp_path):
+def test_open_storage_names_what_is_wrong_with_a_url(url, fragment, tmp_path):
     (tmp_path / "text.db").write_text("this is no database, only text that is long enough to be read as a header" * 20)
     with pytest.raises(StorageError, match=fragment):
         open_storage(url.format(folder=tmp_path), create=True)

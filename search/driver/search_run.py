@@ -1,0 +1,26 @@
+"""What belongs to one run of a search, from `launch` or `resume` to its end."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+
+if TYPE_CHECKING:
+    from search.nodes.resources import TrialResources
+    from search.plan import Plan
+    from search.watcher import Watcher
+    from trainables.worker.trainable import ImageTrial
+
+
+@dataclass(frozen=True)
+class SearchRun:
+    """A study with its plan, and what its trials run on. `folder` holds the user's files, `root` the checkpoints and artifacts."""
+
+    study: optuna.Study
+    plan: "Plan"
+    folder: Path
+    root: str
+    resources: "TrialResources"
+    watcher: "Watcher"
+    trainable: "type[ImageTrial]"
