@@ -16,7 +16,7 @@ from trainables.worker.simulated_trial import Simulation
 @pytest.fixture(autouse=True)
 def quick_driver(monkeypatch):
     """The driver reads its commands ten times a second instead of once, so that shorter trials leave time for all of them."""
-    monkeypatch.setattr("search.driver.launch.POLL_SECONDS", 0.1)
+    monkeypatch.setattr("search.driver.drive.COMMAND_SECONDS", 0.1)
 
 
 def ask(root, *commands, kind="epoch"):
@@ -60,7 +60,9 @@ def test_trials_are_added_while_the_last_one_runs(ray_session, tmp_path):
     def start():
         threading.Thread(target=asking).start()
 
-    record = run_simulated_search(root, Simulation(seconds=2), trials=1, name="calm-fig", watcher=ActOnce("epoch", start), max_concurrent_trials=2)
+    record = run_simulated_search(
+        root, Simulation(seconds=2), trials=1, name="calm-fig", watcher=ActOnce("epoch", start), max_concurrent_trials=2
+    )
     assert answers == ["the budget is 2 trials now"]
     assert record.counts["finished"] == 2
 

@@ -136,7 +136,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_pauses_the_search_and_loses_nothing(full, search, photos, finished, small_disk, tmp_path, monkeypatch):
     import search.record.record_writer as record_writer
 
-    monkeypatch.setattr(record_writer, "PATIENCE_WITH_A_FULL_DISK", 3.0)
+    monkeypatch.setattr(record_writer, "FULL_DISK_PATIENCE_SECONDS", 3.0)
     ballast = small_disk / "ballast"
     places = {"output": str(small_disk)} if full == "states" else {"storage": f"sqlite:///{small_disk}/studies.db"}
     storage = places.get("storage", f"sqlite:///{tmp_path}/studies.db")
