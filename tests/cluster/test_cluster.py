@@ -152,7 +152,7 @@ def whole(record):
 def test_a_lost_machine_costs_nothing_and_a_new_one_is_used(site):
     said = site.submit("lossy", trials=7, concurrent=4)
     began = time.monotonic()
-    assert re.search(r"study lossy is with the cluster as job injerto-lossy-search-\w{6}", said)
+    assert re.search(r"study lossy runs on the cluster as job injerto-lossy-search-\w{6}", said)
     seen = site.until("lossy", lambda record: nodes(record) >= {"alpha", "beta"})
     first = time.monotonic() - began
     leaked = [name for name, secret in CANARIES.items() if secret in all_command_lines()]
@@ -204,7 +204,7 @@ def test_two_searches_side_by_side_and_one_is_stopped(site):
     assert site.ended("brief")["paused"]
     assert "steady" in site.there("resume", "steady", code=2), "one that runs is not gone on with"
     said = site.there("resume", "brief", "--add-trials", 1)
-    assert "study brief is with the cluster" in said
+    assert "study brief runs on the cluster" in said
     resumed, untouched = (site.until(name, lambda record: record.state == "finished") for name in ("brief", "steady"))
     assert (resumed.counts["finished"], untouched.counts["finished"]) == (4, 3)
     assert whole(resumed)

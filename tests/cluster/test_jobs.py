@@ -5,7 +5,6 @@ import threading
 import pytest
 import ray
 
-from cluster.code_package import PACKAGES, copy_code, version
 from cluster.jobs import Jobs, _translated_errors
 from trainables.errors import ResourceError
 
@@ -96,10 +95,3 @@ def test_a_rejected_or_missing_token_is_named(token, words, serve, monkeypatch, 
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     with pytest.raises(ResourceError, match=words):
         Jobs(serve(401, "Unauthorized"))
-
-
-def test_the_code_package_holds_only_our_packages_and_is_small(tmp_path):
-    copies = copy_code(tmp_path)
-    assert [path.rpartition("/")[2] for path in copies] == [*PACKAGES, f"injerto-{version()}.dist-info"]
-    assert not list(tmp_path.rglob("__pycache__"))
-    assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) < 4_000_000

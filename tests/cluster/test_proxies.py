@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import urllib.request
 
 import pytest
@@ -11,11 +9,10 @@ import ray
 import requests
 
 from cluster import proxies
-from cluster.environment import set_environment, worker_environment
+from cluster.environment import worker_environment
 from cluster.jobs import Jobs
 from cluster.proxies import add_direct_hosts, host_of
 from tests.cluster.recording_proxy import recording_proxy
-from tests.paths import REPOSITORY
 
 PROXY = {"http_proxy": "http://proxy:3128", "https_proxy": "http://proxy:3128"}
 DIRECT_URLS = ["http://localhost:1", "http://127.0.0.1:1", "http://127.0.0.2:1", "http://[::1]:1"] + [
@@ -94,14 +91,6 @@ def test_workers_keep_the_exemptions_of_their_node(environment):
     assert [url for url in ("http://node.example.org", "http://127.0.0.1:1", "http://head:1") if asks_proxy_requests(url)] == []
 
 
-def test_usage_statistics_are_off_unless_the_user_turns_them_on():
-    off, on = {}, {"RAY_USAGE_STATS_ENABLED": "1"}
-    for found in (off, on):
-        set_environment(environment=found)
-    assert (off["RAY_USAGE_STATS_ENABLED"], on["RAY_USAGE_STATS_ENABLED"]) == ("0", "1")
-    assert "RAY_USAGE_STATS_REPORT_URL" not in on
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.3"])
 def test_the_token_never_reaches_a_proxy(host, serve, environment):
     """Neither from our own request nor from Ray's client."""
@@ -115,43 +104,3 @@ def test_the_token_never_reaches_a_proxy(host, serve, environment):
         assert proxy.requests == []
     assert len(asked) >= 2, "one request of ours, and those of Ray's client"
     assert {headers["Authorization"] for headers in asked} == {"Bearer canary"}
-
-
-LOCAL_RAY = """
-import os, sys, time
-from pathlib import Path
-
-from cluster.connect import connect
-
-with connect() as capacity:
-    import ray
-    from trainables.storage.locations import Root
-
-    @ray.remote
-    def one():
-        return 1
-
-    assert ray.get(one.remote()) == 1
-    logs = Path(ray._private.worker._global_node.get_logs_dir_path())
-    until = time.monotonic() + 60
-    while not any("Usage reporting is" in file.read_text() for file in logs.glob("dashboard*.log")):
-        assert time.monotonic() < until, "Ray's usage statistics never started"
-        time.sleep(0.1)
-    Root(sys.argv[1]).write("key", b"value")
-    assert Root(sys.argv[1]).read("key") == b"value"
-    time.sleep(2)  # longer than the interval of usage reports
-"""
-
-
-@pytest.mark.timeout(180)
-def test_a_local_ray_asks_no_proxy(own_cache, bucket):
-    """Not for its own parts, a bucket on loopback, cloud metadata, or usage statistics, which nobody has turned on or off."""
-    unset = ("RAY_USAGE_STATS_ENABLED", "RAY_ADDRESS", "no_proxy", "NO_PROXY")
-    inherited = {name: value for name, value in os.environ.items() if name not in unset}
-    with recording_proxy() as proxy:
-        variables = inherited | proxy.environment() | {"RAY_USAGE_STATS_REPORT_INTERVAL_S": "1"}
-        done = subprocess.run(
-            [sys.executable, "-c", LOCAL_RAY, bucket], capture_output=True, text=True, timeout=150, env=variables, cwd=REPOSITORY
-        )
-        assert done.returncode == 0, done.stderr
-        assert proxy.requests == []
