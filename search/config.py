@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
+from pydantic.fields import FieldInfo
 
 from cluster.study_name import STUDY_NAME_RULE, is_study_name
 from search.durations import parse_seconds
@@ -42,8 +43,8 @@ class Budget(Model):
     trials: int = Field(12, ge=1, description="trials to run, the default recipe among them")
     time: Seconds | None = Field(None, description="wall clock, seconds or 30m, 2h; running trials end at their next epoch")
     gpu_hours: float | None = Field(None, gt=0, description="hours of GPU, summed over trials, each by its share of a GPU")
-    target: float | None = Field(None, description="a value of the metric that is good enough")
-    no_improvement: int | None = Field(None, ge=1, description="trials in a row that end without a better value")
+    target: float | None = Field(None, description="value of the metric that is good enough; the search ends once a trial reaches it")
+    no_improvement: int | None = Field(None, ge=1, description="trials in a row without a better value, after which the search ends")
 
 
 class Keep(Model):
@@ -102,7 +103,7 @@ class SearchConfig(Model):
 
     name: StudyName | None = Field(None, description="study name; a fresh readable one by default")
     data: DataConfig = DataConfig()
-    weights: str = Field("builtin", description="imagenet, builtin, none, or a .safetensors or .pth file")
+    weights: str = Field("builtin", description="pretrained weights: imagenet, builtin, none, or a .safetensors or .pth file")
     image_size: int | None = Field(
         None, ge=16, le=1024, description="side of the square images that the network sees, pixels; by rule by default"
     )
@@ -116,20 +117,19 @@ class SearchConfig(Model):
     algorithm: Algorithm = Algorithm()
     keep: Keep = Keep()
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the search and, with the trial's number, of each trial")
-    storage: str | None = Field(None, description="Optuna storage URL; INJERTO_STORAGE or a file of your own by default")
-    output: Path = Field(Path("injerto-output"), description="folder; each study gets one of its own inside")
+    storage: str | None = Field(None, description="Optuna storage URL; INJERTO_STORAGE or a SQLite file of your own by default")
+    output: Path = Field(Path("injerto-output"), description="folder for results; each study gets a folder of its own inside")
     root: str | None = Field(
         None, description="where states and artifacts are kept: a folder or s3://bucket/prefix; each study's output folder by default"
     )
 
 
-def setting_description(model: type[BaseModel], key: str) -> str:
-    """Return the description of a setting, such as ``budget.trials`` of `SearchConfig`, as a sentence."""
-    first, _, rest = key.partition(".")
-    field = model.model_fields[first]
-    if rest:
-        assert isinstance(field.annotation, type)
-        assert issubclass(field.annotation, BaseModel)
-        return setting_description(field.annotation, rest)
-    text = str(field.description)
-    return f"{text[0].upper()}{text[1:]}."
+def find_setting(model: type[BaseModel], key: str) -> FieldInfo:
+    """Return the field of a setting by its key, such as ``budget.trials`` of `SearchConfig`."""
+    section, _, rest = key.partition(".")
+    field = model.model_fields[section]
+    if not rest:
+        return field
+    assert isinstance(field.annotation, type)
+    assert issubclass(field.annotation, BaseModel)
+    return find_setting(field.annotation, rest)

@@ -1,4 +1,4 @@
-"""What a search says while it goes on: an event a trial, a gauge a budget. Light to import."""
+"""What a search reports while it runs: one event for each change of a trial, one gauge for each budget. Light to import."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,18 +6,19 @@ from typing import Literal
 
 from trainables.config import TrialConfig
 
-Kind = Literal["began", "epoch", "retry", "finished", "stopped", "failed", "paused"]
-ENDED: tuple[Kind, ...] = ("finished", "stopped", "failed")
+EventKind = Literal["began", "epoch", "retry", "finished", "stopped", "failed", "paused"]
+ENDED: tuple[EventKind, ...] = ("finished", "stopped", "failed")
+"""The kinds after which a trial has ended for good."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a watcher may show: a trial began, reported an epoch, goes on after a fault, or ended.
+    """A change of a trial: it began, reported an epoch, goes on after a fault, was paused, or ended.
 
-    `value` is the objective so far, `metrics` the last epoch's row of the history, `seconds` the time since the trial began here.
+    `value` is the latest objective, `metrics` the last epoch's row of the history, `seconds` the time since the trial began in this run.
     """
 
-    kind: Kind
+    kind: EventKind
     number: int
     config: TrialConfig
     epoch: int = 0
@@ -29,7 +30,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Gauge:
-    """How much of a budget is used. `unit` is trials, s, GPU-h or the metric's name."""
+    """How much of a budget is used. `unit` is ``trials``, ``s`` or ``GPU-h``."""
 
     name: str
     used: float
@@ -38,5 +39,5 @@ class Gauge:
 
     @property
     def share(self) -> float:
-        """The part that is used, from 0 to 1."""
+        """The used share, from 0 to 1."""
         return min(1.0, self.used / self.limit) if self.limit else 1.0

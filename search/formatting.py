@@ -1,4 +1,4 @@
-"""Values in few characters: a configuration, a curve, an amount, a time, and text that came from outside."""
+"""Short texts for values: a configuration, a curve, an amount, a duration; and text from outside, made safe for a terminal."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,8 @@ GAP = "·"
 CLOCK = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def in_brief(config: Mapping[str, Any]) -> str:
-    """Return a configuration in a few words."""
+def brief_configuration(config: Mapping[str, Any]) -> str:
+    """Return the main fields of a configuration on one line."""
     head = "perceptron" if not config["head_layers"] else f"head {config['head_layers']}×{config['head_units']}"
     return (
         f"{config['backbone']}, {config['optimizer']} {config['learning_rate']:.2g}, unfrozen {config['unfrozen_stages']}, {head}, "
@@ -20,9 +20,10 @@ def in_brief(config: Mapping[str, Any]) -> str:
 
 
 def sparkline(values: Sequence[float], width: int = 16) -> str:
-    """Return a curve as at most `width` blocks, the lowest value ▁ and the highest █; a longer one shows the last of each stretch.
+    """Return a curve as at most `width` blocks, the lowest value ▁ and the highest █.
 
-    A value that is not finite is shown as ``·``, a curve that never moves at half height.
+    A longer curve is cut into `width` stretches, of which the last value is drawn. A value that is not finite becomes ``·``. A constant
+    curve is drawn at half height.
     """
     if len(values) > width:
         values = [values[(place + 1) * len(values) // width - 1] for place in range(width)]
@@ -41,7 +42,7 @@ def _level(value: float, low: float, high: float) -> int:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in its two largest units, such as ``45 s``, ``3 min 5 s`` or ``1 h 20 min``; the second unit is rounded."""
+    """Return a duration in its two largest units, such as ``45 s``, ``3 min 5 s`` or ``1 h 20 min``; the second unit is rounded."""
     left = max(0, round(seconds))
     for (size, unit), (smaller, next_unit) in pairwise(CLOCK):
         rounded = round(left / smaller) * smaller
@@ -52,7 +53,7 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a count or a measure in few digits, thousands apart."""
+    """Return a number with three significant digits; a whole number or one of at least 1,000 is rounded, with commas between thousands."""
     return f"{round(value):,}" if abs(value) >= 1000 or value == round(value) else f"{value:.3g}"
 
 
@@ -63,11 +64,11 @@ def amount(used: float, limit: float, unit: str) -> str:
     return f"{number(used)} of {number(limit)} {unit}"
 
 
-def plain(text: str) -> str:
-    """Return text from outside on one line, without characters that steer a terminal, its words one space apart."""
+def one_line(text: str) -> str:
+    """Return text from outside on one line, without terminal control characters, with one space between words."""
     return " ".join(printable(text).split())
 
 
 def printable(text: str) -> str:
-    """Return text from outside on one line, without characters that steer a terminal, its columns where they were."""
+    """Return text from outside on one line, with a space for each terminal control character, so that columns stay aligned."""
     return "".join(character if character.isprintable() else " " for character in text)

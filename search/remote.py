@@ -68,8 +68,8 @@ def resume(name: str, address: str, options: list[str], *, storage: str | None =
     if job is not None and not job.over:
         stop = f"injerto stop {study} --address {jobs.address}"
         raise StorageError(f"the search {study!r} still runs there (job {job.id}); pause it first: {stop}")
-    storage_option = _storage_option(job, storage)
-    return jobs.submit(study, ["resume", study, *options, *storage_option], metadata=_metadata(storage_option[1] if storage_option else None))
+    at = _storage_option(job, storage)
+    return jobs.submit(study, ["resume", study, *options, *at], metadata=_metadata(at[1] if at else None))
 
 
 def watch_job(job: Job, address: str, write: Write) -> Job:
@@ -117,7 +117,7 @@ def wait_for_output(job: Job, address: str, seconds: float = FIRST_OUTPUT_SECOND
 
 
 def _find(jobs: Jobs, name: str) -> tuple[str, Job | None]:
-    """Return a study's name and its job, from either's name. The job is None on a cluster that was created anew: the record may still exist."""
+    """Return the study that a name or a job's id means, and its job; None on a newly created cluster, where only the record knows it."""
     try:
         job = jobs.find(name)
     except ResourceError:

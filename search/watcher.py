@@ -1,4 +1,4 @@
-"""What hears how a search goes: the protocol, one that keeps still, and several as one."""
+"""What shows or records a running search: the watcher protocol, a watcher that does nothing, and a group of watchers."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -6,57 +6,57 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from search.events import Event
     from search.plan import Plan
-    from search.policy.rungs import StopCondition
+    from search.policy.stop_condition import StopCondition
 
 
 class Watcher(Protocol):
-    """Something that hears how a search goes. `with` brackets the time that trials run, and may be entered more than once."""
+    """Is called as a search goes on. The search enters it with `with` while trials run, possibly more than once."""
 
     def preparing(self, done: int, total: int, what: str) -> None:
-        """Data is being read or decoded."""
+        """Called while data is read or decoded: `done` of `total` items, and what is done to them."""
 
     def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
-        """Trials are about to start; `ended` of them have ended before."""
+        """Called before trials start; `slots` run at a time, and `ended` trials ended in earlier runs."""
 
     def event(self, event: "Event") -> None:
-        """A trial began, reported an epoch, goes on after a fault, or ended."""
+        """Called for each event of a trial."""
 
     def say(self, text: str) -> None:
-        """Something worth a line: the record waits for its database, a command came, a fault is being mended."""
+        """Called with a message for the user: the record waits for its database, a command arrived, a fault was handled."""
 
     def pausing(self, reason: str) -> None:
-        """The search was interrupted; its trials end at their next epoch. May come from a signal handler."""
+        """Called when the search is interrupted; its trials pause at their next epoch. The caller may be a signal handler."""
 
     def finishing(self) -> None:
-        """The last trial has ended; the test split is being opened."""
+        """Called after the last trial has ended, before the test split is evaluated."""
 
     def __enter__(self) -> Any:
-        """Start showing."""
+        """Start showing the search."""
 
     def __exit__(self, *error: object) -> None:
-        """Stop showing."""
+        """Stop showing the search."""
 
 
 class SilentWatcher:
-    """Shows nothing."""
+    """A watcher that does nothing; others derive from it."""
 
     def preparing(self, done: int, total: int, what: str) -> None:
-        """Ignore."""
+        """Do nothing."""
 
     def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
-        """Ignore."""
+        """Do nothing."""
 
     def event(self, event: "Event") -> None:
-        """Ignore."""
+        """Do nothing."""
 
     def say(self, text: str) -> None:
-        """Ignore."""
+        """Do nothing."""
 
     def pausing(self, reason: str) -> None:
-        """Ignore."""
+        """Do nothing."""
 
     def finishing(self) -> None:
-        """Ignore."""
+        """Do nothing."""
 
     def __enter__(self) -> Any:
         return self
@@ -66,38 +66,38 @@ class SilentWatcher:
 
 
 class WatcherGroup:
-    """Passes everything on to each of some watchers, in their order."""
+    """Several watchers as one: each call goes to all of them, in their order."""
 
     def __init__(self, watchers: Sequence[Watcher]) -> None:
         self._watchers = tuple(watchers)
 
     def preparing(self, done: int, total: int, what: str) -> None:
-        """Pass on."""
+        """Call every watcher."""
         for watcher in self._watchers:
             watcher.preparing(done, total, what)
 
     def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
-        """Pass on."""
+        """Call every watcher."""
         for watcher in self._watchers:
             watcher.begin(name, plan, slots, stop_condition, ended)
 
     def event(self, event: "Event") -> None:
-        """Pass on."""
+        """Call every watcher."""
         for watcher in self._watchers:
             watcher.event(event)
 
     def say(self, text: str) -> None:
-        """Pass on."""
+        """Call every watcher."""
         for watcher in self._watchers:
             watcher.say(text)
 
     def pausing(self, reason: str) -> None:
-        """Pass on."""
+        """Call every watcher."""
         for watcher in self._watchers:
             watcher.pausing(reason)
 
     def finishing(self) -> None:
-        """Pass on."""
+        """Call every watcher."""
         for watcher in self._watchers:
             watcher.finishing()
 

@@ -3,7 +3,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.formatting import GAP, LEVELS, amount, duration, in_brief, number, plain, sparkline
+from search.formatting import GAP, LEVELS, amount, brief_configuration, duration, number, one_line, sparkline
 from trainables.config import TrialConfig
 
 CONFIG = TrialConfig(epochs=4)
@@ -11,12 +11,12 @@ UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
 values = st.floats(allow_nan=True, allow_infinity=True)
 
 
-def test_a_configuration_in_brief():
-    assert in_brief(CONFIG.model_dump()) == "mobilenet_v3_small, adamw 0.001, unfrozen 5, perceptron, batch 32, augment 0.25"
-    assert "head 2×256" in in_brief(CONFIG.model_copy(update={"head_layers": 2}).model_dump())
+def test_a_configuration_on_one_line():
+    assert brief_configuration(CONFIG.model_dump()) == "mobilenet_v3_small, adamw 0.001, unfrozen 5, perceptron, batch 32, augment 0.25"
+    assert "head 2×256" in brief_configuration(CONFIG.model_copy(update={"head_layers": 2}).model_dump())
 
 
-def test_a_curve():
+def test_a_curve_as_blocks():
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == LEVELS
     assert sparkline([0.1, math.nan, 0.9]) == "▁·█"
     assert sparkline([0.5, 0.5]) == "▄▄"
@@ -25,7 +25,7 @@ def test_a_curve():
 
 
 @given(st.lists(values, max_size=50), st.integers(1, 30))
-def test_a_curve_has_its_width_its_ends_and_its_gaps(curve, width):
+def test_a_curve_has_its_width_its_extremes_and_its_gaps(curve, width):
     drawn = sparkline(curve, width)
     assert len(drawn) == min(len(curve), width)
     assert set(drawn) <= {*LEVELS, GAP}
@@ -37,19 +37,19 @@ def test_a_curve_has_its_width_its_ends_and_its_gaps(curve, width):
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50), st.integers(1, 30))
-def test_a_curve_that_rises_is_drawn_rising(curve, width):
+def test_a_rising_curve_is_drawn_rising(curve, width):
     drawn = sparkline(sorted(curve), width)
     assert list(drawn) == sorted(drawn, key=LEVELS.index)
 
 
-def test_times():
+def test_durations():
     assert [duration(seconds) for seconds in (0, 0.4, 45, 59.6, 185, 3599.6, 4800, 93600, -3)] == [
         *("0 s", "0 s", "45 s", "1 min", "3 min 5 s", "1 h", "1 h 20 min", "1 d 2 h", "0 s")
     ]
 
 
 @given(st.floats(0, 1e7))
-def test_a_time_says_what_it_is_to_a_thirtieth(seconds):
+def test_a_duration_is_exact_to_a_thirtieth(seconds):
     words = duration(seconds).split()
     told = sum(int(count) * UNITS[unit] for count, unit in zip(words[::2], words[1::2], strict=True))
     assert abs(told - seconds) <= max(0.5, seconds / 30)
@@ -57,7 +57,7 @@ def test_a_time_says_what_it_is_to_a_thirtieth(seconds):
 
 
 @given(st.floats(0, 1e7), st.floats(0, 1e7))
-def test_a_longer_time_never_reads_shorter(one, other):
+def test_a_longer_duration_never_reads_shorter(one, other):
     def told(seconds):
         words = duration(seconds).split()
         return sum(int(count) * UNITS[unit] for count, unit in zip(words[::2], words[1::2], strict=True))
@@ -73,8 +73,8 @@ def test_amounts():
 
 
 @given(st.text())
-def test_text_from_outside_keeps_to_one_line_and_steers_no_terminal(text):
-    shown = plain(text)
-    assert shown.isprintable()
-    assert shown == plain(shown)
-    assert [c for c in shown if c != " "] == [c for c in text if c.isprintable() and c != " "]
+def test_text_from_outside_is_on_one_line_without_control_characters(text):
+    cleaned = one_line(text)
+    assert cleaned.isprintable()
+    assert cleaned == one_line(cleaned)
+    assert [c for c in cleaned if c != " "] == [c for c in text if c.isprintable() and c != " "]

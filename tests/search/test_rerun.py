@@ -16,19 +16,19 @@ def recipe(finished, tmp_path):
     return tmp_path / "best.yaml"
 
 
-def same(first, second):
+def same_weights(first, second):
     one, two = load_file(first), load_file(second)
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_training_again_gives_the_same_bits(finished, recipe, tmp_path):
+def test_a_rerun_gives_the_same_weights_bit_for_bit(finished, recipe, tmp_path):
     done = command("train", recipe)
     assert done.returncode == 0, done.stderr
     assert f"the search recorded {finished.best.value:.4f}" in done.stdout
     assert f"validation loss {finished.best.value:.4f};" in done.stdout
-    assert same(tmp_path / "best-rerun.safetensors", finished.folder / "best.safetensors")
+    assert same_weights(tmp_path / "best-rerun.safetensors", finished.folder / "best.safetensors")
     test = rerun(recipe, tmp_path / "second.safetensors")
-    assert same(tmp_path / "second.safetensors", finished.folder / "best.safetensors")
+    assert same_weights(tmp_path / "second.safetensors", finished.folder / "best.safetensors")
     assert test == pytest.approx(finished.test["winner"]["test"], rel=1e-5)
 
 
@@ -46,17 +46,17 @@ def test_another_seed_gives_other_weights(finished, recipe, tmp_path):
     values = yaml.safe_load(recipe.read_text())
     edit(recipe, trial=values["trial"] | {"seed": 99, "epochs": 1})
     rerun(recipe, tmp_path / "other.safetensors")
-    assert not same(tmp_path / "other.safetensors", finished.folder / "best.safetensors")
+    assert not same_weights(tmp_path / "other.safetensors", finished.folder / "best.safetensors")
 
 
-def test_weights_are_not_overwritten(recipe, tmp_path):
+def test_an_existing_weights_file_is_not_overwritten(recipe, tmp_path):
     (tmp_path / "mine.safetensors").write_text("precious")
     with pytest.raises(ConfigError, match="exists already; name another file with --to, or pass --force"):
         rerun(recipe, tmp_path / "mine.safetensors")
     assert (tmp_path / "mine.safetensors").read_text() == "precious"
 
 
-def test_other_data_is_refused(recipe, tmp_path):
+def test_data_with_another_fingerprint_is_refused(recipe, tmp_path):
     edit(recipe, fingerprint="0" * 64)
     with pytest.raises(DataError, match="is not what this recipe was found on"):
         rerun(recipe, tmp_path / "new.safetensors")
@@ -73,7 +73,7 @@ def test_other_data_is_refused(recipe, tmp_path):
         ({"metric": "mae"}, "does not judge a multiclass task"),
     ],
 )
-def test_recipes_that_do_not_fit(changes, fragment, recipe, tmp_path):
+def test_a_recipe_that_does_not_fit_is_refused(changes, fragment, recipe, tmp_path):
     edit(recipe, **changes)
     with pytest.raises(ConfigError) as caught:
         rerun(recipe, tmp_path / "new.safetensors")

@@ -1,12 +1,12 @@
 from search.events import Event
-from search.policy.rungs import StopCondition
+from search.policy.stop_condition import StopCondition
 from search.watcher import SilentWatcher, Watcher, WatcherGroup
 from tests.search.conftest import watched_plan
 from trainables.config import TrialConfig
 
 
-class Heard(SilentWatcher):
-    """Writes down what it hears."""
+class LoggingWatcher(SilentWatcher):
+    """Logs every call."""
 
     def __init__(self, name, log):
         self._name, self._log = name, log
@@ -24,11 +24,11 @@ class Heard(SilentWatcher):
         self._log.append((self._name, "__exit__", ()))
 
 
-def test_several_pass_everything_on_in_order():
+def test_a_group_calls_its_watchers_in_order():
     log = []
-    several = WatcherGroup([Heard("a", log), Heard("b", log)])
+    group = WatcherGroup([LoggingWatcher("a", log), LoggingWatcher("b", log)])
     event, plan, stop_condition = Event("began", 0, TrialConfig()), watched_plan(), StopCondition("max", trials=2)
-    with several as watcher:
+    with group as watcher:
         watcher.preparing(1, 2, "decoding")
         watcher.begin("calm-fig", plan, 1, stop_condition, 0)
         watcher.event(event)
@@ -47,7 +47,7 @@ def test_several_pass_everything_on_in_order():
     assert [entry[0] for entry in log] == ["a", "b"] * 7 + ["b", "a"]
 
 
-def test_every_call_of_the_protocol_is_answered():
+def test_every_watcher_has_every_call_of_the_protocol():
     calls = {name for name in vars(Watcher) if not name.startswith("_") or name in ("__enter__", "__exit__")}
     for kind in (SilentWatcher, WatcherGroup):
         assert calls <= set(vars(kind))

@@ -13,7 +13,8 @@ from search.forecast.forecast import Forecast, Interval
 from search.forecast.forecast_table import forecast_rows, measurement_progress, print_forecast
 from search.forecast.measurement import configurations, demand_of, free_disk, measure_plan
 from search.nodes.resources import TrialResources
-from search.plan import absolute, make_plan
+from search.paths import resolve_paths
+from search.plan import make_plan
 from search.record.store import list_study_names, open_storage
 from tests.search.conftest import IMAGE_SIZE, command, make_space
 from trainables.errors import ConfigError, ResourceError, StorageError
@@ -26,7 +27,7 @@ def planned(ray_session, photos, home):
     """A plan of a search over tiny images: `planned("space.epochs=4", trials=4)`."""
 
     def of(*settings, **options):
-        return make_plan(absolute(read_config(photos, {"image_size": IMAGE_SIZE, "trials": 6} | options, settings)))
+        return make_plan(resolve_paths(read_config(photos, {"image_size": IMAGE_SIZE, "trials": 6} | options, settings)))
 
     return of
 

@@ -1,0 +1,84 @@
+import pytest
+from optuna.distributions import CategoricalDistribution
+
+from tests.search.conftest import make_space
+from tests.search.space.asking import ask
+from trainables.errors import ConfigError
+
+
+def test_a_fixed_parameter_is_not_searched():
+    space = make_space({"epochs": 3, "optimizer": "sgd", "learning_rate_sgd": 0.05, "head_layers": 3})
+    assert space.recipe.epochs == 3
+    assert space.recipe.head_layers == 3
+    config, params = ask(space)
+    assert (config.optimizer, config.learning_rate) == ("sgd", 0.05)
+    assert "epochs" not in params
+
+
+def test_a_fixed_learning_rate_applies_to_both_optimizers():
+    rates = {ask(make_space({"learning_rate": 0.004}), seed)[0].learning_rate for seed in range(12)}
+    assert rates == {0.004}
+
+
+def test_fixing_the_learning_rate_of_sgd_keeps_that_of_adamw():
+    space = make_space({"learning_rate_sgd": 0.2, "learning_rate": 0.004})
+    rates = {(config.optimizer, config.learning_rate) for config, _ in (ask(space, seed) for seed in range(20))}
+    assert rates == {("adamw", 0.004), ("sgd", 0.2)}
+    free = {config.learning_rate for config, _ in (ask(make_space({"learning_rate_sgd": 0.2}), seed) for seed in range(20))}
+    assert len(free) > 2
+
+
+def test_changed_ranges_move_the_default_parameters_inside():
+    space = make_space({"learning_rate": {"low": 0.002, "high": 0.1}, "dropout": [0.0, 0.7], "augmentation_strength": {"high": 0.125}})
+    words = space.describe()
+    assert words["learning_rate"] == "0.002 to 0.1 (log)"
+    assert words["dropout"] == "0.0, 0.7"
+    params = space.default_params()
+    assert params["learning_rate"] == 0.002
+    assert params["dropout"] == 0.0
+    assert params["augmentation_strength"] == 0.125
+
+
+def test_choices_for_a_field_that_is_not_searched_by_default():
+    space = make_space({"schedule": ["cosine", "one_cycle"], "clip_norm": {"low": 0.5, "high": 2}, "warmup": 0.2})
+    parameter = next(p for p in space.parameters if p.name == "schedule")
+    assert parameter.distribution == CategoricalDistribution(("cosine", "one_cycle"))
+    config, params = ask(space)
+    assert params["schedule"] == config.schedule
+    assert 0.5 <= config.clip_norm <= 2
+    assert config.warmup == 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "fragments"),
+    [
+        ({"learning_rat": 1e-3}, ["unknown key 'space.learning_rat'", "did you mean 'learning_rate'?"]),
+        ({"learning_rate": {"lo": 1}}, ["unknown key 'space.learning_rate.lo'", "did you mean 'low'?"]),
+        ({"learning_rate": {"low": "x"}}, ["space.learning_rate.low must be a number but got 'x'"]),
+        ({"learning_rate": {"log": 1}}, ["space.learning_rate.log must be true or false but got 1"]),
+        ({"learning_rate": {"low": 1, "high": 0.1}}, ["space.learning_rate is not a range"]),
+        ({"learning_rate": {"low": 0, "high": 0.1}}, ["space.learning_rate is not a range"]),
+        ({"learning_rate": {"high": 1e6}}, ["space.learning_rate", "less than or equal to 10"]),
+        ({"learning_rate": {"low": float("nan")}}, ["learning_rate"]),
+        ({"epochs": {"low": 1.5}}, ["space.epochs.low must be a whole number but got 1.5"]),
+        ({"epochs": {"low": True}}, ["space.epochs.low must be a whole number but got True"]),
+        ({"epochs": 0}, ["in space", "epochs", "greater than or equal to 1"]),
+        ({"epochs": None}, ["space.epochs must be a value", "got nothing"]),
+        ({"epochs": []}, ["space.epochs must list at least one plain value"]),
+        ({"epochs": [{"a": 1}]}, ["space.epochs must list at least one plain value"]),
+        ({"optimizer": {"low": 1}}, ["space.optimizer takes a value or a list of choices"]),
+        ({"optimizer": "adam"}, ["unknown 'adam'", "did you mean 'adamw'?"]),
+        ({"optimizer": ["adamw", "sdg"]}, ["space.optimizer", "unknown 'sdg'", "did you mean 'sgd'?"]),
+        ({"initializer": "xavier_unifrom"}, ["unknown 'xavier_unifrom'", "did you mean 'xavier_uniform'?"]),
+        ({"schedule": ["cosine", "liner"]}, ["space.schedule", "unknown 'liner'"]),
+        ({"dropout": 1.4}, ["dropout", "less than 1", "1.4"]),
+        ({"optimizer": "sgd", "learning_rate": {"low": 1e-3}}, ["space.learning_rate does not apply", "set space.learning_rate_sgd"]),
+        ({"optimizer": "sgd", "weight_decay": {"low": 1e-3}}, ["space.weight_decay does not apply", "set space.weight_decay_sgd"]),
+        ({"optimizer": "adamw", "learning_rate_sgd": 0.1}, ["space.learning_rate_sgd does not apply", "set space.learning_rate"]),
+    ],
+)
+def test_a_wrong_change_is_named(changes, fragments):
+    with pytest.raises(ConfigError) as caught:
+        make_space(changes)
+    for fragment in fragments:
+        assert fragment in str(caught.value)
