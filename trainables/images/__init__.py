@@ -1,1 +1,1 @@
-"""Pixels: decoding, the pixel map, augmentation, batches."""
+"""Images: decoding, the pixel map, augmentation and batches."""

@@ -1,4 +1,4 @@
-"""Augmentation strength in [0, 1] → an Albumentations pipeline; the only importer of Albumentations."""
+"""Random augmentation of images with a strength in [0, 1]. The only module that imports Albumentations."""
 
 import os
 
@@ -9,16 +9,15 @@ from collections.abc import Callable, Sequence
 import albumentations as A
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from trainables.errors import ConfigError, did_you_mean
+from trainables.images.decode import Pixels
 
 cv2.setNumThreads(0)
 
-Image = NDArray[np.uint8]
 GREY = 128
 MIDDLE = (7 / 8) ** 2
-"""Share of a stored image that evaluation sees; random crops are around it, so that sizes in training are those of evaluation."""
+"""Share of a stored image's area that evaluation sees. Random crops have about this area, so that objects have about the same size."""
 
 OPS: dict[str, Callable[[float, int], A.BasicTransform | A.BaseCompose]] = {
     "crop": lambda s, size: A.RandomResizedCrop(
@@ -56,9 +55,10 @@ OPS: dict[str, Callable[[float, int], A.BasicTransform | A.BaseCompose]] = {
 
 
 class Augmenter:
-    """`(stored side)² × 3` uint8 → `size² × 3` uint8, drawn anew for each seed. Strength 0 is the view that evaluation takes.
+    """Turns a stored image, `(S, S, 3) uint8`, into an augmented view, `(size, size, 3) uint8`, drawn at random for each seed.
 
-    One instance serves one thread. Raises ``ConfigError`` for an unknown operation or a strength outside [0, 1].
+    Strength 0 gives the centre crop, as evaluation does. Each thread needs an instance of its own.
+    Raises ``ConfigError`` for an unknown operation or a strength outside [0, 1].
     """
 
     def __init__(self, strength: float, ops: Sequence[str], size: int) -> None:
@@ -73,14 +73,14 @@ class Augmenter:
         self._pipeline = A.Compose(parts)
         self._draws = bool(chosen)
 
-    def __call__(self, image: Image, seed: int) -> Image:
-        """Return one augmented image."""
+    def __call__(self, image: Pixels, seed: int) -> Pixels:
+        """Return the augmented view of an image for a seed."""
         if self._draws:
             self._pipeline.set_random_seed(seed)
-        augmented: Image = self._pipeline(image=image)["image"]
+        augmented: Pixels = self._pipeline(image=image)["image"]
         return augmented
 
 
 def sample_seed(seed: int, epoch: int, sample: int) -> int:
-    """Return 32 well-mixed bits of (seed, epoch, sample), so that no two draws of a trial are alike."""
+    """Return a 32-bit seed that mixes (seed, epoch, sample), so that the draws of a trial are independent."""
     return int(np.random.SeedSequence((seed, epoch, sample)).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""From the pixel map to the device: order, augment, normalise."""
+"""Makes batches from the pixel map: orders, augments and normalises the images, and copies them to the device."""
 
 import threading
 from collections import deque
@@ -11,18 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.distributed.world import ALONE, World
-from trainables.images.augmentation import Augmenter, Image, sample_seed
+from trainables.images.augmentation import Augmenter, sample_seed
+from trainables.images.decode import Pixels
 
 Rows = NDArray[np.int64]
 Batch = tuple[Tensor, Tensor]
 AHEAD = 2
-"""Batches that each worker thread prepares before they are asked for."""
+"""Batches that each worker thread prepares in advance."""
 
 
 class Batches:
     """Images of a pixel map `(N, S, S, 3) uint8`, and their targets, as normalised channels-last batches on a device.
 
-    A training batch is a function of (seed, epoch, row) alone: the same for any number of worker threads.
+    A training batch depends on (seed, epoch, row) alone, and not on the number of worker threads.
     """
 
     def __init__(
@@ -54,9 +55,9 @@ class Batches:
     ) -> Iterator[Batch]:
         """Yield `passes` shuffled passes over the rows, full batches only, freshly augmented. `epoch` is 1-based.
 
-        Each process of a `world` yields its own part of every batch: put together in the order of ranks, they are the whole one.
+        Each process of a `world` yields its own part of every batch; the parts in the order of ranks are the whole batch.
         """
-        local, mine = threading.local(), batch_size // world.size
+        local, part_size = threading.local(), batch_size // world.size
 
         def prepare(chosen: Rows, view: int) -> Batch:
             if not hasattr(local, "augmenter"):
@@ -64,21 +65,21 @@ class Batches:
             pixels = np.stack([local.augmenter(self._images[row], sample_seed(seed, view, int(row))) for row in chosen])
             return self._tensor(pixels), self._target(chosen)
 
-        def plan() -> Iterator[tuple[Rows, int]]:
+        def schedule() -> Iterator[tuple[Rows, int]]:
             for number in range((epoch - 1) * passes, epoch * passes):
                 order = np.random.default_rng((seed, number)).permutation(rows)
                 for start in range(0, len(order) - batch_size + 1, batch_size):
-                    own = start + world.rank * mine
-                    yield order[own : own + mine], number
+                    first = start + world.rank * part_size
+                    yield order[first : first + part_size], number
 
         if not self._workers:
-            for chosen, view in plan():
+            for chosen, view in schedule():
                 yield self._to_device(prepare(chosen, view))
             return
         with ThreadPoolExecutor(self._workers) as pool:
             waiting: deque[Future[Batch]] = deque()
             try:
-                for chosen, view in plan():
+                for chosen, view in schedule():
                     waiting.append(pool.submit(prepare, chosen, view))
                     if len(waiting) > AHEAD * self._workers:
                         yield self._to_device(waiting.popleft().result())
@@ -89,14 +90,14 @@ class Batches:
                     future.cancel()
 
     def evaluation(self, rows: Rows, batch_size: int) -> Iterator[Batch]:
-        """Yield the rows in order, the middle of each image, the last batch perhaps smaller."""
+        """Yield the rows in order, with the centre crop of each image. The last batch may be smaller."""
         margin = (self._images.shape[1] - self._size) // 2
         middle = slice(margin, margin + self._size)
         for start in range(0, len(rows), batch_size):
             chosen = rows[start : start + batch_size]
             yield self._to_device((self._tensor(self._images[chosen][:, middle, middle]), self._target(chosen)))
 
-    def _tensor(self, pixels: Image) -> Tensor:
+    def _tensor(self, pixels: Pixels) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
 
     def _target(self, chosen: Rows) -> Tensor:

@@ -1,1 +1,1 @@
-"""Backbone weights learned from images made by formula: fractals, pattern networks and dead leaves."""
+"""Trains the built-in backbone weights on images drawn by formula: fractals, pattern networks and dead leaves."""

@@ -1,4 +1,4 @@
-"""Colours and backgrounds drawn anew for each image, so that a class is told by shape and texture and not by its colour."""
+"""Random colours and backgrounds for each image, so that the classes differ by shape and texture and not by colour."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 
 def palette(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Random RGB colours (count, 3) in [0, 1]: uniform hues, or shades around one colour."""
+    """Return random RGB colours, (count, 3) in [0, 1]: uniform hues, or shades around one colour."""
     colours = rng.uniform(0, 1, (count, 3))
     if rng.random() < 0.3:
         colours = np.clip(rng.uniform(0, 1, 3) + rng.uniform(-0.6, 0.6, (count, 1)) + 0.1 * colours, 0, 1)
@@ -14,7 +14,7 @@ def palette(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def background(side: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A backdrop (side, side, 3) in [0, 1]: plain, a linear gradient, or noise from smooth to fine, with equal chances."""
+    """Return a background, (side, side, 3) in [0, 1]: plain, a linear gradient, or noise from smooth to fine, with equal chances."""
     start, end = rng.uniform(0, 1, (2, 3))
     kind = rng.integers(3)
     if kind == 0:
@@ -30,6 +30,6 @@ def background(side: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def smooth_noise(side: int, cells: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Value noise (side, side) in [0, 1]: a grid of `cells` x `cells` random values, interpolated."""
+    """Return value noise, (side, side) in [0, 1]: a grid of `cells` x `cells` random values, interpolated."""
     grid = rng.uniform(0, 1, (cells, cells)).astype(np.float32)
     return np.clip(cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC), 0, 1).astype(np.float64)

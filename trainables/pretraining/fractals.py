@@ -24,7 +24,7 @@ class FractalClass:
 
 
 def draw_fractal_class(rng: np.random.Generator) -> FractalClass:
-    """A random IFS of 2 to 8 contractions whose attractor fills at least `MIN_FILL` of its bounding box.
+    """Return a random IFS of 2 to 8 contractions whose attractor fills at least `MIN_FILL` of its bounding box.
 
     The filling-rate filter is FractalDB's (Kataoka et al., "Pre-training without Natural Images", ACCV 2020, section 3.1).
     """
@@ -37,7 +37,7 @@ def draw_fractal_class(rng: np.random.Generator) -> FractalClass:
 
 
 def draw_fractal(system: FractalClass, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """One image (side, side, 3) uint8 of the class: jittered maps, a random pose, colours and background.
+    """Return one image of the class, (side, side, 3) uint8: jittered maps, a random pose, colours and background.
 
     A point's colour is the running mean of the colours of the maps that led to it (Draves & Reckase, "The Fractal Flame Algorithm",
     2003, section 4); its opacity grows with the logarithm of the density.
@@ -57,7 +57,7 @@ def draw_fractal(system: FractalClass, side: int, rng: np.random.Generator) -> N
 
 
 def _draw_system(rng: np.random.Generator) -> FractalClass:
-    """Maps R(a) diag(s) R(b) whose singular values obey sum(s1 + 2 s2) in [(5 + K) / 2, (6 + K) / 2].
+    """Return maps R(a) diag(s) R(b) whose singular values obey sum(s1 + 2 s2) in [(5 + K) / 2, (6 + K) / 2].
 
     Attractors under this law are rarely points or dust (Anderson & Farrell, "Improving Fractal Pre-training", WACV 2022, section 3.2).
     """
@@ -74,7 +74,7 @@ def _draw_system(rng: np.random.Generator) -> FractalClass:
 
 
 def _jitter(system: FractalClass, rng: np.random.Generator) -> FractalClass:
-    """The same system with each map turned by a few degrees and shrunk by up to 8 %, so that it stays a contraction."""
+    """Return the system with each map turned by a few degrees and shrunk by up to 8 %, so that it stays a contraction."""
     count = len(system.maps)
     turns = _rotations(rng.normal(0, 0.06, count))
     shrink = rng.uniform(0.92, 1.0, (count, 1, 1))
@@ -84,7 +84,7 @@ def _jitter(system: FractalClass, rng: np.random.Generator) -> FractalClass:
 def _chaos_game(
     system: FractalClass, map_colours: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points (P, 2) on the attractor and their colours (P, 3): many particles take few steps, so that numpy does the loop."""
+    """Return points on the attractor, (P, 2), and their colours, (P, 3). Many particles take few steps each: numpy loops over the particles."""
     picks = rng.choice(len(system.maps), (WARM_UP + RECORDED, PARTICLES), p=system.chances)
     where, colour = np.zeros((PARTICLES, 2)), np.full((PARTICLES, 3), 0.5)
     points, colours = np.empty((RECORDED, PARTICLES, 2)), np.empty((RECORDED, PARTICLES, 3))
@@ -98,7 +98,7 @@ def _chaos_game(
 
 
 def _to_pixels(points: NDArray[np.float64], side: int, margin: float) -> NDArray[np.int64]:
-    """Rows and columns (P, 2) of the points, their bounding box centred in a square with `margin` (share of the side) left free."""
+    """Return the points' rows and columns, (P, 2). Their bounding box is centred in a square; `margin` (share of the side) is left free."""
     low, high = np.quantile(points[::7], [0.005, 0.995], axis=0)
     scale = (1 - margin) * (side - 1) / max(float((high - low).max()), 1e-6)
     pixels = np.rint((points - (low + high) / 2) * scale + (side - 1) / 2)

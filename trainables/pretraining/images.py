@@ -1,7 +1,6 @@
-"""The mix of the three families: (seed, class, index) -> image, and all images into one array on disk."""
+"""Draws images of the three families: one by seed, class and index, and all of them into one array on disk."""
 
 import multiprocessing
-import os
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from trainables.pretraining.fractals import FractalClass, draw_fractal, draw_fractal_class
 from trainables.pretraining.leaves import LeafClass, draw_leaf_class, draw_leaves
 from trainables.pretraining.patterns import PatternClass, draw_pattern, draw_pattern_class
+from trainables.storage.atomic_write import remove_temporaries, temporary_path
 
 SIDE = 64
 FAMILIES = ("fractal", "pattern", "leaves")
@@ -20,12 +20,12 @@ CHUNK = 200
 
 
 def family_of(class_index: int) -> str:
-    """The family of a class: the three take turns."""
+    """Return the family of a class; the three families take turns."""
     return FAMILIES[class_index % len(FAMILIES)]
 
 
 def draw_image(seed: int, class_index: int, index: int) -> NDArray[np.uint8]:
-    """Image number `index` of a class: (SIDE, SIDE, 3) uint8 RGB, a function of its three arguments alone."""
+    """Return image number `index` of a class, (SIDE, SIDE, 3) uint8 RGB. It depends on the three arguments alone."""
     rng = np.random.default_rng([seed, class_index, index + 1])
     match _class(seed, class_index):
         case FractalClass() as system:
@@ -37,28 +37,32 @@ def draw_image(seed: int, class_index: int, index: int) -> NDArray[np.uint8]:
 
 
 def labels_of(images: int, classes: int) -> NDArray[np.int64]:
-    """The class of each image of `write_images`: (images,) int64; classes take turns, so every slice is balanced."""
+    """Return the class of each image of `write_images`, (images,) int64. Classes take turns, so that every slice is balanced."""
     return np.arange(images, dtype=np.int64) % classes
 
 
 def write_images(to: Path, *, seed: int, images: int, classes: int, processes: int) -> Iterator[int]:
-    """Draw all images into `to`, an .npy of (images, SIDE, SIDE, 3) uint8; yields how many more are ready as they come.
+    """Draw all images into `to`, an .npy file of (images, SIDE, SIDE, 3) uint8. Yields the size of each chunk of images when it is done.
 
-    The file gets its name when it is complete; the bytes do not depend on `processes`.
+    The file gets its name when it is complete. Its bytes do not depend on `processes`.
     """
-    partial_file = to.with_suffix(".partial.npy")
-    np.lib.format.open_memmap(partial_file, mode="w+", dtype=np.uint8, shape=(images, SIDE, SIDE, 3)).flush()
-    fill = partial(_fill, partial_file, seed, classes)
-    chunks = [range(start, min(start + CHUNK, images)) for start in range(0, images, CHUNK)]
-    if processes == 1:
-        yield from map(fill, chunks)
-    else:
-        with multiprocessing.get_context("spawn").Pool(processes, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
-            yield from pool.imap_unordered(fill, chunks)
-    os.replace(partial_file, to)
+    remove_temporaries(to)
+    temporary = temporary_path(to)
+    try:
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(images, SIDE, SIDE, 3)).flush()
+        draw = partial(_draw_rows, temporary, seed, classes)
+        chunks = [range(start, min(start + CHUNK, images)) for start in range(0, images, CHUNK)]
+        if processes == 1:
+            yield from map(draw, chunks)
+        else:
+            with multiprocessing.get_context("spawn").Pool(processes, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
+                yield from pool.imap_unordered(draw, chunks)
+        temporary.replace(to)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _fill(path: Path, seed: int, classes: int, rows: range) -> int:
+def _draw_rows(path: Path, seed: int, classes: int, rows: range) -> int:
     array = np.load(path, mmap_mode="r+")
     for row in rows:
         array[row] = draw_image(seed, row % classes, row // classes)
@@ -68,7 +72,7 @@ def _fill(path: Path, seed: int, classes: int, rows: range) -> int:
 
 @lru_cache(maxsize=1024)
 def _class(seed: int, class_index: int) -> FractalClass | PatternClass | LeafClass:
-    """The parameters of a class, drawn from the stream before its image 0 (a zero ends the seed: numpy pads with zeros)."""
+    """Return the parameters of a class. Their seed ends in 0, and those of images in 1 and more, so that the streams differ."""
     rng = np.random.default_rng([seed, class_index, 0])
     match family_of(class_index):
         case "fractal":

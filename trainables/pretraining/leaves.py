@@ -1,4 +1,4 @@
-"""Dead leaves: many overlapping shapes; the shape, its law of sizes and its texture are a class."""
+"""Dead-leaves images: many overlapping shapes. A shape, a distribution of sizes and a texture are a class."""
 
 from dataclasses import dataclass
 
@@ -16,10 +16,10 @@ TEXTURES = ("plain", "stripes", "checker", "rings", "dots", "noise")
 
 @dataclass(frozen=True)
 class LeafClass:
-    """A shape, a law of sizes and a texture.
+    """A shape, a distribution of sizes and a texture.
 
     `lobes` and `exponents` are the superformula's; `aspect` is width / height; `hole` is the share of the radius cut out (0: none);
-    radii lie in `radii` (shares of the side) with density radius ** -`power`; `leaves` are drawn in one image; `period` is the
+    radii are in `radii` (shares of the side) with density radius ** -`power`; `leaves` are drawn in one image; `period` is the
     texture's, as a share of the side; `colours` is the size of an image's palette; `aligned` leaves all point the same way;
     `shading` darkens a leaf from one end to the other.
     """
@@ -39,7 +39,7 @@ class LeafClass:
 
 
 def draw_leaf_class(rng: np.random.Generator) -> LeafClass:
-    """A random class: discs, polygons, stars and flowers, of one size or of many, sparse or covering the image."""
+    """Return a random class: discs, polygons, stars and flowers, of one size or of many, sparse or covering the image."""
     smallest = rng.uniform(0.03, 0.1)
     largest = smallest * np.exp(rng.uniform(np.log(1.3), np.log(5.0)))
     cover = np.exp(rng.uniform(np.log(0.5), np.log(5.0)))
@@ -61,7 +61,7 @@ def draw_leaf_class(rng: np.random.Generator) -> LeafClass:
 
 
 def draw_leaves(kind: LeafClass, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """One image (side, side, 3) uint8 of the class, in new colours.
+    """Return one image of the class, (side, side, 3) uint8, in random colours.
 
     The model and its power law of radii: Lee, Mumford & Huang, "Occlusion Models for Natural Images", IJCV 41, 2001.
     """
@@ -90,7 +90,7 @@ def draw_leaves(kind: LeafClass, side: int, rng: np.random.Generator) -> NDArray
 
 
 def _power_law(bounds: tuple[float, float], power: float, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Radii with density r ** -power between the bounds, by inversion of the distribution (power 1: log-uniform)."""
+    """Return radii with density r ** -power between the bounds, by inversion of the distribution (power 1: log-uniform)."""
     low, high = bounds
     rest = 1 - power
     if abs(rest) < 1e-3:
@@ -99,7 +99,7 @@ def _power_law(bounds: tuple[float, float], power: float, uniform: NDArray[np.fl
 
 
 def _outline(kind: LeafClass, rng: np.random.Generator) -> NDArray[np.float64]:
-    """The outline (points, 2) of the shape in the unit square, slightly jittered.
+    """Return the outline, (points, 2), of the shape in the unit square, slightly jittered.
 
     The superformula: Gielis, "A generic geometric transformation that unifies a wide range of natural and abstract shapes", 2003.
     """
@@ -119,7 +119,7 @@ def _stack(
     hole: float,
     side: int,
 ) -> NDArray[np.uint8]:
-    """Which leaf lies on top at each pixel (side, side): 0 for none, i + 1 for leaf i; later leaves cover earlier ones."""
+    """Return which leaf is on top at each pixel, (side, side) uint8: 0 for none, i + 1 for leaf i; later leaves cover earlier ones."""
     labels = np.zeros((side, side), np.uint8)
     turned_x = np.cos(angles)[:, None] * outline[:, 0] - np.sin(angles)[:, None] * outline[:, 1]
     turned_y = np.sin(angles)[:, None] * outline[:, 0] + np.cos(angles)[:, None] * outline[:, 1]
@@ -132,7 +132,7 @@ def _stack(
 
 
 def _texture(name: str, u: NDArray[np.float64], v: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much of a leaf's second colour shows, in [0, 1]; `u` and `v` are a pixel's place on its leaf, in periods."""
+    """Return the share of a leaf's second colour, in [0, 1]. `u` and `v` are a pixel's position on its leaf, in periods."""
     match name:
         case "stripes":
             return np.asarray(np.mod(u, 1) < 0.5, dtype=np.float64)

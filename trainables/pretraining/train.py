@@ -1,18 +1,18 @@
-"""Train the body of MobileNetV3-Small on the drawn images and export it."""
+"""Trains the body of MobileNetV3-Small on the drawn images and exports it."""
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import mobilenet_v3_small
+
+from trainables.storage.atomic_write import atomic_write
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -23,12 +23,12 @@ WEIGHT_DECAY = 0.05
 LABEL_SMOOTHING = 0.1
 WARM_UP_SHARE = 0.3
 HELD_OUT_SHARE = 0.05
-CALIBRATION_IMAGES = 4096
+STATISTICS_IMAGES = 4096  # for the statistics of batch normalisation
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What the weights are a function of: the images (seed, number, classes) and the number of passes over them."""
+class PretrainingRecipe:
+    """Everything that decides the weights: the images (seed, number, classes) and the number of passes over them."""
 
     seed: int
     images: int
@@ -38,14 +38,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch's result: the mean training loss (nats) and the share of held-out images told right."""
+    """One epoch's result: the mean training loss (nats) and the share of held-out images classified correctly."""
 
     epoch: int
     loss: float
     accuracy: float
 
 
-def train(images: Tensor, labels: Tensor, recipe: Recipe, work: Path, on_step: Callable[[], None] = lambda: None) -> Iterator[EpochReport]:
+def train(
+    images: Tensor, labels: Tensor, recipe: PretrainingRecipe, work: Path, on_step: Callable[[], None] = lambda: None
+) -> Iterator[EpochReport]:
     """Train on `images` (N, 64, 64, 3) uint8 with `labels` (N,) int64, resuming from `work`/checkpoint.pt if there is one.
 
     Yields each epoch's report after the checkpoint and `work`/epoch_NN.safetensors are written. The last 5 % of the images are
@@ -75,16 +77,17 @@ def train(images: Tensor, labels: Tensor, recipe: Recipe, work: Path, on_step: C
             losses.append(loss.item())
             on_step()
 
-        calibrate(model, images[:seen][:CALIBRATION_IMAGES])
+        recompute_batch_norm(model, images[:seen][:STATISTICS_IMAGES])
         report = EpochReport(epoch + 1, sum(losses) / len(losses), accuracy(model, images[seen:], labels[seen:]))
         export(model, work / f"epoch_{epoch + 1:02d}.safetensors", recipe, report)
         checkpoint = {"recipe": asdict(recipe), "epochs_done": epoch + 1, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        _write_whole(work / "checkpoint.pt", partial(torch.save, checkpoint))
+        with atomic_write(work / "checkpoint.pt") as file:
+            torch.save(checkpoint, file)
         yield report
 
 
-def build_model(recipe: Recipe) -> nn.Module:
-    """torchvision's body, average pooling and one linear layer, in channels-last memory, drawn from the recipe's seed.
+def build_model(recipe: PretrainingRecipe) -> nn.Module:
+    """Return torchvision's body, average pooling and one linear layer, in channels-last memory, initialised from the recipe's seed.
 
     The momentum of batch normalisation is 0.1: torchvision's 0.01 for this network suits runs of millions of steps.
     """
@@ -97,17 +100,17 @@ def build_model(recipe: Recipe) -> nn.Module:
 
 
 def held_out(images: int) -> int:
-    """How many images, the last ones, are kept for measuring accuracy."""
+    """Return how many images, the last ones, are kept for measuring accuracy."""
     return max(1, round(HELD_OUT_SHARE * images))
 
 
 def steps_per_epoch(images: int) -> int:
-    """Optimizer steps in one pass over the images that are not held out."""
+    """Return the number of optimizer steps in one pass over the images that are not held out."""
     return math.ceil((images - held_out(images)) / BATCH)
 
 
 def one_cycle(progress: float) -> float:
-    """The learning rate at `progress` in [0, 1] of the run: cosine up from 1/25 of the peak, then cosine down to zero.
+    """Return the learning rate at `progress` in [0, 1] of the run: cosine up from 1/25 of the peak, then cosine down to zero.
 
     Smith & Topin, "Super-Convergence", 2018, in the shape of `torch.optim.lr_scheduler.OneCycleLR`.
     """
@@ -119,9 +122,9 @@ def one_cycle(progress: float) -> float:
 
 
 def augment(images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-    """The chosen images as a normalised batch (B, 3, side, side): one crop side for all, the rest drawn for each image.
+    """Return the chosen images as a normalised batch, (B, 3, side, side). One crop side is drawn for the batch.
 
-    Per image: the place of the crop, flips of both axes, an order of the channels, contrast and brightness.
+    Drawn for each image: the place of the crop, flips of both axes, an order of the channels, contrast and brightness.
     """
     count, full = len(rows), images.shape[1]
     side = CROP_SIDES[int(torch.randint(len(CROP_SIDES), (), generator=generator))]
@@ -136,13 +139,13 @@ def augment(images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def normalise(batch: Tensor) -> Tensor:
-    """Scale (B, 3, H, W) in [0, 1] by ImageNet's mean and deviation, as the product feeds this backbone; channels last."""
+    """Scale (B, 3, H, W) in [0, 1] by ImageNet's mean and deviation, as trials do for this backbone; channels last."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     return ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def calibrate(model: nn.Module, images: Tensor) -> None:
-    """Replace the running statistics of batch normalisation by averages over whole images (N, 64, 64, 3) without augmentation."""
+def recompute_batch_norm(model: nn.Module, images: Tensor) -> None:
+    """Replace the running statistics of batch normalisation by averages over images, (N, 64, 64, 3), that are not augmented."""
     for layer in _batch_norms(model):
         layer.reset_running_stats()
         layer.momentum = None
@@ -156,7 +159,7 @@ def calibrate(model: nn.Module, images: Tensor) -> None:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """The share of images (N, 64, 64, 3) uint8 whose highest score is their label's."""
+    """Return the share of images, (N, 64, 64, 3) uint8, whose highest score is their label's."""
     model.eval()
     right = [
         (model(_plain(batch)).argmax(1) == truth) for batch, truth in zip(torch.split(images, 512), torch.split(labels, 512), strict=True)
@@ -164,8 +167,8 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     return float(torch.cat(right).float().mean())
 
 
-def export(model: nn.Module, to: Path, recipe: Recipe, report: EpochReport) -> None:
-    """Write the body in half precision: torchvision's `features.*` keys without the batch counters, and where it comes from.
+def export(model: nn.Module, to: Path, recipe: PretrainingRecipe, report: EpochReport) -> None:
+    """Write the body in half precision: torchvision's `features.*` keys without the batch counters, and the recipe as metadata.
 
     Raises ValueError when a weight is not finite in half precision.
     """
@@ -179,30 +182,24 @@ def export(model: nn.Module, to: Path, recipe: Recipe, report: EpochReport) -> N
         raise ValueError(f"weights must be finite in half precision but {', '.join(broken)} are not")
     facts = asdict(recipe) | {"epoch": report.epoch, "accuracy": round(report.accuracy, 4), "licence": "Apache-2.0"}
     metadata = {key: str(value) for key, value in facts.items()}
-    _write_whole(to, lambda path: save_file(weights, path, metadata))
+    with atomic_write(to) as file:
+        file.write(save(weights, metadata))
 
 
-def _load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> int:
-    """The number of epochs already done, their state loaded; 0 without a checkpoint."""
+def _load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: PretrainingRecipe) -> int:
+    """Load the checkpoint, if there is one, and return the number of epochs done; 0 without a checkpoint."""
     if not path.exists():
         return 0
     checkpoint: dict[str, Any] = torch.load(path, weights_only=True)
     if checkpoint["recipe"] != asdict(recipe):
-        raise ValueError(f"{path} must belong to {asdict(recipe)} but is of {checkpoint['recipe']}; choose another work folder")
+        raise ValueError(f"{path} must belong to {asdict(recipe)} but belongs to {checkpoint['recipe']}; choose another work folder")
     model.load_state_dict(checkpoint["model"])
     optimizer.load_state_dict(checkpoint["optimizer"])
     return int(checkpoint["epochs_done"])
 
 
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write beside `path`, then rename, so that no reader ever meets half a file."""
-    beside = path.with_name(path.name + ".partial")
-    write(beside)
-    os.replace(beside, path)
-
-
 def _decay_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Weight decay for kernels and matrices only: biases and normalisation keep their scale."""
+    """Return parameter groups with weight decay on kernels and matrices, and none on biases and normalisation."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     return [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
@@ -217,7 +214,7 @@ def _plain(images: Tensor) -> Tensor:
 
 
 def _flipped_crop(count: int, side: int, full: int, generator: torch.Generator) -> Tensor:
-    """For each image the `side` places along one axis (count, side) of a random crop, every second one in reverse."""
+    """Return for each image the `side` positions of a random crop along one axis, (count, side), reversed with probability 1/2."""
     start = torch.randint(full - side + 1, (count, 1), generator=generator)
     run = torch.arange(side).expand(count, side)
     reverse = torch.rand(count, 1, generator=generator) < 0.5

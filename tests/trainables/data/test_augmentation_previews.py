@@ -18,7 +18,7 @@ def tile(sheet, across, down):
 
 
 @pytest.mark.parametrize("task", ["multiclass", "regression", "multilabel"])
-def test_a_sheet_for_each_strength_of_images_from_all_over_the_set(task, request):
+def test_sheets_has_one_sheet_a_strength_of_images_of_all_classes(task, request):
     dataset = request.getfixturevalue(task)
     drawn = sheets(dataset, AUGMENTATION_OPS)
     assert list(drawn["sheets"]) == [str(strength) for strength in STRENGTHS]
@@ -31,7 +31,7 @@ def test_a_sheet_for_each_strength_of_images_from_all_over_the_set(task, request
         assert drawn["images"][0].endswith(f": {dataset.classes[int(dataset.targets[rows[0]])]}")
 
 
-def test_strength_is_how_far_an_image_is_from_itself(multiclass):
+def test_views_differ_more_from_the_image_at_higher_strength(multiclass):
     drawn = sheets(multiclass, AUGMENTATION_OPS)
     distances = []
     for strength in STRENGTHS:
@@ -42,5 +42,5 @@ def test_strength_is_how_far_an_image_is_from_itself(multiclass):
     assert distances[0] < distances[2] < distances[8]
 
 
-def test_previews_are_the_same_each_time(multiclass):
+def test_sheets_is_deterministic(multiclass):
     assert sheets(multiclass, ("crop", "color")) == sheets(multiclass, ("crop", "color"))

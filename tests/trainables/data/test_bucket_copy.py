@@ -57,7 +57,7 @@ def same(one, other):
     assert all(np.array_equal(one.rows[part], rows) for part, rows in other.rows.items())
 
 
-def test_a_bucket_is_the_same_data_set_as_the_folder(photos, bucket, cache):
+def test_a_bucket_gives_the_same_data_set_as_the_folder(photos, bucket, cache):
     url = uploaded(photos, join(bucket, "some/photos"))
     calls = []
     found = prepare(source=url, on_progress=lambda *call: calls.append(call))
@@ -74,7 +74,7 @@ def test_a_bucket_is_the_same_data_set_as_the_folder(photos, bucket, cache):
 
 @pytest.mark.parametrize("folder", [None, "images"])
 @pytest.mark.parametrize("named", [True, False])
-def test_tables_in_buckets(photos, bucket, folder, named):
+def test_a_table_in_a_bucket_gives_the_same_data_set_as_in_a_folder(photos, bucket, folder, named):
     home = photos.parent / "home"
     images = home / (folder or "")
     images.parent.mkdir(exist_ok=True)
@@ -89,7 +89,7 @@ def test_tables_in_buckets(photos, bucket, folder, named):
     assert found.origin.paths == tuple(f"{folder}/{name}" if folder else name for name in found.names)
 
 
-def test_only_what_is_new_or_changed_is_fetched(photos, bucket):
+def test_only_new_and_changed_objects_are_fetched(photos, bucket):
     url = uploaded(photos, join(bucket, "photos"))
     calls = []
 
@@ -121,7 +121,7 @@ def test_only_what_is_new_or_changed_is_fetched(photos, bucket):
     assert fetched() == 1
 
 
-def test_what_is_cut_short_is_fetched_again(photos, bucket):
+def test_truncated_and_foreign_files_in_the_copy_are_replaced(photos, bucket):
     url = uploaded(photos, join(bucket, "photos"))
     folder = copy_bucket(url).folder
     victim = folder / "a" / "0 ü+%.png"
@@ -137,7 +137,7 @@ KEYS = st.lists(st.sampled_from(["a", "b", "..", ".", "", "c\\d", "e", "ü"]), m
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keys=st.sets(KEYS, min_size=1, max_size=6))
-def test_nothing_is_ever_written_outside_of_the_mirror(tmp_path, keys):
+def test_checked_objects_stay_inside_the_copy(tmp_path, keys):
     files = [StoredFile(key, 1, 0) for key in keys]
     folder = tmp_path / "copy"
     try:
@@ -151,7 +151,7 @@ def test_nothing_is_ever_written_outside_of_the_mirror(tmp_path, keys):
 
 
 @pytest.mark.parametrize("key", ["../evil.png", "a//b.png", "./c.png", "back\\slash.png"])
-def test_keys_that_lead_out_are_refused(photos, bucket, bucket_server, key, cache):
+def test_copy_bucket_rejects_keys_that_lead_out(photos, bucket, bucket_server, key, cache):
     import boto3
 
     url = uploaded(photos, join(bucket, "photos"))
@@ -163,7 +163,7 @@ def test_keys_that_lead_out_are_refused(photos, bucket, bucket_server, key, cach
     assert not [path for path in cache.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
 
 
-def test_what_is_wrong_is_said_of_the_bucket_and_not_of_its_copy(photos, bucket, cache):
+def test_errors_name_the_bucket_and_not_its_copy(photos, bucket, cache):
     url = uploaded(photos, join(bucket, "photos"))
     Root(join(bucket, "flat")).write("a.png", b"1")
     for source, options, words in (
@@ -178,7 +178,7 @@ def test_what_is_wrong_is_said_of_the_bucket_and_not_of_its_copy(photos, bucket,
         assert str(cache) not in str(caught.value)
 
 
-def test_buckets_that_cannot_be_read(bucket):
+def test_unreadable_buckets_are_storage_errors(bucket):
     from moto.core import set_initial_no_auth_action_count
 
     for source, words in (
@@ -196,7 +196,7 @@ def test_buckets_that_cannot_be_read(bucket):
         copy_bucket("s3://bucket/a?endpoint_override=http://127.0.0.1:9&region=us-east-1")
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_fetched(photos, bucket, monkeypatch):
+def test_copy_bucket_rejects_a_bucket_over_budget_before_fetching(photos, bucket, monkeypatch):
     url = uploaded(photos, join(bucket, "photos"))
     monkeypatch.setenv("INJERTO_CACHE_BUDGET", "2kB")
     with pytest.raises(ResourceError, match=r"24 files of s3://.* need .* or name a smaller part of the bucket"):

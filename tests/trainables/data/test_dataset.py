@@ -36,7 +36,7 @@ def part_of(dataset, name):
     return [part for part, rows in dataset.rows.items() if index in rows]
 
 
-def test_a_folder_becomes_a_data_set(photos):
+def test_prepare_makes_a_data_set_of_a_folder(photos):
     dataset = prepare(source=str(photos))
     assert dataset.images.shape == (40, 73, 73, 3)
     assert (dataset.task, dataset.image_size, dataset.median_side, dataset.bits) == ("multiclass", 64, 12, 8)
@@ -48,7 +48,7 @@ def test_a_folder_becomes_a_data_set(photos):
             assert np.array_equal(dataset.images[index], pixel_map.square(np.asarray(image), 73, "crop"))
 
 
-def test_it_knows_its_files_where_it_was_prepared(photos):
+def test_origin_describes_the_files_of_a_prepared_data_set(photos):
     (photos / "a" / "empty.png").write_bytes(b"")
     dataset = prepare(source=str(photos))
     origin = dataset.origin
@@ -59,7 +59,7 @@ def test_it_knows_its_files_where_it_was_prepared(photos):
     assert open_dataset(dataset.fingerprint, 64, "crop").origin is None
 
 
-def test_it_opens_again_from_the_cache_alone(photos):
+def test_open_dataset_needs_the_cache_alone(photos):
     dataset = prepare(source=str(photos), image_size=32, aspect="pad")
     for file in photos.rglob("*.png"):
         file.unlink()
@@ -76,7 +76,7 @@ def test_it_opens_again_from_the_cache_alone(photos):
         open_dataset("0" * 16, 32, "pad")
 
 
-def test_the_fingerprint_names_contents_labels_and_parts(photos):
+def test_fingerprint_depends_on_contents_labels_and_parts(photos):
     def fingerprint(**options):
         return prepare(source=str(photos), **options).fingerprint
 
@@ -91,13 +91,13 @@ def test_the_fingerprint_names_contents_labels_and_parts(photos):
     assert len(others | {first}) == 5
 
 
-def test_a_second_start_decodes_nothing(photos, monkeypatch):
+def test_a_second_prepare_decodes_nothing(photos, monkeypatch):
     first = prepare(source=str(photos))
     monkeypatch.setattr(pixel_map, "decode", None)
     assert prepare(source=str(photos), seed=3).pixels_key == first.pixels_key
 
 
-def test_unreadable_images_are_left_out_eight_named(photos):
+def test_unreadable_images_are_left_out_and_eight_are_named(photos):
     for index in range(11):
         (photos / "a" / f"bad{index:02d}.jpg").write_bytes(b"" if index % 2 else b"text")
     dataset = prepare(source=str(photos))
@@ -112,7 +112,7 @@ def test_unreadable_images_are_left_out_eight_named(photos):
         prepare(source=str(photos), strict=True)
 
 
-def test_identical_pixels_stay_together(photos):
+def test_images_with_identical_pixels_are_in_one_part(photos):
     for index in range(0, 40, 4):
         with Image.open(photos / "a" / f"{index}.png") as image:
             image.save(photos / "a" / f"{index}_copy.bmp")
@@ -122,7 +122,7 @@ def test_identical_pixels_stay_together(photos):
             assert part_of(dataset, f"a/{index}.png") == part_of(dataset, f"a/{index}_copy.bmp")
 
 
-def test_contradicting_images_go_to_train_and_are_listed(photos):
+def test_identical_images_with_different_labels_go_to_train_and_are_listed(photos):
     for index in range(0, 40, 4):
         (photos / "b" / f"{index}_as_b.png").write_bytes((photos / "a" / f"{index}.png").read_bytes())
     dataset = prepare(source=str(photos))
@@ -135,7 +135,7 @@ def test_contradicting_images_go_to_train_and_are_listed(photos):
         prepare(source=str(photos), strict=True)
 
 
-def test_copies_on_both_sides_of_a_given_split_move_to_train(tmp_path):
+def test_copies_in_several_given_parts_move_to_train(tmp_path):
     root = tmp_path / "given"
     for index in range(48):
         picture(root / ("train", "val", "test")[index % 3] / "ab"[index % 2] / f"{index}.png", index)
@@ -153,7 +153,7 @@ def written(photos, header, row):
     return str(photos)
 
 
-def test_groups_never_stand_on_two_sides(photos):
+def test_each_group_is_in_one_part(photos):
     source = written(photos, "label,group", lambda index, file: f"{file.parent.name},{index % 13}")
     dataset = prepare(source=source)
     sides = {}
@@ -164,7 +164,7 @@ def test_groups_never_stand_on_two_sides(photos):
     assert all(len(parts) == 1 for parts in sides.values())
 
 
-def test_groups_that_the_given_split_tears_are_refused(photos):
+def test_groups_in_several_given_parts_are_rejected(photos):
     source = written(photos, "label,group,split", lambda index, file: f"{file.parent.name},{index // 2},{('train', 'test')[index % 2]}")
     with pytest.raises(DataError, match="20 groups are in several of the given parts"):
         prepare(source=source)
@@ -191,38 +191,38 @@ def test_deep_images_share_one_scale(tmp_path):
     assert sorted(dataset.images.max(axis=(1, 2, 3)).tolist()) == [(100 + 80 * index) >> 2 for index in range(12)]
 
 
-def test_a_class_with_one_image_is_named(photos):
+def test_a_class_with_one_image_is_rejected(photos):
     picture(photos / "lonely" / "1.png", 99)
     with pytest.raises(DataError, match="one image only, and needs two: lonely"):
         prepare(source=str(photos))
 
 
-def test_a_class_without_readable_images_is_named(photos):
+def test_a_class_without_readable_images_is_rejected(photos):
     (photos / "spoiled").mkdir()
     (photos / "spoiled" / "1.jpg").write_bytes(b"")
     with pytest.raises(DataError, match="no image that can be read: spoiled"):
         prepare(source=str(photos))
 
 
-def test_too_few_images(tmp_path):
+def test_too_few_images_are_rejected(tmp_path):
     for index in range(6):
         picture(tmp_path / "few" / "ab"[index % 2] / f"{index}.png", index)
     with pytest.raises(DataError, match="6 images are too few"):
         prepare(source=str(tmp_path / "few"))
 
 
-def test_a_class_that_is_only_tested_is_refused(photos):
+def test_a_class_without_training_images_is_rejected(photos):
     source = written(photos, "label,split", lambda index, file: f"{file.parent.name},{'test' if file.parent.name == 'd' else 'train'}")
     with pytest.raises(DataError, match="no training image of d"):
         prepare(source=source)
 
 
-def test_a_constant_target_is_refused(photos):
+def test_a_constant_target_is_rejected(photos):
     with pytest.raises(DataError, match="same 'age'"):
         prepare(source=written(photos, "age", lambda index, file: "7.5"))
 
 
-def test_nothing_but_git_lfs_pointers(tmp_path):
+def test_a_folder_of_git_lfs_pointers_is_rejected(tmp_path):
     for index in range(10):
         path = tmp_path / "lfs" / "ab"[index % 2] / f"{index}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -231,14 +231,14 @@ def test_nothing_but_git_lfs_pointers(tmp_path):
         prepare(source=str(tmp_path / "lfs"))
 
 
-def test_refusals_leave_no_pixels_behind(photos, cache):
+def test_a_rejected_source_leaves_nothing_in_the_cache(photos, cache):
     with pytest.raises(ResourceError):
         prepare(source=str(photos), budget_bytes=1000)
     assert not list(cache.rglob("images.npy"))
     assert not (cache / "datasets").exists()
 
 
-def test_the_broken_folder(real_data):
+def test_the_broken_folder_gives_a_note_for_each_defect(real_data):
     dataset = prepare(source=str(real_data / "broken"))
     notes = "\n".join(dataset.notes)
     for words in ("bomb_20000x20000.png (over 100 megapixels)", "empty.jpg (empty file)", "pointer.jpg (Git LFS pointer)"):
@@ -250,7 +250,7 @@ def test_the_broken_folder(real_data):
         assert part_of(dataset, name) == ["train"]
 
 
-def test_clothing10_keeps_its_own_parts(real_data):
+def test_clothing10_keeps_its_given_parts(real_data):
     dataset = prepare(source=str(real_data / "clothing10"))
     assert len(dataset.names) == 1784
     for part, rows in dataset.rows.items():
@@ -258,7 +258,7 @@ def test_clothing10_keeps_its_own_parts(real_data):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes are Linux's")
-def test_names_that_are_no_utf8(photos):
+def test_file_names_that_are_not_utf8_are_kept(photos):
     for name in (b"caf\xe9", b"\x80\x81"):
         folder = os.fsencode(photos) + b"/" + name
         os.mkdir(folder)

@@ -96,7 +96,7 @@ def put(source, name, data):
     Root(source).write(name, data)
 
 
-def test_a_node_makes_the_very_same_files(source, place, driver, node):
+def test_a_node_makes_the_same_cache_files_as_the_driver(source, place, driver, node):
     dataset = prepare(source=source, image_size=32)
     write_manifest(dataset, place)
     cache, calls = node(), []
@@ -114,13 +114,13 @@ def test_a_node_makes_the_very_same_files(source, place, driver, node):
     assert np.array_equal(prepare_from_manifest(place).images, dataset.images)
 
 
-def test_other_sizes_are_made_too(photos, place, node):
+def test_prepare_from_manifest_makes_other_sizes_and_aspects(photos, place, node):
     write_manifest(prepare(source=str(photos), image_size=32), place)
     node()
     assert np.array_equal(prepare_from_manifest(place, 48, "pad").images, prepare(source=str(photos), image_size=48, aspect="pad").images)
 
 
-def test_the_built_in_digits_are_made_by_every_node_for_itself(place, driver, node):
+def test_each_node_writes_the_built_in_digits_itself(place, driver, node):
     dataset = prepare(source="builtin:digits", image_size=16)
     assert write_manifest(dataset, place).origin.location == "builtin:digits"
     cache = node()
@@ -129,7 +129,7 @@ def test_the_built_in_digits_are_made_by_every_node_for_itself(place, driver, no
     assert kept(cache) == kept(driver)
 
 
-def test_tables_with_images_anywhere(photos, place, driver, node):
+def test_a_table_with_images_outside_of_its_folder(photos, place, driver, node):
     rows = [f"{path},{index % 3}" for index, path in enumerate(sorted(photos.rglob("*.png")))]
     (photos.parent / "tables").mkdir()
     (photos.parent / "tables" / "labels.csv").write_text("\n".join(["image,label", *rows, rows[0][:-1] + "1"]))
@@ -140,7 +140,7 @@ def test_tables_with_images_anywhere(photos, place, driver, node):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes are Linux's")
-def test_names_that_are_no_utf8(photos, place, driver, node):
+def test_file_names_that_are_not_utf8_are_kept(photos, place, driver, node):
     os.rename(os.fsencode(photos / "b"), os.fsencode(photos) + b"/caf\xe9")
     write_manifest(prepare(source=str(photos), image_size=16), place)
     cache = node()
@@ -148,7 +148,7 @@ def test_names_that_are_no_utf8(photos, place, driver, node):
     assert kept(cache) == kept(driver)
 
 
-def test_it_is_written_once_and_again_where_it_is_damaged(photos, place):
+def test_write_manifest_rewrites_damaged_files_only(photos, place):
     dataset = prepare(source=str(photos), image_size=16)
 
     def times():
@@ -187,7 +187,7 @@ def spoil(source, name, data):
         ),
     ],
 )
-def test_a_file_that_has_changed_is_named(source, place, node, change, words):
+def test_a_changed_file_is_named(source, place, node, change, words):
     dataset = prepare(source=source, image_size=16)
     write_manifest(dataset, place)
     data = Root(source).read("a/0 ü.png")
@@ -203,7 +203,7 @@ def test_a_file_that_has_changed_is_named(source, place, node, change, words):
     assert np.array_equal(prepare_from_manifest(place).images, dataset.images)
 
 
-def test_what_could_not_be_read_stays_left_out_whatever_a_node_sees(photos, place, driver, node):
+def test_images_unreadable_on_the_driver_stay_left_out_on_nodes(photos, place, driver, node):
     write_manifest(prepare(source=str(photos), image_size=16), place)
     (photos / "a" / "empty.jpg").write_bytes((photos / "a" / "2 ü.png").read_bytes())
     (photos / "a" / "half.png").unlink()
@@ -213,7 +213,7 @@ def test_what_could_not_be_read_stays_left_out_whatever_a_node_sees(photos, plac
     assert kept(cache) == kept(driver)
 
 
-def test_a_file_that_only_this_node_cannot_decode(photos, place, node, monkeypatch):
+def test_a_file_that_only_this_node_cannot_decode_is_an_error(photos, place, node, monkeypatch):
     """Decoding is limited here as a node short of memory would be: what a driver could read must not be left out in silence."""
     write_manifest(prepare(source=str(photos), image_size=16), place)
     cache = node()
@@ -225,7 +225,7 @@ def test_a_file_that_only_this_node_cannot_decode(photos, place, node, monkeypat
     assert nothing_kept(cache)
 
 
-def test_other_pixels_of_the_same_file_are_told(photos, place, node, monkeypatch):
+def test_a_file_that_decodes_to_other_pixels_is_an_error(photos, place, node, monkeypatch):
     """Orientation is left out here, as a library under Pillow might decode otherwise: versions say nothing of that."""
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -238,7 +238,7 @@ def test_other_pixels_of_the_same_file_are_told(photos, place, node, monkeypatch
     assert nothing_kept(cache)
 
 
-def test_a_file_that_changes_under_the_driver_is_not_decoded_as_another(photos):
+def test_map_pixels_rejects_a_file_that_changed_after_the_survey(photos):
     paths = sorted(photos.rglob("*.png"))
     found = survey_files(paths)
     paths[0].write_bytes(paths[1].read_bytes())
@@ -246,7 +246,7 @@ def test_a_file_that_changes_under_the_driver_is_not_decoded_as_another(photos):
         pixel_map.map_pixels(paths, found, image_size=16, aspect="crop")
 
 
-def test_a_folder_that_a_node_does_not_have(photos, place, node):
+def test_a_folder_that_is_missing_on_a_node_is_named(photos, place, node):
     write_manifest(prepare(source=str(photos), image_size=16), place)
     photos.rename(photos.with_name("elsewhere"))
     node()
@@ -255,7 +255,7 @@ def test_a_folder_that_a_node_does_not_have(photos, place, node):
             check(place)
 
 
-def test_other_versions_are_refused_by_name(photos, place, node, monkeypatch):
+def test_other_decoder_versions_are_rejected_by_name(photos, place, node, monkeypatch):
     write_manifest(prepare(source=str(photos), image_size=16), place)
     ours = manifest.DECODER_VERSION.split()
     node()
@@ -267,7 +267,7 @@ def test_other_versions_are_refused_by_name(photos, place, node, monkeypatch):
         assert "OpenCV" not in str(caught.value)
 
 
-def test_a_sample_is_the_first_the_last_and_some_between(photos, place):
+def test_sample_check_reads_the_first_the_last_and_some_between(photos, place):
     written = write_manifest(prepare(source=str(photos), image_size=16), place)
     paths = written.origin.paths
     for path in paths[2:-2]:
@@ -280,7 +280,7 @@ def test_a_sample_is_the_first_the_last_and_some_between(photos, place):
         sample_check(place, 2)
 
 
-def test_no_manifest_and_a_damaged_one(photos, place):
+def test_a_missing_manifest_and_an_opened_data_set_are_rejected(photos, place):
     with pytest.raises(StorageError, match=r"there is no manifest at .*; resume the search, which writes it again"):
         prepare_from_manifest(place)
     dataset = prepare(source=str(photos), image_size=16)
@@ -298,7 +298,7 @@ def written(tmp_path_factory):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_whatever_else_lies_there_is_no_manifest(written, tmp_path, data):
+def test_read_manifest_rejects_damaged_files(written, tmp_path, data):
     whole = Path(written).read_bytes()
     document = json.loads(gzip.decompress(whole))
     kind = data.draw(st.sampled_from(["cut", "flip", "other", "missing", "wrong"]))
@@ -332,7 +332,7 @@ def study(request, tmp_path):
     return join(folder, "data.json.gz")
 
 
-def test_a_small_set_travels_packed_to_nodes_that_see_no_file(photos, study, driver, node):
+def test_packed_images_serve_nodes_that_have_no_image_files(photos, study, driver, node):
     dataset = prepare(source=str(photos), image_size=32)
     assert write_manifest(dataset, study, pack_bytes=dataset.images.nbytes - 1).pack is None
     assert write_manifest(dataset, study, pack_bytes=dataset.images.nbytes).pack is not None
@@ -379,7 +379,7 @@ def start(*arguments):
     return subprocess.Popen([sys.executable, "-c", RUN, *arguments], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
 
 
-def test_two_processes_make_it_once_and_a_killed_one_leaves_nothing_half_made(source, place, driver, node):
+def test_two_processes_decode_once_and_a_killed_one_leaves_no_entry(source, place, driver, node):
     dataset = prepare(source=source, image_size=224)
     write_manifest(dataset, place)
     cache = node()
@@ -393,7 +393,7 @@ def test_two_processes_make_it_once_and_a_killed_one_leaves_nothing_half_made(so
     assert kept(cache) == kept(driver)
 
 
-def test_over_budget_is_refused_before_any_work(photos, place, node):
+def test_prepare_from_manifest_rejects_images_over_budget_before_decoding(photos, place, node):
     write_manifest(prepare(source=str(photos), image_size=32), place, pack_bytes=10**6)
     cache = node()
     with pytest.raises(ResourceError, match=r"42 images of 37 × 37 pixels need .* but the budget"):
@@ -404,7 +404,7 @@ def test_over_budget_is_refused_before_any_work(photos, place, node):
 # In a trial
 
 
-def test_a_trial_on_another_node_goes_by_the_manifest(photos, place, node, tiny):
+def test_a_trial_on_another_node_uses_the_manifest(photos, place, node, tiny):
     dataset = prepare(source=str(photos), image_size=32)
     write_manifest(dataset, place)
     job = Assignment(
@@ -444,7 +444,7 @@ def test_a_trial_on_another_node_goes_by_the_manifest(photos, place, node, tiny)
         ("facts", "rows", {"train": [999_999]}),
     ],
 )
-def test_odd_values_are_named_and_nothing_is_written(where, key, value, tmp_path, driver, node):
+def test_invalid_values_are_named_and_nothing_is_written(where, key, value, tmp_path, driver, node):
     place = tmp_path / "data.json.gz"
     write_manifest(prepare(source="builtin:digits", image_size=16), str(place))
     document = json.loads(gzip.decompress(place.read_bytes()))
@@ -456,7 +456,7 @@ def test_odd_values_are_named_and_nothing_is_written(where, key, value, tmp_path
     assert nothing_kept(cache)
 
 
-def test_json_without_end_is_no_manifest(tmp_path):
+def test_read_manifest_rejects_deeply_nested_json(tmp_path):
     place = tmp_path / "data.json.gz"
     place.write_bytes(gzip.compress(b"[" * 300_000))
     with pytest.raises(DamagedError, match="is not a manifest"):

@@ -34,7 +34,7 @@ def rows(*labels, header="image,label", folder="images/"):
     return "\n".join([header, *(f"{folder}{index}.png,{label}" for index, label in enumerate(labels))])
 
 
-def test_two_folders_are_a_binary_task(tmp_path):
+def test_two_folders_give_a_binary_task(tmp_path):
     samples = read(folders(tmp_path, "b/1.png", "a/2.png", "a/deep/er/3", "a/.hidden", "a/Thumbs.db", "b/.DS_Store"))
     assert samples.names == ("a/2.png", "a/deep/er/3", "b/1.png")
     assert (samples.task, samples.classes) == ("binary", ("a", "b"))
@@ -52,7 +52,7 @@ def test_numbered_folders_are_ordered_by_number(tmp_path):
     assert samples.classes == tuple(str(index) for index in range(12))
 
 
-def test_the_task_and_the_order_of_classes_can_be_given(tmp_path):
+def test_task_and_class_order_can_be_given(tmp_path):
     source = folders(tmp_path, "a/1.png", "b/2.png")
     assert read(source, task="multiclass").task == "multiclass"
     assert read(source, classes=("b", "a")).targets.tolist() == [1, 0]
@@ -62,7 +62,7 @@ def test_the_task_and_the_order_of_classes_can_be_given(tmp_path):
         read(source, classes=("a",))
 
 
-def test_folders_named_by_numbers_make_a_regression(tmp_path):
+def test_folders_named_by_numbers_give_regression_targets(tmp_path):
     samples = read(folders(tmp_path, "1.5/a.png", "-2/b.png", "10/c.png"), task="regression")
     assert dict(zip(samples.names, samples.targets.tolist(), strict=True)) == {"1.5/a.png": 1.5, "-2/b.png": -2.0, "10/c.png": 10.0}
     with pytest.raises(DataError, match="folders named by numbers"):
@@ -72,7 +72,7 @@ def test_folders_named_by_numbers_make_a_regression(tmp_path):
 @pytest.mark.parametrize(
     "names", [("train", "validation", "test"), ("Training", "VAL", "testing"), ("training_set", "valid", "test_set"), ("train", "test")]
 )
-def test_split_folders(tmp_path, names):
+def test_split_folders_give_the_splits(tmp_path, names):
     samples = read(folders(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in "ab")))
     known = {"t": "train", "v": "validation"}
     expected = ["test" if name.lower().startswith("test") else known[name[0].lower()] for name in sorted(names) for _ in "ab"]
@@ -80,7 +80,7 @@ def test_split_folders(tmp_path, names):
     assert samples.splits.tolist() == expected
 
 
-def test_unlabelled_test_folder_and_empty_class_are_left_out_aloud(tmp_path):
+def test_unlabelled_split_folder_and_empty_class_are_left_out_with_a_note(tmp_path):
     source = folders(tmp_path, "train/a/1.png", "train/b/2.png", "test/1.png", "test/2.png")
     (tmp_path / "train" / "nobody").mkdir()
     samples = read(source)
@@ -102,13 +102,13 @@ BAD_FOLDERS = {
 
 
 @pytest.mark.parametrize("name", BAD_FOLDERS)
-def test_folders_that_cannot_be_read_one_way_are_refused(tmp_path, name):
+def test_ambiguous_folders_are_rejected(tmp_path, name):
     names, message = BAD_FOLDERS[name]
     with pytest.raises(DataError, match=message):
         read(folders(tmp_path, *names))
 
 
-def test_missing_path_and_unknown_sample():
+def test_missing_path_and_unknown_built_in_sample_are_rejected():
     with pytest.raises(DataError, match="no file or folder 'nowhere'"):
         read("nowhere")
     with pytest.raises(DataError, match=r"cannot read .*too long"):
@@ -117,18 +117,18 @@ def test_missing_path_and_unknown_sample():
         read("builtin:digit")
 
 
-def test_names_that_a_terminal_would_obey_are_escaped(tmp_path):
+def test_control_characters_in_names_are_escaped(tmp_path):
     samples = read(folders(tmp_path, "a/1.png", "b/2.png", "\x1b[31mred.txt"))
     assert "'\\x1b[31mred.txt'" in samples.notes[1]
 
 
-def test_linked_folders_do_not_loop(tmp_path):
+def test_linked_folders_are_read_once(tmp_path):
     source = folders(tmp_path, "a/1.png", "b/2.png")
     (tmp_path / "a" / "again").symlink_to(tmp_path / "a", target_is_directory=True)
     assert read(source).names == ("a/1.png", "b/2.png")
 
 
-def test_builtin_digits():
+def test_builtin_digits_are_written_once():
     samples = read("builtin:digits")
     assert (len(samples.names), samples.task, len(samples.classes)) == (1797, "multiclass", 10)
     with Image.open(samples.paths[0]) as image:
@@ -138,7 +138,7 @@ def test_builtin_digits():
     assert read("builtin:digits").paths[0].stat().st_mtime_ns == written
 
 
-def test_class_column(tmp_path):
+def test_a_text_column_gives_classes(tmp_path):
     samples = read(table(tmp_path, rows("cat", "dog", "cat", "eel")))
     assert (samples.task, samples.classes) == ("multiclass", ("cat", "dog", "eel"))
     assert samples.targets.tolist() == [0, 1, 0, 2]
@@ -170,7 +170,7 @@ def test_numbered_classes_keep_their_digits(tmp_path):
     assert samples.targets.tolist() == [3, 4, 2, 1, 1, 0]
 
 
-def test_columns_of_zero_and_one_are_multilabel(tmp_path):
+def test_columns_of_zero_and_one_give_multilabel(tmp_path):
     samples = read(table(tmp_path, rows("1,0", "0,0", "1,1", header="file,red,blue")))
     assert (samples.task, samples.classes) == ("multilabel", ("red", "blue"))
     assert samples.targets.tolist() == [[1, 0], [0, 0], [1, 1]]
@@ -179,13 +179,13 @@ def test_columns_of_zero_and_one_are_multilabel(tmp_path):
     assert swapped.targets.tolist() == [[0, 1], [0, 0], [1, 1]]
 
 
-def test_lists_are_multilabel(tmp_path):
+def test_cells_with_lists_give_multilabel(tmp_path):
     samples = read(table(tmp_path, rows("b|a", "", "a", "c| b")))
     assert (samples.task, samples.classes) == ("multilabel", ("a", "b", "c"))
     assert samples.targets.tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1]]
 
 
-def test_split_and_group_columns(tmp_path):
+def test_split_and_group_columns_are_read_or_ignored(tmp_path):
     samples = read(table(tmp_path, rows("a,Train,p", "b,val,p", "a,test,q", "b,,r", header="image,label,split,group")))
     assert samples.splits.tolist() == ["train", "validation", "test", ""]
     assert samples.groups.tolist() == ["p", "p", "q", "r"]
@@ -194,7 +194,7 @@ def test_split_and_group_columns(tmp_path):
     assert ignored.groups is None
 
 
-def test_headerless_ids_with_foreign_prefixes(tmp_path):
+def test_header_prefix_extension_and_image_folder_options(tmp_path):
     text = "/mnt/other/x/0,cat\n/mnt/other/x/1,dog\n/mnt/other/x/2,cat\n"
     source = table(tmp_path, text, folder="photos")
     samples = read(source, header=False, strip_prefix="/mnt/other/x", extension="png", image_folder="photos")
@@ -203,13 +203,13 @@ def test_headerless_ids_with_foreign_prefixes(tmp_path):
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
-def test_other_delimiters_byte_order_marks_and_backslashes(tmp_path, delimiter):
+def test_csv_with_other_delimiter_byte_order_mark_and_backslashes(tmp_path, delimiter):
     text = "\ufeff" + rows("a", "b", "a").replace(",", delimiter).replace("images/", "images\\")
     samples = read(table(tmp_path, text))
     assert samples.names == ("images/0.png", "images/1.png", "images/2.png")
 
 
-def test_pandas_index_column_is_no_label(tmp_path):
+def test_pandas_index_column_is_not_a_label(tmp_path):
     text = ",image,label\n" + "\n".join(f"{index},images/{index}.png,{label}" for index, label in enumerate("aba"))
     assert read(table(tmp_path, text)).classes == ("a", "b")
 
@@ -222,7 +222,7 @@ def test_the_order_of_rows_does_not_matter(tmp_path):
     assert np.array_equal(first.targets, second.targets)
 
 
-def test_repeated_rows(tmp_path):
+def test_repeated_rows_are_kept_once_and_contradicting_rows_all(tmp_path):
     text = rows("a", "b", "a", "b") + "\nimages/0.png,a\nimages/1.png,a\nimages/../images/2.png,a"
     samples = read(table(tmp_path, text))
     assert samples.names == ("images/0.png", "images/1.png", "images/1.png#2", "images/2.png", "images/3.png")
@@ -230,7 +230,7 @@ def test_repeated_rows(tmp_path):
     assert "2 rows repeat" in samples.notes[-1]
 
 
-def test_images_outside_the_folder_are_the_users_own(tmp_path):
+def test_table_may_name_images_outside_its_folder(tmp_path):
     outside = picture(tmp_path / "elsewhere" / "x.png")
     (tmp_path / "set").mkdir()
     samples = read(table(tmp_path / "set", rows("a", "b") + f"\n{outside},a\n../elsewhere/x.png,a"))
@@ -266,20 +266,20 @@ BAD_TABLES = {
 
 
 @pytest.mark.parametrize("name", BAD_TABLES)
-def test_tables_that_cannot_be_read_one_way_are_refused(tmp_path, name):
+def test_unusable_tables_are_rejected(tmp_path, name):
     text, options, message = BAD_TABLES[name]
     with pytest.raises(DataError, match=message):
         read(table(tmp_path, text), **options)
 
 
-def test_mixed_numbers_are_no_classes(tmp_path):
+def test_numbers_with_a_few_mistakes_are_rejected(tmp_path):
     values = [f"{index}.5" for index in range(120)]
     values[3] = "n/a"
     with pytest.raises(DataError, match=r"holds numbers except 'n/a' \(line 5\)"):
         read(table(tmp_path, rows(*values, header="image,price"), images=120))
 
 
-def test_two_tables_in_a_folder(tmp_path):
+def test_several_tables_in_a_folder_are_rejected(tmp_path):
     table(tmp_path, rows("a", "b"))
     (tmp_path / "other.csv").write_text(rows("a", "b"))
     with pytest.raises(DataError, match="holds 2 tables"):
@@ -287,7 +287,7 @@ def test_two_tables_in_a_folder(tmp_path):
     assert len(read(str(tmp_path / "other.csv")).names) == 2
 
 
-def test_a_file_that_is_no_table(tmp_path):
+def test_a_binary_file_is_not_read_as_a_table(tmp_path):
     with pytest.raises(DataError, match="not a text table"):
         read(str(picture(tmp_path / "a.png")))
 
@@ -303,6 +303,6 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_real_sets(real_data, name):
+def test_real_data_sets_are_read(real_data, name):
     samples = read(str(real_data / name))
     assert (samples.task, len(samples.names), len(samples.classes), samples.splits is not None) == EXPECTED[name]

@@ -35,7 +35,7 @@ def test_classes_are_spread_over_the_parts(labels, seed):
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), min_size=8, max_size=150), seeds)
 @settings(deadline=None, max_examples=60)
-def test_no_group_stands_on_two_sides(rows, seed):
+def test_each_group_is_in_one_part(rows, seed):
     targets, groups = np.array(rows).T
     parts = split(targets, "multiclass", groups, None, seed)
     for group in set(groups.tolist()):
@@ -70,7 +70,7 @@ def test_given_parts_are_kept(labels, given_parts, seed):
             assert set(given_sides[parts == part].tolist()) <= {"train", ""}
 
 
-def test_a_missing_part_is_carved_from_train():
+def test_a_missing_part_is_taken_from_train():
     targets = np.arange(1000) % 4
     given_sides = np.where(np.arange(1000) < 850, "train", "test")
     parts = split(targets, "multiclass", None, given_sides, 0)
@@ -93,7 +93,7 @@ def test_seeds_give_different_splits():
 
 @given(seeds)
 @settings(deadline=None, max_examples=20)
-def test_labels_are_spread_iteratively(seed):
+def test_multilabel_positives_are_spread_over_the_parts(seed):
     rng = np.random.default_rng(seed)
     targets = (rng.random((400, 8)) < np.linspace(0.02, 0.6, 8)).astype(np.float32)
     parts = split(targets, "multilabel", None, None, seed)
@@ -127,7 +127,7 @@ def test_regression_is_stratified_by_quantile():
         assert shares == pytest.approx([0.25] * 4, abs=0.02)
 
 
-def test_a_hundred_thousand_samples_take_seconds():
+def test_splitting_100_000_samples_takes_less_than_15_seconds():
     rng = np.random.default_rng(0)
     start = time.process_time()
     split(rng.integers(0, 1000, 100_000), "multiclass", None, None, 0)

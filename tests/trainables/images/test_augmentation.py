@@ -36,22 +36,22 @@ def mean_change(strength, ops, draws=120):
     return float(np.mean(changes))
 
 
-def test_the_table_holds_what_the_configuration_names():
+def test_ops_are_those_that_the_configuration_names():
     assert tuple(OPS) == AugmentationOp.__args__
     assert set(AUGMENTATION_OPS) == set(OPS) - {"vertical_flip"}
 
 
 @given(st.integers(16, 80))
-def test_strength_0_is_exactly_the_centre_crop(size):
+def test_strength_0_gives_the_centre_crop(size):
     image = textured(0, stored_side(size))
     assert np.array_equal(Augmenter(0, tuple(OPS), size)(image, 5), centre(image, size))
 
 
-def test_no_op_is_exactly_the_centre_crop():
+def test_without_ops_the_result_is_the_centre_crop():
     assert np.array_equal(Augmenter(1, (), SIZE)(textured(0), 5), centre(textured(0)))
 
 
-def test_the_mean_change_of_pixels_grows_with_strength():
+def test_mean_change_of_pixels_grows_with_strength():
     changes = [mean_change(strength, AUGMENTATION_OPS, draws=240) for strength in STRENGTHS]
     assert changes[0] == 0
     assert changes[1] > 0
@@ -66,7 +66,7 @@ def test_every_op_changes_pixels_more_when_stronger(op):
     assert changes[1] <= changes[2]
 
 
-def test_nothing_that_albumentations_warns_of():
+def test_albumentations_gives_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for strength in STRENGTHS:
@@ -78,7 +78,7 @@ def test_nothing_that_albumentations_warns_of():
 
 @settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(STRENGTHS[1:]))
-def test_a_seed_gives_one_picture_whatever_came_before(seed, strength):
+def test_result_depends_on_the_seed_and_not_on_earlier_calls(seed, strength):
     used, fresh = Augmenter(strength, tuple(OPS), SIZE), Augmenter(strength, tuple(OPS), SIZE)
     image = textured(2)
     before = image.copy()
@@ -88,7 +88,7 @@ def test_a_seed_gives_one_picture_whatever_came_before(seed, strength):
     assert np.array_equal(image, before), "the pixel map is shared and must not change"
 
 
-def test_other_seeds_give_other_pictures():
+def test_different_seeds_give_different_images():
     augment = Augmenter(0.25, AUGMENTATION_OPS, SIZE)
     assert len({augment(textured(0), seed).tobytes() for seed in range(50)}) > 45
 
@@ -102,7 +102,7 @@ def slopes(ops, image, axis):
     return np.array([np.diff(augment(image, seed).astype(float), axis=axis).mean() for seed in range(80)])
 
 
-def test_ops_left_out_never_occur():
+def test_ops_that_are_not_chosen_never_occur():
     unflipped = tuple(op for op in OPS if "flip" not in op)
     assert (slopes(("crop", "affine", "color", "noise"), LEFT_TO_RIGHT, 1) > 0).all(), "without flip nothing is mirrored"
     assert (slopes(("crop", "affine", "color", "noise"), LEFT_TO_RIGHT.transpose(1, 0, 2).copy(), 0) > 0).all()
@@ -114,7 +114,7 @@ def test_ops_left_out_never_occur():
             assert all(np.array_equal(Augmenter(1, (op,), SIZE)(grey, seed), centre(grey)) for seed in range(20)), "moves, never recolours"
 
 
-def test_colour_alone_keeps_every_pixel_in_its_place():
+def test_color_op_moves_no_pixel():
     image = np.zeros_like(textured(0))
     image[:, : len(image) // 2] = 200
     for seed in range(20):
@@ -123,13 +123,13 @@ def test_colour_alone_keeps_every_pixel_in_its_place():
         assert len(np.unique(augmented[:, 16:].reshape(-1, 3), axis=0)) == 1
 
 
-def test_bad_arguments_are_refused():
+def test_augmenter_rejects_invalid_strength_and_unknown_op():
     with pytest.raises(ConfigError, match=r"must be in \[0, 1\] but got 1.4"):
         Augmenter(1.4, (), SIZE)
     with pytest.raises(ConfigError, match="did you mean 'flip'"):
         Augmenter(0.5, ("flipp",), SIZE)
 
 
-def test_seeds_of_a_trial_are_all_different():
+def test_sample_seeds_of_a_trial_differ():
     seeds = {sample_seed(seed, epoch, sample) for seed in range(3) for epoch in range(10) for sample in range(100)}
     assert len(seeds) >= 2999  # of 32 bits: a chance of one in a thousand that two are alike

@@ -26,7 +26,7 @@ def content(found):
     return [(images.numpy().tobytes(), targets.tolist()) for images, targets in found]
 
 
-def test_the_same_for_any_number_of_worker_threads():
+def test_batches_are_the_same_for_any_number_of_worker_threads():
     expected = content(train(build(), passes=3))
     assert len(expected) == 12
     for workers in (1, 3):
@@ -34,7 +34,7 @@ def test_the_same_for_any_number_of_worker_threads():
 
 
 @pytest.mark.parametrize("size", [2, 4])
-def test_the_parts_of_a_batch_make_the_whole(size):
+def test_parts_of_all_ranks_make_the_whole_batch(size):
     whole = list(train(build(), passes=2))
     parts = [list(train(build(rank % 2), passes=2, world=World(rank, size))) for rank in range(size)]
     for (images, targets), *mine in zip(whole, *parts, strict=True):
@@ -43,7 +43,7 @@ def test_the_parts_of_a_batch_make_the_whole(size):
         assert torch.equal(torch.cat([wanted for _, wanted in mine]), targets)
 
 
-def test_an_epoch_stands_on_its_own():
+def test_an_epoch_does_not_depend_on_earlier_epochs():
     """So that a trial that is resumed sees what it would have seen."""
     batches = build()
     expected = content(train(batches, epoch=3, passes=2))
@@ -52,7 +52,7 @@ def test_an_epoch_stands_on_its_own():
     assert content(train(batches, epoch=3, passes=2)) == expected
 
 
-def test_different_from_epoch_to_epoch_pass_to_pass_and_seed_to_seed():
+def test_batches_differ_between_epochs_passes_and_seeds():
     batches = build()
     passes = [content(train(batches, epoch=epoch)) for epoch in (1, 2, 3, 4)]
     passes.append(content(train(batches, seed=1)))
@@ -69,7 +69,7 @@ def test_different_from_epoch_to_epoch_pass_to_pass_and_seed_to_seed():
     assert content(train(batches, epoch=2, passes=2)) == passes[2] + passes[3]
 
 
-def test_every_row_at_most_once_a_pass_and_full_batches_only():
+def test_a_pass_has_full_batches_only_and_each_row_at_most_once():
     found = list(train(build(), passes=5))
     assert [len(targets) for _, targets in found] == [8] * 20
     for start in range(0, 20, 4):
@@ -80,7 +80,7 @@ def test_every_row_at_most_once_a_pass_and_full_batches_only():
     assert len(set(map(tuple, left_out))) > 1, "not always the same row is left out"
 
 
-def test_a_training_image_is_its_augmented_and_normalised_view():
+def test_training_images_are_augmented_and_normalised():
     images, targets = next(train(build(1), epoch=4))
     augment = Augmenter(0.5, ("crop", "flip", "color"), SIZE)
     for image, row in zip(images, targets.tolist(), strict=True):
@@ -88,7 +88,7 @@ def test_a_training_image_is_its_augmented_and_normalised_view():
         assert np.allclose(image.permute(1, 2, 0), (view - MEAN) / STD, atol=1e-5)
 
 
-def test_no_augmentation_is_what_evaluation_sees():
+def test_training_at_strength_0_sees_what_evaluation_sees():
     batches = build()
     seen = {row: image for images, targets in train(batches, strength=0.0) for row, image in zip(targets.tolist(), images, strict=True)}
     for images, targets in batches.evaluation(ROWS, 10):
@@ -96,7 +96,7 @@ def test_no_augmentation_is_what_evaluation_sees():
             assert row not in seen or torch.equal(image, seen[row])
 
 
-def test_evaluation_is_in_order_whole_and_of_the_middle():
+def test_evaluation_yields_all_rows_in_order_with_centre_crops():
     found = list(build().evaluation(ROWS, 10))
     assert [len(targets) for _, targets in found] == [10, 10, 10, 3]
     assert torch.cat([targets for _, targets in found]).tolist() == ROWS.tolist()
@@ -105,7 +105,7 @@ def test_evaluation_is_in_order_whole_and_of_the_middle():
 
 
 @pytest.mark.parametrize("side", [16, 17, 18, 19, 21])
-def test_evaluation_takes_the_middle_that_strength_0_takes(side):
+def test_evaluation_and_strength_0_take_the_same_crop(side):
     pixels = np.random.default_rng(1).integers(0, 256, (8, side, side, 3), np.uint8)
     batches = build(images=pixels)
     rows = np.arange(8)
@@ -114,7 +114,7 @@ def test_evaluation_takes_the_middle_that_strength_0_takes(side):
     assert torch.equal(seen[0], wanted[0])
 
 
-def test_channels_last_and_types():
+def test_batches_are_channels_last_and_keep_target_types():
     for images, _ in (next(train(build())), next(build().evaluation(ROWS, 5))):
         assert images.shape[1:] == (3, SIZE, SIZE)
         assert images.dtype == torch.float32
@@ -125,14 +125,14 @@ def test_channels_last_and_types():
     assert next(build(targets=np.eye(IMAGES, dtype=np.float32)).evaluation(ROWS, 5))[1].shape == (5, IMAGES)
 
 
-def test_an_abandoned_epoch_leaves_no_work_behind():
+def test_closing_an_epoch_early_ends_it():
     batches = train(build(3), passes=50)
     next(batches)
     batches.close()
     assert list(batches) == []
 
 
-def test_a_failure_in_a_worker_thread_reaches_the_loop():
+def test_an_error_in_a_worker_thread_is_raised_to_the_caller():
     broken = np.zeros((IMAGES, 4, 4, 3), np.uint8)  # smaller than the crop
     with pytest.raises(Exception, match="Crop"):
         list(train(build(2, images=broken), ops=()))

@@ -24,7 +24,7 @@ def saved(folder, name, pixels=PHOTO, mode=None, **options):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.ppm", "a.webp", "a.jp2"])
-def test_lossless_formats_give_back_their_pixels(tmp_path, name):
+def test_lossless_formats_decode_to_their_pixels(tmp_path, name):
     options = {"lossless": True} if name.endswith(("webp",)) else {}
     path = saved(tmp_path, name, **options)
     assert np.array_equal(decode(path), PHOTO)
@@ -33,7 +33,7 @@ def test_lossless_formats_give_back_their_pixels(tmp_path, name):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied_as_pillow_does(tmp_path, orientation, suffix):
+def test_exif_orientation_is_applied_as_in_pillow(tmp_path, orientation, suffix):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(tmp_path, f"a.{suffix}", exif=exif)
@@ -74,7 +74,7 @@ def test_transparent_palette_entry_is_white(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_deep_images_scale_by_the_bits_of_the_data_set(tmp_path, suffix, channels):
+def test_deep_images_are_scaled_by_the_given_bits(tmp_path, suffix, channels):
     values = RNG.integers(0, 4096, (20, 30, channels)).astype(np.uint16)
     if channels == 4:
         values[..., 3] = 0xFFFF
@@ -88,7 +88,7 @@ def test_deep_images_scale_by_the_bits_of_the_data_set(tmp_path, suffix, channel
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
-def test_deep_color_tiff_stands_upright(tmp_path, orientation):
+def test_deep_color_tiff_is_turned_upright(tmp_path, orientation):
     values = RNG.integers(0, 65536, (20, 30, 3)).astype(np.uint16)
     cv2.imwrite(str(tmp_path / "a.tif"), values, [cv2.IMWRITE_TIFF_COMPRESSION, 1])
     data = bytearray((tmp_path / "a.tif").read_bytes())
@@ -129,7 +129,7 @@ IN_MEMORY = {
 @pytest.mark.parametrize("name", IN_MEMORY)
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_a_file_and_its_bytes_say_the_same_whole_or_spoiled(tmp_path_factory, name, data):
+def test_a_file_and_its_bytes_decode_alike_intact_or_damaged(tmp_path_factory, name, data):
     path = tmp_path_factory.mktemp("spoiled") / name
     (cv2.imwrite(str(path), IN_MEMORY[name]) if IN_MEMORY[name].dtype == np.uint16 else saved(path.parent, name, IN_MEMORY[name]))
     content = bytearray(path.read_bytes())
@@ -141,7 +141,7 @@ def test_a_file_and_its_bytes_say_the_same_whole_or_spoiled(tmp_path_factory, na
         assert result(work, path) == result(work, content)
 
 
-def test_large_photographs_decode_reduced_but_never_below_the_largest_size(tmp_path):
+def test_large_jpegs_decode_reduced_but_never_below_draft_side(tmp_path):
     path = saved(tmp_path, "large.jpg", cv2.resize(PHOTO, (5000, 2500)))
     assert decode(path).shape == (1250, 2500, 3)
     assert min(decode(path).shape[:2]) >= DRAFT_SIDE
@@ -173,7 +173,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_what_is_no_image_says_why(tmp_path, name):
+def test_unusable_files_are_rejected_with_the_reason(tmp_path, name):
     content, reason = BAD[name]
     (tmp_path / name).write_bytes(content)
     for read in (header, decode):
@@ -182,7 +182,7 @@ def test_what_is_no_image_says_why(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", sorted(set(BAD) - {"bomb.png", "edge.png"}))
-def test_bytes_that_are_no_image_say_why(name):
+def test_unusable_bytes_are_rejected_with_the_reason(name):
     content, reason = BAD[name]
     for read in (header, decode):
         with pytest.raises(Unreadable, match=reason):
@@ -190,27 +190,27 @@ def test_bytes_that_are_no_image_say_why(name):
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "tif", "bmp"])
-def test_truncated_files_are_refused(tmp_path, suffix):
+def test_truncated_files_are_rejected(tmp_path, suffix):
     path = saved(tmp_path, f"a.{suffix}")
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     with pytest.raises(Unreadable):
         decode(path)
 
 
-def test_truncated_jpeg_is_called_so(tmp_path):
+def test_truncated_jpeg_has_the_reason_truncated(tmp_path):
     path = saved(tmp_path, "a.jpg")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(Unreadable, match=r"^truncated$"):
         decode(path)
 
 
-def test_floating_point_pixels_are_refused(tmp_path):
+def test_floating_point_pixels_are_rejected(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(Unreadable, match="floating-point"):
         decode(tmp_path / "a.tif")
 
 
-def test_a_bomb_never_fills_memory(tmp_path):
+def test_a_decompression_bomb_takes_little_memory(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(bomb(20_000, 20_000))
     code = (

@@ -9,75 +9,32 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from tests.paths import REPOSITORY
-from trainables.errors import ConfigError, DataError, ResourceError
-from trainables.images import pixel_map
-from trainables.images.pixel_map import GREY, Survey, image_size_rule, map_pixels, open_pixels, square, stored_side, survey
-from trainables.storage.cache import parse_bytes, show_bytes
-
-ROOT = REPOSITORY
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("INJERTO_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def paths(tmp_path):
-    rng = np.random.default_rng(0)
-    found = []
-    for index in range(30):
-        found.append(tmp_path / f"{index}.png")
-        Image.fromarray(rng.integers(0, 256, (20 + index, 40, 3), np.uint8)).save(found[-1])
-    found.append(tmp_path / "bad.png")
-    found[-1].write_bytes(b"")
-    return found
+from trainables.errors import DataError, ResourceError
+from trainables.images import file_survey, pixel_map
+from trainables.images.file_survey import survey_files
+from trainables.images.pixel_map import GREY, map_pixels, open_pixels, square, stored_side
 
 
 def mapped(paths, **options):
-    return map_pixels(paths, survey(paths), **{"image_size": 28, "aspect": "crop", **options})
+    return map_pixels(paths, survey_files(paths), **{"image_size": 28, "aspect": "crop", **options})
 
 
 def left_behind(cache):
     return [file for file in cache.rglob("*") if file.is_file() and not file.name.endswith(".lock")]
 
 
-def test_survey(cache, paths):
-    found = survey(paths)
-    assert found.sizes[0].tolist() == [40, 20]
-    assert found.problems == {30: "empty file"}
-    assert found.bits == 8
-    assert found.median_side == 34
-    assert len(set(found.hashes)) == 31
-    assert survey(paths).key == found.key
-    paths[0].write_bytes(paths[1].read_bytes())
-    assert survey(paths).key != found.key
-    assert survey(paths).hashes[0] == found.hashes[1]
-
-
-def test_bits_come_from_the_whole_set_so_that_images_stay_comparable(cache, tmp_path):
+def test_deep_images_use_the_bits_of_the_whole_set(cache, tmp_path):
     levels = (1000, 4000, 500)
     for level in levels:
         cv2.imwrite(str(tmp_path / f"{level}.png"), np.full((8, 8), level, np.uint16))
     paths = [tmp_path / f"{level}.png" for level in levels]
-    assert survey(paths).bits == 12
+    assert survey_files(paths).bits == 12
     assert [int(image.max()) for image in mapped(paths).images] == [level >> 4 for level in levels]
 
 
-@pytest.mark.parametrize(
-    ("side", "weights", "expected"),
-    [(8, "builtin", 64), (64, "none", 64), (65, "builtin", 96), (2000, "my.safetensors", 96)]
-    + [(8, "imagenet", 96), (97, "imagenet", 128), (128, "imagenet", 128), (200, "imagenet", 224), (2000, "imagenet", 224)],
-)
-def test_image_size_rule(side, weights, expected):
-    sizes = np.array([[side, 5000], [side, side], [0, 0]])
-    assert image_size_rule(Survey(("", "", ""), np.zeros(3, np.int64), 8, {2: "bad"}, sizes), weights) == expected
-
-
-def test_the_map_holds_every_image(cache, paths):
+def test_pixel_map_holds_every_image(cache, paths):
     calls = []
-    found = mapped(paths, progress=lambda *call: calls.append(call))
+    found = mapped(paths, on_progress=lambda *call: calls.append(call))
     assert found.images.shape == (31, 32, 32, 3)
     assert found.images.dtype == np.uint8
     assert not found.images.flags.writeable
@@ -92,21 +49,21 @@ def test_the_map_holds_every_image(cache, paths):
     assert (again.digests, again.problems) == (found.digests, found.problems)
 
 
-def test_a_second_search_decodes_nothing(cache, paths, monkeypatch):
+def test_a_second_call_decodes_nothing(cache, paths, monkeypatch):
     first = mapped(paths)
     monkeypatch.setattr(pixel_map, "decode", None)
-    monkeypatch.setattr(pixel_map, "header", None)
+    monkeypatch.setattr(file_survey, "header", None)
     assert mapped(paths).key == first.key
     with pytest.raises(TypeError):
         mapped(paths, image_size=40)
 
 
-def test_size_and_aspect_have_maps_of_their_own(cache, paths):
+def test_each_size_and_aspect_has_its_own_map(cache, paths):
     keys = {mapped(paths, image_size=size, aspect=aspect).key for size in (28, 40) for aspect in ("crop", "pad", "squash")}
     assert len(keys) == 6
 
 
-def test_the_same_pixels_in_other_files_have_one_digest(cache, tmp_path):
+def test_equal_pixels_in_different_formats_have_equal_digests(cache, tmp_path):
     pixels_ = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     for name in ("a.png", "b.bmp", "c.webp"):
         Image.fromarray(pixels_).save(tmp_path / name, lossless=True)
@@ -115,7 +72,7 @@ def test_the_same_pixels_in_other_files_have_one_digest(cache, tmp_path):
     assert digests[0] == digests[1] == digests[2] != digests[3]
 
 
-def test_unknown_and_damaged_maps(cache, paths):
+def test_unknown_and_damaged_maps_are_rejected_and_made_again(cache, paths):
     with pytest.raises(DataError, match="prepare the data set again"):
         open_pixels("0" * 32)
     found = mapped(paths)
@@ -126,7 +83,7 @@ def test_unknown_and_damaged_maps(cache, paths):
     assert np.array_equal(mapped(paths).images, expected)
 
 
-def test_over_budget_is_refused_before_any_work(cache, paths, monkeypatch):
+def test_map_pixels_rejects_a_map_over_budget_before_decoding(cache, paths, monkeypatch):
     with pytest.raises(ResourceError, match=r"need 95\.2 kB but the budget of 50 kB .* leaves 50 kB"):
         mapped(paths, budget_bytes=50_000)
     monkeypatch.setenv("INJERTO_CACHE_BUDGET", "150kB")
@@ -140,14 +97,15 @@ RUN = """
 import resource, sys
 from pathlib import Path
 from trainables.errors import ResourceError
-from trainables.images.pixel_map import map_pixels, survey
+from trainables.images.file_survey import survey_files
+from trainables.images.pixel_map import map_pixels
 paths = sorted(Path(sys.argv[1]).glob("*.png"))
-found = survey(paths)
+found = survey_files(paths)
 if len(sys.argv) > 2:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 calls = []
 try:
-    print(map_pixels(paths, found, image_size=28, aspect="crop", progress=lambda *call: calls.append(call)).key, len(calls) > 0)
+    print(map_pixels(paths, found, image_size=28, aspect="crop", on_progress=lambda *call: calls.append(call)).key, len(calls) > 0)
 except ResourceError as error:
     print(error)
 """
@@ -155,7 +113,7 @@ except ResourceError as error:
 
 def start(folder, *arguments):
     command = [sys.executable, "-c", RUN, str(folder), *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_two_processes_decode_once(cache, tmp_path, paths):
@@ -168,8 +126,8 @@ def test_two_processes_decode_once(cache, tmp_path, paths):
     assert sorted((first_worked, second_worked)) == ["False", "True"]
 
 
-def test_a_full_disk_leaves_nothing_half_written(cache, tmp_path, paths):
-    survey(sorted(tmp_path.glob("*.png")))
+def test_a_full_disk_leaves_no_partial_files(cache, tmp_path, paths):
+    survey_files(sorted(tmp_path.glob("*.png")))
     before = left_behind(cache)
     output, errors = start(tmp_path, "40000").communicate(timeout=120)
     assert "no space left" in output, errors
@@ -177,7 +135,7 @@ def test_a_full_disk_leaves_nothing_half_written(cache, tmp_path, paths):
     assert not list((cache / "pixels").glob("*.partial"))
 
 
-def test_an_unwritable_cache_says_so(tmp_path, paths, monkeypatch):
+def test_an_unwritable_cache_is_a_resource_error(tmp_path, paths, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("INJERTO_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(ResourceError, match="INJERTO_CACHE"):
@@ -185,7 +143,7 @@ def test_an_unwritable_cache_says_so(tmp_path, paths, monkeypatch):
 
 
 @given(st.integers(2, 60), st.integers(2, 60), st.integers(2, 40), st.sampled_from(["crop", "pad", "squash"]))
-def test_squares_keep_a_flat_color(height, width, side, aspect):
+def test_square_keeps_a_flat_color(height, width, side, aspect):
     result = square(np.full((height, width, 3), 200, np.uint8), side, aspect)
     assert result.shape == (side, side, 3)
     values = set(np.unique(result).tolist())
@@ -193,7 +151,7 @@ def test_squares_keep_a_flat_color(height, width, side, aspect):
     assert 200 in values
 
 
-def test_aspects():
+def test_square_crops_pads_or_squashes():
     image = np.zeros((20, 40, 3), np.uint8)
     image[:, :10], image[:, 30:] = (255, 0, 0), (0, 0, 255)
     assert (square(image, 20, "crop") == 0).all()
@@ -212,28 +170,18 @@ def test_shrinking_does_not_alias():
     assert np.ptp(square(stripes, 16, "crop")[:, 1:-1].astype(int)) <= 4
 
 
-def test_very_long_images_take_little_memory():
-    assert square(np.zeros((2, 40_000, 3), np.uint8), 300, "crop").shape == (300, 300, 3)
+@pytest.mark.parametrize("aspect", ["crop", "pad", "squash"])
+def test_square_of_a_very_long_image_has_its_size(aspect):
+    assert square(np.zeros((2, 40_000, 3), np.uint8), 300, aspect).shape == (300, 300, 3)
 
 
 @given(st.integers(16, 1024))
-def test_stored_side_is_a_seventh_more(image_size):
+def test_stored_side_is_a_seventh_more_than_image_size(image_size):
     assert abs(stored_side(image_size) - image_size * 8 / 7) <= 0.5
 
 
-@pytest.mark.parametrize(("text", "count"), [("20GB", 20 * 10**9), ("1.5 kB", 1500), ("7", 7), ("1e9", 10**9), ("2 MiB", 2_000_000)])
-def test_budgets_in_words(text, count):
-    assert parse_bytes(text) == count
-
-
-def test_what_is_no_budget():
-    with pytest.raises(ConfigError, match="INJERTO_CACHE_BUDGET"):
-        parse_bytes("plenty")
-    assert show_bytes(1_500_000_000) == "1.5 GB"
-
-
-def test_a_square_is_one_call_of_pillow(tmp_path):
-    """Who uses an exported network can make the very pixels that it was trained on."""
+def test_square_equals_one_call_of_pillow(tmp_path):
+    """So that users of an exported network can make the same pixels as in training."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (61, 90, 3), np.uint8))
     assert np.array_equal(square(np.asarray(image), 73, "crop"), np.asarray(ImageOps.fit(image, (73, 73), Image.Resampling.BICUBIC)))
     padded = ImageOps.pad(image, (73, 73), Image.Resampling.BICUBIC, color=(128, 128, 128))

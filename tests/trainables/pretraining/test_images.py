@@ -1,4 +1,4 @@
-"""The drawn images: a function of seed, class and index, rich, and different where they should be."""
+"""The drawn images depend on seed, class and index alone, and differ where these differ."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ CLASSES = range(6)
 
 
 @pytest.mark.parametrize("class_index", CLASSES)
-def test_an_image_is_square_rgb_bytes_and_not_flat(class_index):
+def test_images_are_square_rgb_bytes_and_not_flat(class_index):
     image = draw_image(0, class_index, 0)
     assert image.shape == (SIDE, SIDE, 3)
     assert image.dtype == np.uint8
@@ -29,7 +29,7 @@ def test_another_seed_gives_another_image(class_index):
     assert not np.array_equal(draw_image(0, class_index, 0), draw_image(1, class_index, 0))
 
 
-def test_an_image_does_not_depend_on_what_was_drawn_before():
+def test_an_image_does_not_depend_on_earlier_images():
     cases = [(class_index, index) for class_index in CLASSES for index in range(2)]
     forward = {case: draw_image(3, *case).tobytes() for case in cases}
     backward = {case: draw_image(3, *case).tobytes() for case in reversed(cases)}
@@ -48,7 +48,7 @@ def test_labels_are_balanced_over_any_run_of_images():
     assert np.bincount(labels[-8:]).tolist() == [2] * 4
 
 
-def test_the_file_is_the_same_for_one_process_and_for_two(tmp_path: Path):
+def test_write_images_gives_the_same_file_with_one_and_two_processes(tmp_path: Path):
     shape = {"seed": 5, "images": 450, "classes": 9}
     assert sum(write_images(tmp_path / "one.npy", **shape, processes=1)) == 450
     assert sum(write_images(tmp_path / "two.npy", **shape, processes=2)) == 450

@@ -1,4 +1,4 @@
-"""Training: a tiny real run, stopped and resumed, the file it writes, and the file that is shipped."""
+"""Pretraining: a tiny real run, stopped and resumed; the weights that it writes, and the weights that are shipped."""
 
 from itertools import islice
 from pathlib import Path
@@ -12,9 +12,9 @@ from torchvision.models import mobilenet_v3_small
 from typer import Typer
 from typer.testing import CliRunner
 
-from trainables.pretraining.__main__ import SHIPPED, pretrain
+from trainables.pretraining.__main__ import SHIPPED_WEIGHTS, pretrain
 from trainables.pretraining.images import draw_image, labels_of
-from trainables.pretraining.train import CROP_SIDES, MAX_LR, Recipe, augment, one_cycle, train
+from trainables.pretraining.train import CROP_SIDES, MAX_LR, PretrainingRecipe, augment, one_cycle, train
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def assert_loads_into_torchvision(path: Path):
     assert all(key.endswith("num_batches_tracked") for key in missing)
 
 
-def test_the_command_writes_a_body_that_torchvision_loads(tmp_path: Path):
+def test_pretrain_writes_a_body_that_torchvision_loads(tmp_path: Path):
     app = Typer()
     app.command()(pretrain)
     to = tmp_path / "weights.safetensors"
@@ -68,8 +68,8 @@ def test_the_command_writes_a_body_that_torchvision_loads(tmp_path: Path):
     assert not list(tmp_path.rglob("*.partial*"))
 
 
-def test_a_stopped_run_resumes_to_the_same_bits(tmp_path: Path, images, labels):
-    recipe = Recipe(seed=1, images=60, classes=4, epochs=2)
+def test_a_resumed_run_gives_the_same_bits(tmp_path: Path, images, labels):
+    recipe = PretrainingRecipe(seed=1, images=60, classes=4, epochs=2)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     whole.mkdir()
     stopped.mkdir()
@@ -86,21 +86,21 @@ def test_a_stopped_run_resumes_to_the_same_bits(tmp_path: Path, images, labels):
     assert list(train(images, labels, recipe, stopped)) == []
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path, images, labels):
-    list(train(images, labels, Recipe(seed=1, images=60, classes=4, epochs=1), tmp_path))
-    with pytest.raises(ValueError, match=r"checkpoint\.pt must belong to .*'seed': 9.* but is of .*'seed': 1"):
-        next(train(images, labels, Recipe(seed=9, images=60, classes=4, epochs=1), tmp_path))
+def test_train_rejects_a_checkpoint_of_another_recipe(tmp_path: Path, images, labels):
+    list(train(images, labels, PretrainingRecipe(seed=1, images=60, classes=4, epochs=1), tmp_path))
+    with pytest.raises(ValueError, match=r"checkpoint\.pt must belong to .*'seed': 9.* but belongs to .*'seed': 1"):
+        next(train(images, labels, PretrainingRecipe(seed=9, images=60, classes=4, epochs=1), tmp_path))
 
 
-def test_training_learns_to_tell_the_families_apart(tmp_path: Path):
+def test_training_learns_to_distinguish_the_families(tmp_path: Path):
     images = torch.from_numpy(np.stack([draw_image(0, row % 3, row // 3) for row in range(360)]))
     labels = torch.from_numpy(labels_of(360, 3))
-    reports = list(train(images, labels, Recipe(seed=0, images=360, classes=3, epochs=12), tmp_path))
+    reports = list(train(images, labels, PretrainingRecipe(seed=0, images=360, classes=3, epochs=12), tmp_path))
     assert reports[-1].loss < reports[0].loss - 0.2
     assert reports[-1].accuracy > 0.6
 
 
-def test_batches_are_channels_last_crops_drawn_from_the_generator(images):
+def test_augment_gives_channels_last_crops_drawn_from_the_generator(images):
     rows = torch.arange(8)
     sides = set()
     for seed in range(30):
@@ -112,7 +112,7 @@ def test_batches_are_channels_last_crops_drawn_from_the_generator(images):
     assert sides == set(CROP_SIDES)
 
 
-def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():
+def test_learning_rate_rises_to_its_peak_and_falls_to_zero():
     rates = [one_cycle(step / 100) for step in range(101)]
     peak = rates.index(max(rates))
     assert rates[0] == pytest.approx(MAX_LR / 25)
@@ -121,10 +121,10 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():
     assert rates == sorted(rates[:peak]) + sorted(rates[peak:], reverse=True)
 
 
-def test_the_shipped_weights_are_complete_and_say_where_they_come_from():
-    assert_loads_into_torchvision(SHIPPED)
-    assert SHIPPED.stat().st_size < 2.5e6
-    facts = metadata_of(SHIPPED)
+def test_shipped_weights_are_complete_and_name_their_origin():
+    assert_loads_into_torchvision(SHIPPED_WEIGHTS)
+    assert SHIPPED_WEIGHTS.stat().st_size < 2.5e6
+    facts = metadata_of(SHIPPED_WEIGHTS)
     assert {key: facts[key] for key in ("seed", "images", "classes", "epochs", "epoch", "licence")} == {
         "seed": "0",
         "images": "60000",
