@@ -12,7 +12,7 @@ from search.policy.stop_condition import StopCondition
 
 
 class SearchState:
-    """Updated when a trial reports or ends; `replay` brings it to where a recorded study stands.
+    """Updated when a trial reports or ends; `replay` restores it from a recorded study.
 
     `gpus` is the number of GPUs of each trial. With `stops_early`, rungs stop trials.
     """

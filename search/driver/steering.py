@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.config import SearchConfig
 from search.record import lease
-from search.record.record_writer import TRANSIENT
+from search.record.record_writer import TRANSIENT_ERRORS
 from search.record.store import resolve_url, without_password
 from trainables.errors import ConfigError, did_you_mean
 
@@ -62,7 +62,7 @@ class Steering:
             return f"unknown command {name!r}{did_you_mean(name, COMMANDS)}"
         try:
             return COMMANDS[name](self, command)
-        except TRANSIENT:
+        except TRANSIENT_ERRORS:
             raise
         except Exception as error:
             return f"refused: {str(error)[:MAX_TEXT]}"

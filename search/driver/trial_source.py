@@ -62,7 +62,7 @@ class TrialSource:
         return bool(self._interrupted)
 
     def next_trial(self) -> RunningTrial:
-        """Return the next trial. Its `outcome` is set, and Optuna told, if it has already ended or is not worth a try."""
+        """Return the next trial. If it has already ended, or is not worth a try, that is recorded and its `outcome` is set."""
         return self._continue_interrupted() if self._interrupted else self._propose()
 
     def withdraw(self, proposal: "Future[RunningTrial]") -> None:

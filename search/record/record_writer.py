@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 PATIENCE_SECONDS, FULL_DISK_PATIENCE_SECONDS = 900.0, 30.0
 MAX_PAUSE_SECONDS = 5.0
-TRANSIENT = (
+TRANSIENT_ERRORS = (
     sqlalchemy.exc.OperationalError,
     sqlalchemy.exc.InterfaceError,
     sqlalchemy.exc.TimeoutError,
@@ -110,7 +110,7 @@ class RecordWriter:
         self._tasks.append(PeriodicTask(seconds, function))
 
     def with_retries(self, operation: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        """Call `operation`, and call it again with growing pauses while it raises a `TRANSIENT` error. Use it inside a job.
+        """Call `operation`, and call it again with growing pauses while it raises a `TRANSIENT_ERRORS` error. Use it inside a job.
 
         Raises the last error after `patience_seconds`, or after `FULL_DISK_PATIENCE_SECONDS` if a disk is full.
         """
@@ -118,7 +118,7 @@ class RecordWriter:
         while True:
             try:
                 result = operation(*args, **kwargs)
-            except TRANSIENT as error:
+            except TRANSIENT_ERRORS as error:
                 if time.monotonic() - started > self._patience_for(error):
                     raise
                 if pause > 1 and not self.waiting:

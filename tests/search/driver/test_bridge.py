@@ -35,8 +35,8 @@ def study(finished, finished_storage):
     return load_study(open_storage(finished_storage), finished.name)
 
 
-class Meddler(SilentWatcher):
-    """Does something when a search begins or a trial has an event."""
+class Hooks(SilentWatcher):
+    """Calls `begin(plan)` when trials start and `event(event)` at every event of a trial."""
 
     def __init__(self, begin=None, event=None):
         self._begin, self._event = begin, event
@@ -52,9 +52,9 @@ class Meddler(SilentWatcher):
 
 def test_a_finished_search_leaves_no_trial_open(finished):
     assert finished.state == "finished"
-    assert finished.why == "all 7 trials have ended"
+    assert finished.why == "all 6 trials have ended"
     counts = finished.counts
-    assert counts["finished"] + counts["stopped"] == len(finished.trials) == 7
+    assert counts["finished"] + counts["stopped"] == len(finished.trials) == 6
     assert counts["stopped"] >= 1
 
 
@@ -101,9 +101,9 @@ def test_history_and_report_of_an_ended_trial_are_artifacts_only(finished, study
 
 
 def test_the_study_has_augmentation_previews(finished):
-    shown = finished.augmentation
-    assert list(shown["sheets"]) == [str(step / 8) for step in range(9)]
-    assert all((finished.folder / "artifacts" / artifact).read_bytes()[:2] == b"\xff\xd8" for artifact in shown["sheets"].values())
+    previews = finished.augmentation
+    assert list(previews["sheets"]) == [str(step / 8) for step in range(9)]
+    assert all((finished.folder / "artifacts" / artifact).read_bytes()[:2] == b"\xff\xd8" for artifact in previews["sheets"].values())
 
 
 def test_checkpoints_of_the_default_recipe_and_the_best_three_are_kept(finished):
@@ -112,35 +112,35 @@ def test_checkpoints_of_the_default_recipe_and_the_best_three_are_kept(finished)
 
 
 def test_a_killed_worker_loses_no_epoch(search, photos, finished):
-    victims = []
+    killed = []
 
     def kill(event):
-        if event.kind == "epoch" and event.epoch == 2 and event.number == 1 and not victims:
-            victims.extend(worker.pid for worker in workers())
-            threading.Thread(target=lambda: [os.kill(pid, signal.SIGKILL) for pid in victims]).start()
+        if event.kind == "epoch" and event.epoch == 2 and event.number == 1 and not killed:
+            killed.extend(worker.pid for worker in workers())
+            threading.Thread(target=lambda: [os.kill(pid, signal.SIGKILL) for pid in killed]).start()
 
-    record = search(photos, trials=2, epochs=3, metric="loss", seed=3, watcher=Meddler(event=kill))
-    assert victims
+    record = search(photos, trials=2, epochs=3, metric="loss", seed=3, watcher=Hooks(event=kill))
+    assert killed
     assert [trial.state for trial in record.trials] == ["finished", "finished"]
     assert [numbers(trial) for trial in record.trials] == [numbers(trial) for trial in finished.trials[:2]]
 
 
 @pytest.mark.slow
 def test_a_trial_whose_worker_is_killed_after_each_epoch_finishes(search, photos):
-    said = []
+    events = []
 
     def kill(event):
-        said.append((event.kind, event.epoch))
+        events.append((event.kind, event.epoch))
         if event.kind == "epoch" and event.number == 0 and event.epoch < 5:
             for worker in workers():
                 worker.kill()
 
-    record = search(photos, trials=2, epochs=5, watcher=Meddler(event=kill), settings=("space.unfrozen_stages=0",))
+    record = search(photos, trials=2, epochs=5, watcher=Hooks(event=kill), settings=("space.unfrozen_stages=0",))
     assert [trial.state for trial in record.trials] == ["finished", "finished"]
     retries = record.trials[0].attributes["retries"]
     assert [retry["kind"] for retry in retries] == ["lost worker"] * 4
     assert [retry["epoch"] for retry in retries] == [1, 2, 3, 4]
-    assert [epoch for kind, epoch in said if kind == "retry"] == [1, 2, 3, 4]
+    assert [epoch for kind, epoch in events if kind == "retry"] == [1, 2, 3, 4]
 
 
 def test_a_non_finite_loss_fails_the_trial_and_keeps_its_epochs(search, tmp_path):
@@ -156,7 +156,7 @@ def test_a_non_finite_loss_fails_the_trial_and_keeps_its_epochs(search, tmp_path
         assert trial.stop_reason.startswith("non-finite: ")
         assert len(trial.history.get("objective", [])) == trial.epochs_done < 12
     later = [trial for trial in record.trials if trial.epochs_done]
-    assert later, "a loss that grows by some 10^22 an epoch is finite after the first"
+    assert later, "a loss that grows by about 10^22 an epoch is finite after the first"
     for trial in later:
         assert trial.attributes["seconds_total"] > 0
         assert trial.is_default_recipe or not list(record.folder.glob(f"trials/{trial.number:05d}/*"))
@@ -165,7 +165,7 @@ def test_a_non_finite_loss_fails_the_trial_and_keeps_its_epochs(search, tmp_path
 
 @pytest.mark.slow
 def test_an_exception_is_retried_and_then_fails_its_trial(search, tmp_path):
-    """A damaged description of the data set in the cache makes a worker raise what no kind of failure foresees."""
+    """A damaged manifest in the cache makes a worker raise an error that belongs to no kind of failure."""
     broken = []
 
     def damage(plan):
@@ -173,7 +173,7 @@ def test_an_exception_is_retried_and_then_fails_its_trial(search, tmp_path):
         broken.append((manifest, manifest.read_text()))
         manifest.write_text(json.dumps({"survey_key": 3}))
 
-    def mend(event):
+    def repair(event):
         if event.kind == "failed":
             manifest, text = broken[0]
             manifest.write_text(text)
@@ -181,7 +181,7 @@ def test_an_exception_is_retried_and_then_fails_its_trial(search, tmp_path):
     from trainables.storage.cache import cache_root
 
     cache = cache_root()
-    record = search(folders(tmp_path / "other", each=10), trials=2, watcher=Meddler(begin=damage, event=mend))
+    record = search(folders(tmp_path / "other", each=10), trials=2, watcher=Hooks(begin=damage, event=repair))
     first, second = record.trials
     assert (first.state, first.error["kind"]) == ("failed", "other")
     assert "KeyError" in first.error["traceback"]
@@ -192,7 +192,7 @@ def test_an_exception_is_retried_and_then_fails_its_trial(search, tmp_path):
 
 
 def test_changed_images_fail_the_trial_with_kind_data(search, tmp_path):
-    """Where the cache is gone and the images are others, a worker refuses to go on."""
+    """If the cache is lost and an image has been removed, a worker does not train on other data."""
     source = folders(tmp_path / "changing", each=8)
 
     def change(plan):
@@ -201,7 +201,7 @@ def test_changed_images_fail_the_trial_with_kind_data(search, tmp_path):
         next(cache_root().glob(f"datasets/{plan.dataset.fingerprint}/manifest.json")).unlink()
         (source / "red" / "0.png").unlink()
 
-    record = search(source, trials=1, watcher=Meddler(begin=change))
+    record = search(source, trials=1, watcher=Hooks(begin=change))
     (trial,) = record.trials
     assert (trial.state, trial.error["kind"]) == ("failed", "data")
     assert "have changed since the search began" in trial.error["message"]

@@ -34,7 +34,7 @@ def test_the_test_split_is_evaluated_for_winner_and_default_recipe(finished):
 
 
 def test_plain_torchvision_reproduces_the_recorded_test_loss(finished):
-    """Fifteen lines of plain torchvision give the recorded test metrics."""
+    """The saved weights, in a plain torchvision model, give the recorded test loss."""
     import torch
     from safetensors.torch import load_file
     from torchvision.models import mobilenet_v3_small
@@ -42,16 +42,16 @@ def test_plain_torchvision_reproduces_the_recorded_test_loss(finished):
     config, state = finished.best.config, load_file(finished.folder / "best.safetensors")
     layers = config["head_layers"]
     data = open_dataset(finished.dataset["fingerprint"], 32, "crop")
-    said = finished.test["winner"]["preprocessing"]
+    preprocessing = finished.test["winner"]["preprocessing"]
     body = mobilenet_v3_small()
     body.load_state_dict({name: value for name, value in state.items() if not name.startswith("head.")}, strict=False)
     weights = [state[name] for name in sorted(name for name in state if name.startswith("head.") and name.endswith("weight"))]
     biases = [state[name] for name in sorted(name for name in state if name.startswith("head.") and name.endswith("bias"))]
     assert len(weights) == layers + 1
     rows = data.rows["test"]
-    edge = (data.images.shape[1] - said["center_crop"]) // 2
+    edge = (data.images.shape[1] - preprocessing["center_crop"]) // 2
     pixels = torch.from_numpy(data.images[rows][:, edge : edge + 32, edge : edge + 32].copy()).permute(0, 3, 1, 2) / 255
-    inputs = (pixels - torch.tensor(said["mean"]).view(3, 1, 1)) / torch.tensor(said["std"]).view(3, 1, 1)
+    inputs = (pixels - torch.tensor(preprocessing["mean"]).view(3, 1, 1)) / torch.tensor(preprocessing["std"]).view(3, 1, 1)
     with torch.no_grad():
         outputs = body.eval().features(inputs).mean((2, 3))
         for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):

@@ -26,18 +26,18 @@ def rank(trial):
     return (not finished, -value, number)
 
 
-def whole(retention, trials):
-    """What stays when trials end one after the other, none of them noted while it ran."""
+def kept_after(retention, trials):
+    """Return number → bytes of the checkpoints that are kept when trials end in order, none of them noted while it ran."""
     kept = {}
     for number, finished, value, size in trials:
         kept[number] = size
-        for gone in retention.ended(number, finished, value, str(number), size):
-            del kept[int(gone)]
+        for dropped in retention.ended(number, finished, value, str(number), size):
+            del kept[int(dropped)]
     return kept
 
 
 def reference(trials, best, disk):
-    """The longest part of the ranking that fits beside the best and the default recipe."""
+    """Return what must be kept: the longest head of the ranking that fits beside the best and the default recipe."""
     ranking = sorted((trial for trial in trials if not failed(trial[2])), key=rank)
     kept = dict.fromkeys((trial[0] for trial in ranking[:1]), ranking[0][3] if ranking else 0)
     default = [trial for trial in ranking if trial[0] == 0]
@@ -53,15 +53,15 @@ def reference(trials, best, disk):
 @given(endings(), st.integers(1, 4), st.permutations(range(12)))
 def test_the_best_and_the_default_recipe_are_kept_in_any_order_of_ends(trials, best, order):
     expected = reference(trials, best, math.inf)
-    assert whole(Retention("max", best), trials) == expected
-    assert whole(Retention("max", best), sorted(trials, key=lambda trial: order[trial[0]])) == expected
+    assert kept_after(Retention("max", best), trials) == expected
+    assert kept_after(Retention("max", best), sorted(trials, key=lambda trial: order[trial[0]])) == expected
 
 
 @given(endings(sizes=st.just(1)), st.integers(1, 4), st.integers(2, 6), st.permutations(range(12)))
 def test_within_the_disk_budget_the_top_of_the_ranking_is_kept_in_any_order_of_ends(trials, best, disk, order):
     expected = reference(trials, best, disk)
-    assert whole(Retention("max", best, disk), trials) == expected
-    assert whole(Retention("max", best, disk), sorted(trials, key=lambda trial: order[trial[0]])) == expected
+    assert kept_after(Retention("max", best, disk), trials) == expected
+    assert kept_after(Retention("max", best, disk), sorted(trials, key=lambda trial: order[trial[0]])) == expected
 
 
 @given(endings(), st.integers(1, 4), st.integers(1, 20))
@@ -73,9 +73,9 @@ def test_the_disk_budget_holds_unless_only_the_best_is_left(trials, best, disk):
     for number, finished, value, size in trials:
         seen.append((number, finished, value, size))
         kept[number] = running.pop(number)
-        gone = retention.ended(number, finished, value, str(number), size)
-        assert len(set(gone)) == len(gone)
-        for location in gone:
+        dropped = retention.ended(number, finished, value, str(number), size)
+        assert len(set(dropped)) == len(dropped)
+        for location in dropped:
             del kept[int(location)]
         ranking = sorted((trial for trial in seen if not failed(trial[2])), key=rank)
         assert kept.keys() >= {trial[0] for trial in ranking[:1]}
@@ -88,7 +88,7 @@ def test_the_disk_budget_holds_unless_only_the_best_is_left(trials, best, disk):
 @given(endings(), st.integers(1, 4))
 def test_minimizing_equals_maximizing_the_negative(trials, best):
     opposite = [(number, finished, None if value is None else -value, size) for number, finished, value, size in trials]
-    assert whole(Retention("min", best), opposite) == whole(Retention("max", best), trials)
+    assert kept_after(Retention("min", best), opposite) == kept_after(Retention("max", best), trials)
 
 
 def test_stopped_trials_are_kept_until_others_finish():
@@ -122,7 +122,7 @@ def test_a_trial_without_a_checkpoint_drops_nothing():
 
 
 def test_the_cost_of_an_end_does_not_grow_with_the_number_of_trials():
-    """Counted, not clocked: a comparison of states is what an end costs."""
+    """Counts comparisons of checkpoints, which are the cost of an end, instead of time."""
     retention, compared = Retention("max", best=3), 0
 
     class Counted(float):

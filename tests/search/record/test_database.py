@@ -151,7 +151,7 @@ def test_passwords_come_from_the_url_the_environment_or_a_file(guarded, tmp_path
     assert list_study_names(open_storage(guarded)) == []
 
 
-def test_the_command_line_says_what_is_wrong_and_exits_with_2(guarded):
+def test_status_explains_a_wrong_password_and_exits_with_2(guarded):
     done = command("status", "--storage", guarded.replace("guarded@", "guarded:wrong@"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: cannot open the storage postgresql+psycopg://guarded:***@")

@@ -103,14 +103,15 @@ def test_request_rejects_a_study_that_does_not_run(study):
 
 
 @pytest.mark.parametrize(("command", "state"), [("pause", "interrupted"), ("finish", "finished")])
-def test_pause_and_finish_commands_stop_a_running_search(command, state, ray_session, tmp_path):
+def test_pause_and_finish_commands_stop_a_running_search(command, state, ray_session, tmp_path, monkeypatch):
+    monkeypatch.setattr("search.driver.drive.COMMAND_SECONDS", 0.1)
     answers = []
 
     def ask():
         answers.append(lease.request(of(tmp_path), command))
 
     asking = ActOnce("epoch", lambda: threading.Thread(target=ask).start())
-    record = run_simulated_search(tmp_path, Simulation(seconds=4), trials=50, name="calm-fig", watcher=asking, max_concurrent_trials=2)
+    record = run_simulated_search(tmp_path, Simulation(seconds=1.5), trials=50, name="calm-fig", watcher=asking, max_concurrent_trials=2)
     assert record.state == state
     assert len(record.trials) < 50
     assert f"(process {lease.os.getpid()} on {socket.gethostname()}" in record.why

@@ -25,7 +25,7 @@ def test_status_json_and_best_json_have_the_documented_keys(finished):
     status = finished.status_json()
     assert set(status) == {"study", "state", "metric", "mode", "trials", "epochs", "seconds", "why", "best_trial", "failures"}
     assert set(status["trials"]) == set(STATES)
-    assert sum(status["trials"].values()) == 7
+    assert sum(status["trials"].values()) == 6
     assert status["epochs"] == sum(len(trial.history["loss"]) for trial in finished.trials)
     best = finished.best_json()
     assert set(best) == {"study", "trial", "metric", "value", "epoch", "params", "test", "default_recipe"}

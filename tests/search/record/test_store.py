@@ -44,8 +44,8 @@ def test_without_password_hides_the_password():
     ("url", "fragment"),
     [
         ("nonsense", "is not a storage URL"),
-        ("sqlite://", "would be lost with the process"),
-        ("sqlite:///:memory:", "would be lost with the process"),
+        ("sqlite://", "would be lost when the process ends"),
+        ("sqlite:///:memory:", "would be lost when the process ends"),
         ("sqlite:////proc/none/studies.db", "cannot open the storage"),
         ("sqlite:///{folder}", "cannot open the storage"),
         ("sqlite:///{folder}/text.db", "cannot open the storage"),
