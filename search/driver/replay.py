@@ -6,7 +6,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.driver.search_state import SearchState
 from search.policy.faults import Fault
-from trainables.storage.locations import split
+from trainables.storage.locations import split_location
 from trainables.storage.root import Root
 
 NOT_TRIED = "not tried"
@@ -24,7 +24,7 @@ def replay(state: SearchState, trials: Sequence[FrozenTrial], root: str) -> list
         state.charge(trial.number, trial.user_attrs.get("facts", {}))
         _replay_epochs(state, trial)
         unwanted += _replay_end(state, trial)
-    return [location for location in unwanted if split(split(location)[0])[1] in existing]
+    return [location for location in unwanted if split_location(split_location(location)[0])[1] in existing]
 
 
 def _replay_epochs(state: SearchState, trial: FrozenTrial) -> None:

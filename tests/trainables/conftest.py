@@ -1,4 +1,4 @@
-"""Small image sets of every task, made once a session, and the smallest trial on them."""
+"""Small image sets of every task, prepared once a session, and the smallest trial on them."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def multiclass(own_cache, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def larger(own_cache, tmp_path_factory):
-    """96 images: enough for batches of 16, whose batch norm trains."""
+    """Return 96 images: enough for batches of 16, in which batch norm trains."""
     return folders(tmp_path_factory.mktemp("larger"), 32)
 
 
@@ -97,7 +97,7 @@ def pair(own_cache):
 
 @pytest.fixture(scope="session")
 def tiny():
-    """The smallest trial: ``tiny(epochs=2, ...)``."""
+    """Return a function that gives the smallest trial with changes: ``tiny(epochs=2, ...)``."""
 
     def build(**changes):
         return TrialConfig(**{"image_size": SIZE, "batch_size": 8, "epochs": 1, "stage_lr_decay": 1.0, **changes})

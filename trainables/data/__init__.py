@@ -1,1 +1,1 @@
-"""Labelled images: reading sources and labels, splitting, preparing a data set."""
+"""Data sets: sources and labels, splits, duplicates, the prepared data set and its manifest."""

@@ -32,7 +32,7 @@ def examples(dataset: Dataset) -> list[int]:
     rows, targets = dataset.rows["train"], dataset.targets[dataset.rows["train"]]
     order = np.argsort(targets if targets.ndim == 1 else targets.argmax(1), kind="stable")
     chosen = np.linspace(0, len(rows) - 1, 2 * min(EXAMPLES, len(rows)) + 1).astype(np.int64)[1::2]  # the middles of equal parts
-    return [int(rows[order[place]]) for place in chosen]
+    return [int(rows[order[position]]) for position in chosen]
 
 
 def _sheet(dataset: Dataset, rows: Sequence[int], strength: float, ops: Sequence[str]) -> Image.Image:

@@ -14,7 +14,7 @@ from trainables.storage.atomic_write import is_temporary, temporary_path
 from trainables.storage.cache import cache_root, locked
 from trainables.storage.disk_space import require_space
 from trainables.storage.keys import StoredFile, is_key
-from trainables.storage.locations import check_url, is_url, join, split
+from trainables.storage.locations import check_url, is_url, join, split_location
 from trainables.storage.root import RETRY_PAUSES, Root
 from trainables.storage.secrets import redact
 from trainables.storage.storage_errors import storage_error
@@ -55,7 +55,7 @@ def copy_bucket(url: str, on_progress: OnProgress | None = None) -> BucketCopy:
     path, mark, query = check_url(url, "data source").partition("?")
     url, table = path.rstrip("/") + mark + query, ""
     if urlsplit(url).path:
-        parent, name = split(url)
+        parent, name = split_location(url)
         if Root(parent).size(name) is not None:
             url, table = parent, name
     folder = cache_root() / "mirrors" / blake2b(url.encode(), digest_size=8).hexdigest()
@@ -81,7 +81,7 @@ def _check_objects(root: Root, files: list[StoredFile]) -> None:
     if strange := [key for key in sorted(keys) if not is_key(key)]:
         raise DataError(f"{root} holds objects that cannot be files in a folder: {listed(map(repr, strange))}; rename or remove them")
     folders = {key.rpartition("/")[0] for key in keys}
-    above = {str(place) for folder in folders for place in (Path(folder), *Path(folder).parents)}
+    above = {str(parent) for folder in folders for parent in (Path(folder), *Path(folder).parents)}
     if both := sorted(keys & above):
         raise DataError(f"{root} holds objects that are also folders of other objects: {listed(map(repr, both))}; rename or remove them")
 
@@ -90,16 +90,17 @@ def _clean(folder: Path, gone: set[str]) -> None:
     """Remove from a copy the files of some keys, the temporary files of a killed process, and empty folders."""
     for key in gone:
         (folder / key).unlink()
-    for place, _, names in os.walk(folder, topdown=False):
+    for path, _, names in os.walk(folder, topdown=False):
         for name in filter(is_temporary, names):
-            Path(place, name).unlink()
+            Path(path, name).unlink()
         with suppress(OSError):  # the folder is not empty
-            os.rmdir(place)
+            os.rmdir(path)
 
 
 def _fetch(root: Root, folder: Path, file: StoredFile) -> None:
     """Copy one object. The copy gets the object's time, by which the next call recognises it, before it gets its name."""
-    path, temporary = folder / file.key, temporary_path(folder / "object")  # not beside the copy, whose name may be as long as names can be
+    path = folder / file.key
+    temporary = temporary_path(folder / "object")  # a name of its own, because the copy's name may have no room for more letters
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not root.fetch(file.key, temporary) or temporary.stat().st_size != file.size:

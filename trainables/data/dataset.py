@@ -186,9 +186,11 @@ def _check_readable(samples: Samples, problems: dict[int, str], *, strict: bool)
     count, total = len(problems), len(samples.names)
     pointers = sum(reason == LFS_POINTER for reason in problems.values())
     if count == total and pointers == total:
-        raise DataError(f"all {total:,} files in {samples.place} are Git LFS pointers, not images; run `git lfs pull` in that repository")
+        raise DataError(
+            f"all {total:,} files in {samples.display_name} are Git LFS pointers, not images; run `git lfs pull` in that repository"
+        )
     if count == total:
-        raise DataError(f"no image in {samples.place} can be read: {_reasons(samples, problems)}")
+        raise DataError(f"no image in {samples.display_name} can be read: {_reasons(samples, problems)}")
     if strict:
         raise DataError(f"{_reasons(samples, problems)}; repair or remove them, or leave out --strict to go on without them")
 

@@ -133,15 +133,15 @@ def folders_in(folder: Path) -> list[Path]:
 def files_in(folder: Path) -> Iterator[Path]:
     """Yield the files at any depth, without litter. Linked folders are followed, each real folder once."""
     seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
+    for path, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(path)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not is_litter(name))
         for name in names:
-            file = Path(place, name)
+            file = Path(path, name)
             if not is_litter(name) and (file.is_file() or file.is_symlink()):  # no pipes; a broken link is reported as unreadable later
                 yield file
 

@@ -35,8 +35,8 @@ from trainables.images.pixel_map import (
     write_facts,
 )
 from trainables.storage.cache import cache_root
-from trainables.storage.locations import check_url, is_url, split
-from trainables.storage.root import RETRY_PAUSES, Root
+from trainables.storage.locations import check_url, is_url
+from trainables.storage.root import RETRY_PAUSES, Root, root_and_key
 from trainables.storage.secrets import redact
 from trainables.thread_map import OnProgress, remote_threads, thread_map, usable_cpus
 
@@ -61,7 +61,7 @@ class PackedImages:
 class Manifest:
     """A manifest that was read from a location, or written there."""
 
-    place: str  # the manifest's location
+    location: str  # of the manifest
     version: str  # of the decoders, see DECODER_VERSION
     fingerprint: str
     image_size: int  # pixels
@@ -71,7 +71,7 @@ class Manifest:
     pack: PackedImages | None
 
 
-def write_manifest(dataset: Dataset, place: str, *, pack_bytes: int = 0) -> Manifest:
+def write_manifest(dataset: Dataset, location: str, *, pack_bytes: int = 0) -> Manifest:
     """Write the manifest of a data set that was prepared here, and beside it the decoded images if they have at most `pack_bytes`.
 
     Files that hold the same already are not written again. Raises ``DataError`` for a data set that was opened from the cache, and as
@@ -79,11 +79,11 @@ def write_manifest(dataset: Dataset, place: str, *, pack_bytes: int = 0) -> Mani
     """
     if dataset.origin is None:
         raise DataError(f"the data set {dataset.fingerprint} was opened from a cache, which does not know its files; prepare it first")
-    root, key = _root_and_key(place)
+    root, key = root_and_key(location, RETRY_PAUSES)
     images = cache_root() / "pixels" / dataset.pixels_key / IMAGES_FILE
     pack = _pack(images, f"{key.partition('.')[0]}.npy") if dataset.images.nbytes <= pack_bytes else None
     facts = facts_of(dataset, dataset.origin.contents.key)
-    manifest = Manifest(place, DECODER_VERSION, dataset.fingerprint, dataset.image_size, dataset.aspect, facts, dataset.origin, pack)
+    manifest = Manifest(location, DECODER_VERSION, dataset.fingerprint, dataset.image_size, dataset.aspect, facts, dataset.origin, pack)
     data = _document(manifest)
     unchanged = root.read(key) == data
     if pack is not None and not (unchanged and root.size(pack.key) == pack.length):
@@ -94,20 +94,20 @@ def write_manifest(dataset: Dataset, place: str, *, pack_bytes: int = 0) -> Mani
     return manifest
 
 
-def read_manifest(place: str) -> Manifest:
+def read_manifest(location: str) -> Manifest:
     """Return the manifest at a location.
 
     Raises ``StorageError`` if there is none, ``DamagedError`` if the file is not a manifest of this version, and as `Root` does.
     """
-    root, key = _root_and_key(place)
+    root, key = root_and_key(location, RETRY_PAUSES)
     data = root.read(key)
     if data is None:
-        raise StorageError(f"there is no manifest at {redact(place)}; {RESUME}")
+        raise StorageError(f"there is no manifest at {redact(location)}; {RESUME}")
     try:
-        return _parse(place, json.loads(gzip.decompress(data)))
+        return _parse(location, json.loads(gzip.decompress(data)))
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = " ".join(str(error).split())[:100]
-        raise DamagedError(f"{redact(place)} is not a manifest of this version ({why}); {RESUME}") from None
+        raise DamagedError(f"{redact(location)} is not a manifest of this version ({why}); {RESUME}") from None
 
 
 def prepare_from_manifest(
@@ -149,13 +149,13 @@ def sample_check(manifest: Manifest | str, count: int = 16) -> None:
     manifest = read_manifest(manifest) if isinstance(manifest, str) else manifest
     _check_decoders(manifest)
     if manifest.pack is not None:
-        (root, _), wanted = _root_and_key(manifest.place), manifest.pack.length
+        (root, _), wanted = root_and_key(manifest.location, RETRY_PAUSES), manifest.pack.length
         if (size := root.size(manifest.pack.key)) != wanted:
             raise DataError(f"{manifest.pack.key} in {root} holds {size or 0:,} bytes but should hold {wanted:,}; {RESUME}")
         return
     contents, paths = manifest.origin.contents, manifest.origin.paths
     readable = [index for index in range(len(paths)) if index not in contents.problems]
-    chosen = sorted({readable[place] for place in np.linspace(0, len(readable) - 1, count).round().astype(int)})
+    chosen = sorted({readable[position] for position in np.linspace(0, len(readable) - 1, count).round().astype(int)})
 
     def check(index: int) -> None:
         read_unchanged(paths[index], read, int(contents.lengths[index]), contents.hashes[index])
@@ -202,11 +202,6 @@ def _read_object(root: Root, path: str) -> bytes:
     return data
 
 
-def _root_and_key(place: str) -> tuple[Root, str]:
-    parent, key = split(place)
-    return Root(parent, RETRY_PAUSES), key
-
-
 def _pack(images: Path, key: str) -> PackedImages:
     with images.open("rb") as file:
         return PackedImages(key, images.stat().st_size, hash_file(file))
@@ -214,7 +209,7 @@ def _pack(images: Path, key: str) -> PackedImages:
 
 def _unpack(manifest: Manifest, pack: PackedImages, folder: Path) -> None:
     """Copy the decoded images from beside the manifest into a folder. Raises ``DataError`` where they are missing or have changed."""
-    (root, _), path = _root_and_key(manifest.place), folder / IMAGES_FILE
+    (root, _), path = root_and_key(manifest.location, RETRY_PAUSES), folder / IMAGES_FILE
     if not root.fetch(pack.key, path):
         raise DataError(f"there is no {pack.key} in {root}; {RESUME}")
     with path.open("rb") as file:
@@ -250,7 +245,7 @@ def _document(manifest: Manifest) -> bytes:
     return gzip.compress(json.dumps(document).encode(), GZIP_LEVEL, mtime=0)
 
 
-def _parse(place: str, document: dict[str, Any]) -> Manifest:
+def _parse(location: str, document: dict[str, Any]) -> Manifest:
     """Return the manifest that a JSON document holds. Raises ``ValueError`` and the like for a document that is not one."""
     if document["format"] != FORMAT:
         raise ValueError(f"format {document['format']}, not {FORMAT}")
@@ -264,7 +259,7 @@ def _parse(place: str, document: dict[str, Any]) -> Manifest:
         raise ValueError("other hashes than were written")
     _check_values(document, len(paths), problems)
     return Manifest(
-        place,
+        location,
         **{name: document[name] for name in PLAIN},
         origin=Origin(document["location"], paths, contents, digests),
         pack=pack and PackedImages(**pack),

@@ -46,7 +46,7 @@ class Samples:
     source: SourceLocation | None = None  # of a bucket or a built-in set; of a folder it is root
 
     @property
-    def place(self) -> str:
+    def display_name(self) -> str:
         """The source's name in messages."""
         return str(self.root) if self.source is None else redact(self.source.location)
 
@@ -58,7 +58,7 @@ class Samples:
         folder, location = self.source or SourceLocation(self.root, str(self.root))
         paths = tuple(str(path).removeprefix(f"{folder}/") for path in self.paths)
         if self.source is not None and (outside := [path for path in paths if path.startswith("/")]):
-            raise DataError(f"{len(outside):,} images of {self.place} are outside of it: {listed(outside)}; put them inside")
+            raise DataError(f"{len(outside):,} images of {self.display_name} are outside of it: {listed(outside)}; put them inside")
         return location, paths
 
 

@@ -114,8 +114,8 @@ class _Locator:
             cell += extension
         if "\\" in cell and not isfile(join(self.root, cell)):
             cell = cell.replace("\\", "/")
-        place = normpath(join(self.root, cell))
-        return place.removeprefix(f"{self.root}/")
+        path = normpath(join(self.root, cell))
+        return path.removeprefix(f"{self.root}/")
 
     def exists(self, cell: str) -> bool:
         """Return whether the cell names a regular file."""

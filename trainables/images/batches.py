@@ -57,7 +57,7 @@ class Batches:
 
         Each process of a `world` yields its own part of every batch; the parts in the order of ranks are the whole batch.
         """
-        local, part_size = threading.local(), batch_size // world.size
+        local = threading.local()
 
         def prepare(chosen: Rows, view: int) -> Batch:
             if not hasattr(local, "augmenter"):
@@ -65,21 +65,15 @@ class Batches:
             pixels = np.stack([local.augmenter(self._images[row], sample_seed(seed, view, int(row))) for row in chosen])
             return self._tensor(pixels), self._target(chosen)
 
-        def schedule() -> Iterator[tuple[Rows, int]]:
-            for number in range((epoch - 1) * passes, epoch * passes):
-                order = np.random.default_rng((seed, number)).permutation(rows)
-                for start in range(0, len(order) - batch_size + 1, batch_size):
-                    first = start + world.rank * part_size
-                    yield order[first : first + part_size], number
-
+        schedule = _schedule(rows, batch_size, range((epoch - 1) * passes, epoch * passes), seed, world)
         if not self._workers:
-            for chosen, view in schedule():
+            for chosen, view in schedule:
                 yield self._to_device(prepare(chosen, view))
             return
         with ThreadPoolExecutor(self._workers) as pool:
             waiting: deque[Future[Batch]] = deque()
             try:
-                for chosen, view in schedule():
+                for chosen, view in schedule:
                     waiting.append(pool.submit(prepare, chosen, view))
                     if len(waiting) > AHEAD * self._workers:
                         yield self._to_device(waiting.popleft().result())
@@ -110,3 +104,13 @@ class Batches:
             pixels, targets = pixels.pin_memory(), targets.pin_memory()
         images = (pixels.to(self._device, non_blocking=True).float() - self._mean) / self._std
         return images, targets.to(self._device, non_blocking=True)
+
+
+def _schedule(rows: Rows, batch_size: int, passes: range, seed: int, world: World) -> Iterator[tuple[Rows, int]]:
+    """Yield this process's rows of each full batch, and the number of the pass, which is also that of the images' views."""
+    part_size = batch_size // world.size
+    for number in passes:
+        order = np.random.default_rng((seed, number)).permutation(rows)
+        for start in range(0, len(order) - batch_size + 1, batch_size):
+            first = start + world.rank * part_size
+            yield order[first : first + part_size], number

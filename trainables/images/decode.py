@@ -18,7 +18,8 @@ from trainables.errors import DataError
 Pixels = npt.NDArray[np.uint8]
 EncodedImage = Path | bytes  # an image file, or its content
 
-# Part of every cached name, because another version may decode the same file to other pixels. Increase the 2 when this module does.
+# Part of every cache key, because other versions may decode the same file to other pixels. Increase the first number when this module
+# changes what it decodes.
 DECODER_VERSION = f"2 {PIL.__version__} {cv2.__version__}"
 
 # Raster formats with a signature of their own. PIL also reads EPS, for which it would start Ghostscript on an untrusted file.

@@ -90,8 +90,8 @@ def read_unchanged(path: object, read: ReadBytes, length: int, expected: str) ->
         raise DataError(f"{path} cannot be read ({why}) but held {length:,} bytes {then}; {what_to_do}") from None
     if len(data) != length:
         raise DataError(f"{path} holds {len(data):,} bytes but held {length:,} {then}; {what_to_do}")
-    if (found := blake2b(data, digest_size=16).hexdigest()) != expected:
-        raise DataError(f"{path} holds other bytes (hash {found[:12]}) than {then} ({expected[:12]}); {what_to_do}")
+    if (digest := blake2b(data, digest_size=16).hexdigest()) != expected:
+        raise DataError(f"{path} holds other bytes (hash {digest[:12]}) than {then} ({expected[:12]}); {what_to_do}")
     return data
 
 
@@ -116,7 +116,7 @@ def _hash_path(path: Path) -> tuple[str, int]:
 def _inspect(path: Path) -> tuple[tuple[int, int], int, str]:
     """Return an image's width and height, its largest value if it is deep, and the reason where it cannot be read."""
     try:
-        found = header(path)
-        return (found.width, found.height), peak(path) if found.deep else 0, ""
+        width, height, deep = header(path)
+        return (width, height), peak(path) if deep else 0, ""
     except Unreadable as error:
         return (0, 0), 0, str(error)

@@ -108,10 +108,10 @@ def write_facts(folder: Path, digests: Sequence[str], problems: dict[int, str]) 
 
 def open_pixels(key: str) -> PixelMap:
     """Return a pixel map from this node's cache; raises ``DataError`` if it is not there."""
-    found = _find(key)
-    if found is None:
+    pixels = _find(key)
+    if pixels is None:
         raise DataError(f"the decoded images {key} are not in {cache_root() / 'pixels'}; prepare the data set again on this machine")
-    return found
+    return pixels
 
 
 def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -160,6 +160,7 @@ def _other_pixels_error(path: object, reason: str) -> DataError:
 
 
 def _find(key: str) -> PixelMap | None:
+    """Return a pixel map from the cache; None where it is missing or damaged."""
     folder = cache_root() / "pixels" / key
     known = read_json(folder / "map.json")
     try:

@@ -84,7 +84,7 @@ def _jitter(system: FractalClass, rng: np.random.Generator) -> FractalClass:
 def _chaos_game(
     system: FractalClass, map_colours: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return points on the attractor, (P, 2), and their colours, (P, 3). Many particles take few steps each: numpy loops over the particles."""
+    """Return points on the attractor, (P, 2), and their colours, (P, 3). Many particles take few steps, which numpy does fast."""
     picks = rng.choice(len(system.maps), (WARM_UP + RECORDED, PARTICLES), p=system.chances)
     where, colour = np.zeros((PARTICLES, 2)), np.full((PARTICLES, 3), 0.5)
     points, colours = np.empty((RECORDED, PARTICLES, 2)), np.empty((RECORDED, PARTICLES, 3))

@@ -40,8 +40,8 @@ class Bucket:
         from pyarrow.fs import FileSelector
 
         filesystem, path = self._connection
-        found = self._retry(lambda: filesystem.get_file_info(FileSelector(path, allow_not_found=True)))
-        return [info.base_name for info in found]
+        infos = self._retry(lambda: filesystem.get_file_info(FileSelector(path, allow_not_found=True)))
+        return [info.base_name for info in infos]
 
     def files(self) -> list[StoredFile]:
         """Return all objects at any depth; their names may be no keys, see `is_key`."""
@@ -49,8 +49,8 @@ class Bucket:
 
         filesystem, path = self._connection
         with absent_is_none():
-            found = self._retry(lambda: filesystem.get_file_info(FileSelector(path, recursive=True)))
-            return [StoredFile(info.path[len(path) + 1 :], info.size, info.mtime_ns or 0) for info in found if info.is_file]
+            infos = self._retry(lambda: filesystem.get_file_info(FileSelector(path, recursive=True)))
+            return [StoredFile(info.path[len(path) + 1 :], info.size, info.mtime_ns or 0) for info in infos if info.is_file]
         return []
 
     def fetch(self, key: str, path: Path) -> bool:

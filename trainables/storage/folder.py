@@ -41,8 +41,8 @@ class Folder:
     def size(self, key: str) -> int | None:
         """Return a file's size in bytes; None where there is none."""
         with absent_is_none():
-            found = (self.path / key).stat()
-            return found.st_size if S_ISREG(found.st_mode) else None
+            status = (self.path / key).stat()
+            return status.st_size if S_ISREG(status.st_mode) else None
         return None
 
     def open(self, key: str) -> BinaryIO | None:
@@ -73,5 +73,5 @@ def _walk(folder: Path | str) -> Iterator[os.DirEntry[str]]:
 
 
 def _stored_file(folder: Path, entry: os.DirEntry[str]) -> StoredFile:
-    found = entry.stat()
-    return StoredFile(entry.path[len(str(folder)) + 1 :], found.st_size, found.st_mtime_ns)
+    status = entry.stat()
+    return StoredFile(entry.path[len(str(folder)) + 1 :], status.st_size, status.st_mtime_ns)

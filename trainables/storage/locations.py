@@ -43,7 +43,7 @@ def join(location: str | Path, key: str) -> str:
     return f"{path.rstrip('/')}/{key}{mark}{query}"
 
 
-def split(location: str | Path) -> tuple[str, str]:
+def split_location(location: str | Path) -> tuple[str, str]:
     """Return the location above a location, and the last part of its path as a key: the reverse of `join`."""
     if not is_url(location):
         return str(Path(location).parent), Path(location).name

@@ -11,7 +11,7 @@ from trainables.errors import StorageError
 from trainables.storage.bucket import Bucket
 from trainables.storage.folder import Folder
 from trainables.storage.keys import StoredFile, check_key
-from trainables.storage.locations import check_url, is_url, join, split
+from trainables.storage.locations import check_url, is_url, join, split_location
 from trainables.storage.secrets import redact
 from trainables.storage.storage_errors import translated_errors
 
@@ -97,16 +97,22 @@ class Root:
             yield
 
 
+def root_and_key(location: str | Path, pauses: tuple[float, ...] = ()) -> tuple[Root, str]:
+    """Return the root above a location, and the location's key in it."""
+    parent, key = split_location(location)
+    return Root(parent, pauses), key
+
+
 def size_of(location: str | Path) -> int | None:
     """Return the size in bytes of the file at a location; None where there is none. Raises as `Root` does."""
-    parent, key = split(location)
-    return Root(parent).size(key)
+    root, key = root_and_key(location)
+    return root.size(key)
 
 
 def discard(location: str | Path) -> None:
     """Remove the file at a location; do nothing where there is none. Raises as `Root` does."""
-    parent, key = split(location)
-    Root(parent).remove(key)
+    root, key = root_and_key(location)
+    root.remove(key)
 
 
 def probe(location: str | Path, *, fresh: bool = False) -> None:

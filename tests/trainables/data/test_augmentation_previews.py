@@ -8,7 +8,7 @@ from trainables.config import AUGMENTATION_OPS
 from trainables.data.augmentation_previews import DRAWS, GAP, SIDE, STRENGTHS, examples, sheets
 
 
-def opened(drawn, strength):
+def sheet_pixels(drawn, strength):
     return np.asarray(Image.open(io.BytesIO(drawn["sheets"][str(strength)])).convert("RGB"), float)
 
 
@@ -25,7 +25,7 @@ def test_sheets_has_one_sheet_a_strength_of_images_of_all_classes(task, request)
     rows = examples(dataset)
     assert len(set(rows)) == len(rows) == len(drawn["images"])
     assert set(rows) <= set(dataset.rows["train"].tolist())
-    assert opened(drawn, 1.0).shape == (len(rows) * (SIDE + GAP), (DRAWS + 1) * (SIDE + GAP), 3)
+    assert sheet_pixels(drawn, 1.0).shape == (len(rows) * (SIDE + GAP), (DRAWS + 1) * (SIDE + GAP), 3)
     if task == "multiclass":
         assert {int(dataset.targets[row]) for row in rows} == {0, 1, 2}
         assert drawn["images"][0].endswith(f": {dataset.classes[int(dataset.targets[rows[0]])]}")
@@ -35,7 +35,7 @@ def test_views_differ_more_from_the_image_at_higher_strength(multiclass):
     drawn = sheets(multiclass, AUGMENTATION_OPS)
     distances = []
     for strength in STRENGTHS:
-        sheet = opened(drawn, strength)
+        sheet = sheet_pixels(drawn, strength)
         plain = tile(sheet, 0, 0)
         distances.append(np.mean([np.abs(tile(sheet, draw, 0) - plain).mean() for draw in range(1, DRAWS + 1)]))
     assert distances[0] < 3

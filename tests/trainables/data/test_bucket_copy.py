@@ -1,4 +1,4 @@
-"""A bucket as the source of images, on a real S3 server: it is the same data set as the same files in a folder."""
+"""A bucket as the source of images, on a real S3 server: it gives the same data set as the same files in a folder."""
 
 import os
 import re
@@ -40,7 +40,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def uploaded(folder, url):
+def upload(folder, url):
     root = Root(url)
     for path in folder.rglob("*"):
         if path.is_file():
@@ -48,7 +48,7 @@ def uploaded(folder, url):
     return url
 
 
-def same(one, other):
+def assert_same(one, other):
     assert one.fingerprint == other.fingerprint
     assert one.names == other.names
     assert one.classes == other.classes
@@ -58,7 +58,7 @@ def same(one, other):
 
 
 def test_a_bucket_gives_the_same_data_set_as_the_folder(photos, bucket, cache):
-    url = uploaded(photos, join(bucket, "some/photos"))
+    url = upload(photos, join(bucket, "some/photos"))
     calls = []
     found = prepare(source=url, on_progress=lambda *call: calls.append(call))
     assert (24, 24, "fetching") in calls
@@ -67,8 +67,8 @@ def test_a_bucket_gives_the_same_data_set_as_the_folder(photos, bucket, cache):
     assert sorted(there.paths) == sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
     for path, length in zip(there.paths, there.contents.lengths, strict=True):
         assert Root(url).size(path) == length
-    same(found, prepare(source=str(photos)))
-    same(found, prepare(source=url.replace("?", "/?")))
+    assert_same(found, prepare(source=str(photos)))
+    assert_same(found, prepare(source=url.replace("?", "/?")))
     assert len([entry for entry in (cache / "mirrors").iterdir() if entry.is_dir()]) == 1
 
 
@@ -81,16 +81,16 @@ def test_a_table_in_a_bucket_gives_the_same_data_set_as_in_a_folder(photos, buck
     photos.rename(images)
     rows = [f"{path.relative_to(images).as_posix()},{index % 3}" for index, path in enumerate(sorted(images.rglob("*.png")))]
     (home / "labels.csv").write_text("\n".join(["image,label", *rows]))
-    url = uploaded(home, join(bucket, "home"))
+    url = upload(home, join(bucket, "home"))
     options = SourceOptions(image_folder=folder)
     found = prepare(source=join(url, "labels.csv") if named else url, options=options)
-    same(found, prepare(source=str(home / "labels.csv"), options=options))
+    assert_same(found, prepare(source=str(home / "labels.csv"), options=options))
     assert found.origin.location == url
     assert found.origin.paths == tuple(f"{folder}/{name}" if folder else name for name in found.names)
 
 
 def test_only_new_and_changed_objects_are_fetched(photos, bucket):
-    url = uploaded(photos, join(bucket, "photos"))
+    url = upload(photos, join(bucket, "photos"))
     calls = []
 
     def fetched():
@@ -116,13 +116,13 @@ def test_only_new_and_changed_objects_are_fetched(photos, bucket):
     Root(url).remove("a")
     Root(url).write("a/x", b"and a folder where a file was")
     assert fetched() == 1
-    time.sleep(1.1)  # the server tells whole seconds
+    time.sleep(1.1)  # the server gives times in whole seconds
     Root(url).write("a/x", b"and as many bytes, but others")
     assert fetched() == 1
 
 
 def test_truncated_and_foreign_files_in_the_copy_are_replaced(photos, bucket):
-    url = uploaded(photos, join(bucket, "photos"))
+    url = upload(photos, join(bucket, "photos"))
     folder = copy_bucket(url).folder
     victim = folder / "a" / "0 ü+%.png"
     victim.write_bytes(victim.read_bytes()[:10])
@@ -154,7 +154,7 @@ def test_checked_objects_stay_inside_the_copy(tmp_path, keys):
 def test_copy_bucket_rejects_keys_that_lead_out(photos, bucket, bucket_server, key, cache):
     import boto3
 
-    url = uploaded(photos, join(bucket, "photos"))
+    url = upload(photos, join(bucket, "photos"))
     host = re.search("endpoint_override=([^&]*)", bucket_server)[1]
     client = boto3.client("s3", endpoint_url=host, region_name="us-east-1")
     client.put_object(Bucket=re.search("//([^?]*)", bucket)[1], Key=f"photos/{key}", Body=b"x")
@@ -164,7 +164,7 @@ def test_copy_bucket_rejects_keys_that_lead_out(photos, bucket, bucket_server, k
 
 
 def test_errors_name_the_bucket_and_not_its_copy(photos, bucket, cache):
-    url = uploaded(photos, join(bucket, "photos"))
+    url = upload(photos, join(bucket, "photos"))
     Root(join(bucket, "flat")).write("a.png", b"1")
     for source, options, words in (
         (join(bucket, "nothing"), {}, r"there is nothing at s3://.*/nothing\?.*check the name"),
@@ -197,7 +197,7 @@ def test_unreadable_buckets_are_storage_errors(bucket):
 
 
 def test_copy_bucket_rejects_a_bucket_over_budget_before_fetching(photos, bucket, monkeypatch):
-    url = uploaded(photos, join(bucket, "photos"))
+    url = upload(photos, join(bucket, "photos"))
     monkeypatch.setenv("INJERTO_CACHE_BUDGET", "2kB")
     with pytest.raises(ResourceError, match=r"24 files of s3://.* need .* or name a smaller part of the bucket"):
         copy_bucket(url)

@@ -146,7 +146,7 @@ def test_copies_in_several_given_parts_move_to_train(tmp_path):
     assert any("moved to train: test/a/leak.png = train/a/0.png" in note for note in dataset.notes)
 
 
-def written(photos, header, row):
+def write_table(photos, header, row):
     files = sorted(photos.rglob("*.png"))
     lines = [f"{file.relative_to(photos).as_posix()},{row(index, file)}" for index, file in enumerate(files)]
     (photos / "labels.csv").write_text("\n".join([f"image,{header}", *lines]))
@@ -154,7 +154,7 @@ def written(photos, header, row):
 
 
 def test_each_group_is_in_one_part(photos):
-    source = written(photos, "label,group", lambda index, file: f"{file.parent.name},{index % 13}")
+    source = write_table(photos, "label,group", lambda index, file: f"{file.parent.name},{index % 13}")
     dataset = prepare(source=source)
     sides = {}
     for part, rows in dataset.rows.items():
@@ -165,17 +165,17 @@ def test_each_group_is_in_one_part(photos):
 
 
 def test_groups_in_several_given_parts_are_rejected(photos):
-    source = written(photos, "label,group,split", lambda index, file: f"{file.parent.name},{index // 2},{('train', 'test')[index % 2]}")
+    source = write_table(photos, "label,group,split", lambda index, file: f"{file.parent.name},{index // 2},{('train', 'test')[index % 2]}")
     with pytest.raises(DataError, match="20 groups are in several of the given parts"):
         prepare(source=source)
     assert prepare(source, SourceOptions(group_column="", label_columns=("label",))).task == "multiclass"
 
 
 def test_multilabel_and_regression_targets(photos):
-    source = written(photos, "red,blue", lambda index, file: f"{index % 2},{int(index % 5 == 0)}")
+    source = write_table(photos, "red,blue", lambda index, file: f"{index % 2},{int(index % 5 == 0)}")
     multilabel = prepare(source=source)
     assert (multilabel.task, multilabel.targets.shape, multilabel.targets.dtype) == ("multilabel", (40, 2), np.float32)
-    source = written(photos, "age", lambda index, file: f"{index / 3}")
+    source = write_table(photos, "age", lambda index, file: f"{index / 3}")
     regression = prepare(source=source)
     assert (regression.task, regression.classes) == ("regression", ("age",))
     assert regression.targets.tolist() == [index / 3 for index in range(40)]
@@ -212,14 +212,14 @@ def test_too_few_images_are_rejected(tmp_path):
 
 
 def test_a_class_without_training_images_is_rejected(photos):
-    source = written(photos, "label,split", lambda index, file: f"{file.parent.name},{'test' if file.parent.name == 'd' else 'train'}")
+    source = write_table(photos, "label,split", lambda index, file: f"{file.parent.name},{'test' if file.parent.name == 'd' else 'train'}")
     with pytest.raises(DataError, match="no training image of d"):
         prepare(source=source)
 
 
 def test_a_constant_target_is_rejected(photos):
     with pytest.raises(DataError, match="same 'age'"):
-        prepare(source=written(photos, "age", lambda index, file: "7.5"))
+        prepare(source=write_table(photos, "age", lambda index, file: "7.5"))
 
 
 def test_a_folder_of_git_lfs_pointers_is_rejected(tmp_path):

@@ -1,4 +1,4 @@
-"""A node that was sent a manifest makes the driver's very pixels, or says which file is not what it was."""
+"""From a manifest a node makes the same pixels as the driver, or names the file that has changed."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ from trainables.data.manifest import prepare_from_manifest, read_manifest, sampl
 from trainables.errors import DamagedError, DataError, ResourceError, StorageError
 from trainables.images import pixel_map
 from trainables.images.file_survey import survey_files
-from trainables.storage.locations import join, split
+from trainables.storage.locations import join, split_location
 from trainables.storage.root import Root
 from trainables.worker.assignment import Assignment, open_data
 
@@ -36,15 +36,15 @@ def driver(tmp_path, monkeypatch):
 
 @pytest.fixture
 def node(tmp_path, monkeypatch):
-    """Go to another node: a call leaves the driver's cache behind, and every node's before."""
+    """Each call goes to another node: one with an empty cache, which it returns."""
     nodes = iter(range(1, 100))
 
-    def go():
+    def go_to_next_node():
         folder = tmp_path / f"node{next(nodes)}"
         monkeypatch.setenv("INJERTO_CACHE", str(folder))
         return folder
 
-    return go
+    return go_to_next_node
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def files(cache):
 
 
 def kept(cache):
-    """What a cache holds of data sets and pixels."""
+    """Return the files of data sets and pixels in a cache, by name."""
     return {name: data for name, data in files(cache).items() if name.split("/")[0] in ("pixels", "datasets") and "lock" not in name}
 
 
@@ -166,7 +166,7 @@ def test_write_manifest_rewrites_damaged_files_only(photos, place):
     assert not {*before.items()} & {*times().items()}
 
 
-# What is not as it was
+# Changed files and versions
 
 
 def spoil(source, name, data):
@@ -214,7 +214,7 @@ def test_images_unreadable_on_the_driver_stay_left_out_on_nodes(photos, place, d
 
 
 def test_a_file_that_only_this_node_cannot_decode_is_an_error(photos, place, node, monkeypatch):
-    """Decoding is limited here as a node short of memory would be: what a driver could read must not be left out in silence."""
+    """A limit stands for a node with too little memory. An image that the driver could read is never left out silently."""
     write_manifest(prepare(source=str(photos), image_size=16), place)
     cache = node()
     monkeypatch.setattr("trainables.images.decode.MOST_PIXELS", 200)
@@ -226,7 +226,7 @@ def test_a_file_that_only_this_node_cannot_decode_is_an_error(photos, place, nod
 
 
 def test_a_file_that_decodes_to_other_pixels_is_an_error(photos, place, node, monkeypatch):
-    """Orientation is left out here, as a library under Pillow might decode otherwise: versions say nothing of that."""
+    """Orientation is ignored here, in place of a library below Pillow that decodes differently, which versions do not show."""
     exif = Image.Exif()
     exif[0x0112] = 3
     Image.open(photos / "b" / "1 ü.png").save(photos / "b" / "1 ü.png", exif=exif)
@@ -323,7 +323,7 @@ def test_read_manifest_rejects_damaged_files(written, tmp_path, data):
         read_manifest(str(path))
 
 
-# Packed
+# Packed images
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -343,7 +343,7 @@ def test_packed_images_serve_nodes_that_have_no_image_files(photos, study, drive
     assert kept(cache) == kept(driver)
     with pytest.raises(DataError, match="there is no such folder"):
         prepare_from_manifest(study, 48, "crop")
-    root, _ = split(study)
+    root, _ = split_location(study)
     data = Root(root).read("data.npy")
     for spoiled, words in (
         (None, "there is no data.npy in|holds 0 bytes"),
@@ -360,7 +360,7 @@ def test_packed_images_serve_nodes_that_have_no_image_files(photos, study, drive
         assert nothing_kept(cache)
 
 
-# Many at once, and too little room
+# Several processes, and too little space
 
 RUN = """
 import os, sys

@@ -18,7 +18,7 @@ STRENGTHS = [step / 8 for step in range(9)]
 
 
 def textured(seed, side=SIDE):
-    """A picture with structure at every scale."""
+    """Return an image with structure at every scale."""
     rng = np.random.default_rng(seed)
     layers = [cv2.resize(rng.normal(size=(grain, grain, 3)), (side, side), interpolation=cv2.INTER_CUBIC) for grain in (3, 6, 12, side)]
     return (128 + 35 * sum(layers)).clip(0, 255).astype(np.uint8)
@@ -97,7 +97,7 @@ LEFT_TO_RIGHT = np.broadcast_to(np.linspace(20, 230, SIDE).astype(np.uint8)[None
 
 
 def slopes(ops, image, axis):
-    """The mean change from one side to the other, over many draws."""
+    """Return the mean difference of neighbouring pixels along an axis, for each of many draws."""
     augment = Augmenter(1, ops, SIZE)
     return np.array([np.diff(augment(image, seed).astype(float), axis=axis).mean() for seed in range(80)])
 
@@ -132,4 +132,4 @@ def test_augmenter_rejects_invalid_strength_and_unknown_op():
 
 def test_sample_seeds_of_a_trial_differ():
     seeds = {sample_seed(seed, epoch, sample) for seed in range(3) for epoch in range(10) for sample in range(100)}
-    assert len(seeds) >= 2999  # of 32 bits: a chance of one in a thousand that two are alike
+    assert len(seeds) >= 2999  # of 32 bits: two are equal with a probability of one in a thousand

@@ -44,7 +44,7 @@ def test_parts_of_all_ranks_make_the_whole_batch(size):
 
 
 def test_an_epoch_does_not_depend_on_earlier_epochs():
-    """So that a trial that is resumed sees what it would have seen."""
+    """So that a resumed trial sees the batches that it would have seen without the interruption."""
     batches = build()
     expected = content(train(batches, epoch=3, passes=2))
     for epoch in (1, 2):
@@ -77,7 +77,7 @@ def test_a_pass_has_full_batches_only_and_each_row_at_most_once():
         assert len(set(rows)) == 32
         assert set(rows) <= set(ROWS.tolist())
     left_out = [set(ROWS) - {int(t) for _, targets in found[start : start + 4] for t in targets} for start in range(0, 20, 4)]
-    assert len(set(map(tuple, left_out))) > 1, "not always the same row is left out"
+    assert len(set(map(tuple, left_out))) > 1, "the row that is left out varies"
 
 
 def test_training_images_are_augmented_and_normalised():

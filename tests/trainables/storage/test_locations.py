@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.errors import StorageError
-from trainables.storage.locations import check_url, is_url, join, split
+from trainables.storage.locations import check_url, is_url, join, split_location
 from trainables.storage.secrets import redact
 
 NAMES = st.text("abcxyz0189._- ", min_size=1, max_size=9).filter(lambda name: name.strip(".") != "")
@@ -16,7 +16,7 @@ LOCATIONS = ("/data/studies", "s3://bucket", "s3://bucket/a/b", "s3://bucket/a?e
 @given(st.sampled_from(LOCATIONS), KEYS)
 def test_split_is_the_reverse_of_join(location, key):
     whole = join(location, key)
-    around, last = split(whole)
+    around, last = split_location(whole)
     assert (join(around, last), last) == (whole, key.split("/")[-1])
     assert is_url(whole) == is_url(location)
     assert join(join(location, key), "last.pt") == join(location, f"{key}/last.pt")

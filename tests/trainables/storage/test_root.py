@@ -190,7 +190,7 @@ def test_checkpoints_and_weights_are_saved_and_loaded(location):
     found = load_state(place)
     assert found["epoch"] == 3
     assert torch.equal(found["network"]["a"], torch.arange(9.0))
-    with pytest.raises(AttributeError):  # not plain values
+    with pytest.raises(AttributeError):  # a lambda is not a plain value
         save_state(place, {"epoch": 4, "network": lambda: None})
     assert load_state(place)["epoch"] == 3
     export_weights(join(location, "best.safetensors"), {"a": torch.ones(2)}, {"format": "pt"})
@@ -269,7 +269,7 @@ def test_a_folder_that_cannot_be_written_is_named():
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 2 MB."""
+    """Mount a disk of 2 MB."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", place], capture_output=True, text=True)
