@@ -69,8 +69,8 @@ def plan(
     console = Console(stderr=as_json, highlight=False)
     with Terminal(console) as terminal:
         prepared = make_plan(resolve_paths(config), terminal.preparing)
-    with measurement_progress(console, seconds) as on_progress:
-        forecast = measure_plan(prepared, seconds=seconds, on_progress=on_progress)
+    with measurement_progress(console, seconds) as on_measurement:
+        forecast = measure_plan(prepared, seconds=seconds, on_measurement=on_measurement)
     print_json(forecast.as_json()) if as_json else print_forecast(console, prepared, forecast)
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from search.formatting import in_brief, plain
+from search.formatting import brief_configuration, one_line
 from search.record.records import StudyRecord, TrialRecord
 from trainables.objectives import is_better
 
@@ -50,7 +50,7 @@ def print_summary(record: StudyRecord) -> None:
     """Print a study's state in a few lines."""
     out = console()
     why = f": {record.why}" if record.why else ""
-    out.print(f"[bold]{escape(record.name)}[/] {record.state}{escape(plain(why))}")
+    out.print(f"[bold]{escape(record.name)}[/] {record.state}{escape(one_line(why))}")
     out.print("trials: " + ", ".join(f"{count} {state}" for state, count in record.counts.items() if count))
     out.print(f"epochs: {sum(trial.epochs_done for trial in record.trials)}, time: {timedelta(seconds=round(record.seconds))}")
     if record.best is not None and record.best.value is not None:
@@ -88,7 +88,7 @@ def print_failures(record: StudyRecord) -> None:
             trials_by_failure.setdefault(f"{trial.error['kind']}: {trial.error['message']}", []).append(trial)
     for failure, trials in trials_by_failure.items():
         numbers = ", ".join(str(trial.number) for trial in trials[:8]) + (f" and {len(trials) - 8} more" if len(trials) > 8 else "")
-        console().print(f"[red]failed[/] {escape(plain(failure))} (trial {numbers})", soft_wrap=True)
+        console().print(f"[red]failed[/] {escape(one_line(failure))} (trial {numbers})", soft_wrap=True)
 
 
 def print_leaderboard(record: StudyRecord) -> None:
@@ -113,7 +113,9 @@ def print_leaderboard(record: StudyRecord) -> None:
     for trial in rows:
         unfinished = "" if trial.state in ("finished", "stopped") else f", {trial.state}"
         mark = f" (default recipe{unfinished})" if trial.is_default_recipe else ""
-        table.add_row(str(trial.number), f"{trial.value:.4f}", f"{trial.epochs_done}/{trial.epochs_planned}", in_brief(trial.config) + mark)
+        table.add_row(
+            str(trial.number), f"{trial.value:.4f}", f"{trial.epochs_done}/{trial.epochs_planned}", brief_configuration(trial.config) + mark
+        )
     out.print(table)
     out.print("\n[bold]The best configuration[/]" + (", the default recipe itself" if best.is_default_recipe else ""))
     for sentence in describe_configuration(best.config):

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from search.forecast.forecast import Forecast
-from search.forecast.measurement import OnProgress
+from search.forecast.measurement import OnMeasurement
 from search.forecast.time_left import SHARE_WITH_RUNGS
 from search.formatting import duration, number
 from search.plan import Plan
@@ -18,7 +18,7 @@ from trainables.storage.cache import cache_root
 
 
 @contextmanager
-def measurement_progress(console: Console, seconds: float) -> Iterator[OnProgress]:
+def measurement_progress(console: Console, seconds: float) -> Iterator[OnMeasurement]:
     """Give a callback that shows the progress of a measurement of `seconds`: a bar on a terminal, one line elsewhere."""
     if not console.is_terminal:
         console.print(f"measuring for about {duration(seconds)}", soft_wrap=True)
@@ -28,11 +28,11 @@ def measurement_progress(console: Console, seconds: float) -> Iterator[OnProgres
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("measuring", total=seconds, measured=0, left="the workers start")
 
-        def on_progress(spent: float, measured: int) -> None:
+        def on_measurement(spent: float, measured: int) -> None:
             left = f"about {duration(seconds - spent)} left" if spent < seconds else "the last ones end"
             progress.update(bar, completed=min(spent, seconds), measured=measured, left=left)
 
-        yield on_progress
+        yield on_measurement
 
 
 def forecast_rows(forecast: Forecast) -> dict[str, str]:

@@ -29,7 +29,7 @@ from trainables.storage.locations import is_url
 READY_SECONDS = 300.0
 MEASURES_A_SLOT = 4
 """Configurations that each slot can measure at least: one measurement takes at most this part of the whole time."""
-OnProgress = Callable[[float, int], None]
+OnMeasurement = Callable[[float, int], None]
 """Called with the seconds spent on measuring and the number of configurations measured."""
 
 
@@ -47,23 +47,23 @@ class Measurements:
     gpu: int = 0
 
 
-def measure_plan(plan: Plan, *, seconds: float = 60.0, on_progress: OnProgress = lambda spent, measured: None) -> Forecast:
+def measure_plan(plan: Plan, *, seconds: float = 60.0, on_measurement: OnMeasurement = lambda spent, measured: None) -> Forecast:
     """Measure for about `seconds` and return what a search of this plan will take. It writes no study and leaves no files.
 
     Raises ``ConfigError`` if the plan has no room for one whole trial of the default recipe, ``InjertoError`` for any other obstacle.
     """
     config = plan.config
     root = study_root(config.root, "plan", config.output / "plan")
-    with _temporary_folder(), connect(config.resources.address) as capacity:
+    with _in_temporary_folder(), connect(config.resources.address) as capacity:
         resources = fit_to_cluster(capacity, config)
-        measured = measure_configurations(plan, root, resources, seconds, on_progress)
+        measured = measure_configurations(plan, root, resources, seconds, on_measurement)
     room = Room(disk=None if is_url(root) else free_disk(Path(root)), memory=measured.memory, gpu=measured.gpu)
     demand = demand_of(config, resources, measured.start)
     return forecast(measured.measures, demand, room, failed=measured.failed, cache_bytes=int(plan.dataset.images.nbytes))
 
 
 @contextlib.contextmanager
-def _temporary_folder() -> Iterator[None]:
+def _in_temporary_folder() -> Iterator[None]:
     """Work in an empty folder, as a search does, because Ray puts the driver's folder first on the import path of every worker."""
     with tempfile.TemporaryDirectory(prefix="injerto-plan-") as folder, contextlib.chdir(folder):
         yield
@@ -93,7 +93,7 @@ def configurations(space: Space, seed: int) -> Iterator[TrialConfig]:
         yield space.suggest(study.ask())
 
 
-def measure_configurations(plan: Plan, root: str, resources: TrialResources, seconds: float, on_progress: OnProgress) -> Measurements:
+def measure_configurations(plan: Plan, root: str, resources: TrialResources, seconds: float, on_measurement: OnMeasurement) -> Measurements:
     """Let as many workers as the search would have measure configurations for `seconds`, after all of them have started.
 
     Raises ``ConfigError`` if the default recipe fails, ``ResourceError`` if the workers do not start in time.
@@ -125,7 +125,7 @@ def measure_configurations(plan: Plan, root: str, resources: TrialResources, sec
             lost = _add_result(measured, future, number, config)
             if time.monotonic() - began - measured.start < seconds:
                 begin(worker.remote() if lost else probe)
-        on_progress(time.monotonic() - began, len(measured.measures))
+        on_measurement(time.monotonic() - began, len(measured.measures))
     return measured
 
 

@@ -1,4 +1,4 @@
-"""Tables of what proposes trials; the rungs that stop them are in `stopping`."""
+"""The table of Optuna samplers, which propose trials."""
 
 import warnings
 from collections.abc import Callable, Container
@@ -9,12 +9,12 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-STARTUP_SHARE, STARTUP = 3, (4, 10)
+FEWEST_STARTUP_TRIALS, MOST_STARTUP_TRIALS = 4, 10
 
 
 def startup_trials(trials: int) -> int:
-    """Return how many trials are drawn at random before TPE models the space: a third of the budget, within 4 to 10."""
-    return min(max(trials // STARTUP_SHARE, STARTUP[0]), STARTUP[1])
+    """Return how many trials are random before TPE models the space: a third of the budget of `trials`, at least 4 and at most 10."""
+    return min(max(trials // 3, FEWEST_STARTUP_TRIALS), MOST_STARTUP_TRIALS)
 
 
 def _tpe(seed: int, trials: int) -> BaseSampler:
@@ -24,11 +24,14 @@ def _tpe(seed: int, trials: int) -> BaseSampler:
 
 
 SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {"tpe": _tpe, "random": lambda seed, trials: RandomSampler(seed=seed)}
-"""Name → (seed, budget of trials) → sampler. `group` lets TPE model each branch of a conditional space by itself."""
+"""Name → (seed, budget of trials) → sampler. `group` makes TPE model each group of parameters that occur together on its own."""
 
 
 class TrialsReadOnce:
-    """A study whose trials are read once a proposal: with constant liar, TPE reads them once for each branch of the space."""
+    """A study that TPE reads from its cache, so that its trials are loaded once for each proposal.
+
+    With `constant_liar`, TPE otherwise loads them again for each group of parameters.
+    """
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
@@ -41,16 +44,17 @@ class TrialsReadOnce:
 
 
 class SeededPerTrial(BaseSampler):
-    """A fresh sampler for each trial, made by `build` from its number.
+    """Builds a new sampler for each trial from the trial's number.
 
-    A proposal then depends on the number and the record alone, so that a resumed search goes on as if it had never been interrupted.
+    A proposal then depends on the number and the record alone, so that a resumed search proposes the same trials as one that was never
+    interrupted.
     """
 
     def __init__(self, build: Callable[[int], BaseSampler]) -> None:
         self._build, self._sampler = build, build(0)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Turn to the trial's own sampler."""
+        """Build the sampler of this trial."""
         self._sampler = self._build(trial.number)
         self._sampler.before_trial(study, trial)
 
@@ -68,5 +72,5 @@ class SeededPerTrial(BaseSampler):
 
 
 def build_sampler(name: str, *, seed: int, trials: int) -> BaseSampler:
-    """Return a sampler for a budget of `trials`, whose draws for a trial follow from the seed, the trial's number and the record."""
+    """Return a sampler for a budget of `trials`; its proposal depends on the seed, the trial's number and the record alone."""
     return SeededPerTrial(lambda number: SAMPLERS[name]((seed * 1_000_003 + number) % 2**32, trials))

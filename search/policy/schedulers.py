@@ -37,7 +37,7 @@ class ProgressHalving(FIFOScheduler):
 
 
 def _run_all_epochs(rungs: Rungs, verdicts: dict[int, Verdict]) -> TrialScheduler:
-    return FIFOScheduler()  # type: ignore[no-untyped-call]
+    return FIFOScheduler()
 
 
 SCHEDULERS: dict[str, Callable[[Rungs, dict[int, Verdict]], TrialScheduler]] = {"asha": ProgressHalving, "none": _run_all_epochs}

@@ -51,18 +51,18 @@ def test_durations():
 @given(st.floats(0, 1e7))
 def test_a_duration_is_exact_to_a_thirtieth(seconds):
     words = duration(seconds).split()
-    told = sum(int(count) * UNITS[unit] for count, unit in zip(words[::2], words[1::2], strict=True))
-    assert abs(told - seconds) <= max(0.5, seconds / 30)
+    seconds_in_words = sum(int(count) * UNITS[unit] for count, unit in zip(words[::2], words[1::2], strict=True))
+    assert abs(seconds_in_words - seconds) <= max(0.5, seconds / 30)
     assert len(words) <= 4
 
 
 @given(st.floats(0, 1e7), st.floats(0, 1e7))
 def test_a_longer_duration_never_reads_shorter(one, other):
-    def told(seconds):
+    def seconds_in_words(seconds):
         words = duration(seconds).split()
         return sum(int(count) * UNITS[unit] for count, unit in zip(words[::2], words[1::2], strict=True))
 
-    assert told(min(one, other)) <= told(max(one, other))
+    assert seconds_in_words(min(one, other)) <= seconds_in_words(max(one, other))
 
 
 def test_amounts():

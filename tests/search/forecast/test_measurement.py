@@ -24,7 +24,7 @@ SECONDS = 3
 
 @pytest.fixture
 def planned(ray_session, photos, home):
-    """A plan of a search over tiny images: `planned("space.epochs=4", trials=4)`."""
+    """Return a function that plans a search over tiny images: `planned("space.epochs=4", trials=4)`."""
 
     def of(*settings, **options):
         return make_plan(resolve_paths(read_config(photos, {"image_size": IMAGE_SIZE, "trials": 6} | options, settings)))
@@ -35,7 +35,7 @@ def planned(ray_session, photos, home):
 def test_measuring_a_plan_gives_a_forecast_and_leaves_no_files(planned, home):
     progress = []
     forecast = measure_plan(
-        planned("space.epochs=4"), seconds=SECONDS, on_progress=lambda spent, measured: progress.append((spent, measured))
+        planned("space.epochs=4"), seconds=SECONDS, on_measurement=lambda spent, measured: progress.append((spent, measured))
     )
     assert forecast.measured >= forecast.slots == 2
     assert forecast.failed == 0
@@ -136,9 +136,9 @@ def test_the_rows_of_the_table():
 def test_progress_is_a_bar_on_a_terminal_and_a_line_elsewhere():
     terminal, file = (Console(file=StringIO(), force_terminal=is_terminal, width=100) for is_terminal in (True, False))
     for console in (terminal, file):
-        with measurement_progress(console, 60) as on_progress:
-            on_progress(20, 3)
-            on_progress(70, 9)
+        with measurement_progress(console, 60) as on_measurement:
+            on_measurement(20, 3)
+            on_measurement(70, 9)
     assert file.file.getvalue() == "measuring for about 1 min\n"
     assert "9 configurations, the last ones end" in terminal.file.getvalue()
 

@@ -8,23 +8,23 @@ from tests.search.conftest import make_space
 
 
 @given(st.integers(1, 10_000))
-def test_startup_is_a_third_within_four_and_ten(trials):
+def test_startup_trials_are_a_third_between_four_and_ten(trials):
     assert 4 <= startup_trials(trials) <= 10
     assert startup_trials(trials) == trials // 3 or trials < 12 or trials >= 33
 
 
 def proposals(study, space, count):
-    found = []
+    proposed = []
     for _ in range(count):
         trial = study.ask()
         config = space.suggest(trial)
-        found.append(config)
+        proposed.append(config)
         study.tell(trial, config.learning_rate * (1 + config.dropout))
-    return found
+    return proposed
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_study_opened_again_goes_on_as_if_it_had_never_been_closed(name, tmp_path):
+def test_a_reloaded_study_proposes_the_same_trials(name, tmp_path):
     space = make_space()
     whole = optuna.create_study(sampler=build_sampler(name, seed=5, trials=12))
     expected = proposals(whole, space, 12)
