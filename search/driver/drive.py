@@ -17,13 +17,13 @@ from search.driver.steering import IS_ENDING, Steering
 from search.nodes.resources import TrialResources
 from search.record import lease
 from search.record.reader import study_record
+from search.record.record_writer import RecordWriter
 from search.record.records import StudyRecord
 from search.record.store import sqlite_file
 from trainables.errors import ResourceError, StorageError
 
 if TYPE_CHECKING:
     from search.policy.stop_condition import StopCondition
-    from search.record.record_writer import RecordWriter
     from search.watcher import Watcher
 
 COMMAND_SECONDS = 1.0
@@ -41,8 +41,6 @@ class RunEnd:
 
 def drive(run: SearchRun, own_lease: lease.Lease) -> StudyRecord:
     """Run trials until the search ends or pauses, and return its record. If an ``InjertoError`` made it pause, raise that error."""
-    from search.record.record_writer import RecordWriter
-
     stop_condition = build_stop_condition(run.plan.config, run.plan.mode, own_lease.status["used_seconds"])
     steering = Steering(run, stop_condition)
     end = RunEnd()
@@ -65,7 +63,7 @@ def drive(run: SearchRun, own_lease: lease.Lease) -> StudyRecord:
     return study_record(run.study)
 
 
-def _run_to_end(run: SearchRun, steering: Steering, record_writer: "RecordWriter", end: RunEnd) -> None:
+def _run_to_end(run: SearchRun, steering: Steering, record_writer: RecordWriter, end: RunEnd) -> None:
     """Run the trials, then write the result unless the search was interrupted; note in `end` how far it came."""
     from search.driver.result import write_result
     from search.driver.tune_run import run_trials
@@ -136,7 +134,7 @@ def pause_on_signals(interrupt: Callable[[str], None]) -> Iterator[None]:
 # What the record writer does between its jobs
 
 
-def _start_periodic_tasks(run: SearchRun, own_lease: lease.Lease, steering: Steering, record_writer: "RecordWriter") -> None:
+def _start_periodic_tasks(run: SearchRun, own_lease: lease.Lease, steering: Steering, record_writer: RecordWriter) -> None:
     stop_condition = steering.stop_condition
     record_writer.run_every(lease.HEARTBEAT_SECONDS, partial(_write_heartbeat, own_lease, stop_condition, record_writer))
     record_writer.run_every(CHECK_SECONDS, partial(_check_environment, run.plan.config, stop_condition, record_writer))
@@ -144,7 +142,7 @@ def _start_periodic_tasks(run: SearchRun, own_lease: lease.Lease, steering: Stee
     record_writer.run_every(CHECK_SECONDS, partial(_record_nodes, steering, run.resources))
 
 
-def _write_heartbeat(own_lease: lease.Lease, stop_condition: "StopCondition", record_writer: "RecordWriter") -> None:
+def _write_heartbeat(own_lease: lease.Lease, stop_condition: "StopCondition", record_writer: RecordWriter) -> None:
     """Record that this driver is alive. If another driver took it for dead and has taken the study over, write nothing more."""
     if (takeover := own_lease.takeover()) is not None:
         record_writer.drop_jobs()
@@ -153,7 +151,7 @@ def _write_heartbeat(own_lease: lease.Lease, stop_condition: "StopCondition", re
         own_lease.write_heartbeat()
 
 
-def _check_environment(config: SearchConfig, stop_condition: "StopCondition", record_writer: "RecordWriter") -> None:
+def _check_environment(config: SearchConfig, stop_condition: "StopCondition", record_writer: RecordWriter) -> None:
     """Pause the search if Ray's own processes have ended, or if the file of the record was removed, which SQLite would not notice."""
     if dead := dead_ray_processes():
         stop_condition.interrupt("Ray is gone", ResourceError(f"Ray's own processes have ended ({', '.join(dead)})"))
