@@ -1,6 +1,5 @@
-"""Every hyperparameter of one trial, and how to read its data; light to import."""
+"""Every hyperparameter of one trial and every setting of its data, and reading and writing them as YAML. Light to import."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -8,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trainables.errors import ConfigError, ResourceError, did_you_mean
+from trainables.storage.atomic_write import atomic_write
 
 TaskName = Literal["regression", "binary", "multiclass", "multilabel"]
 Aspect = Literal["crop", "pad", "squash"]
@@ -18,16 +18,16 @@ Activation = Literal["relu", "gelu", "silu", "tanh"]
 OptimizerName = Literal["adamw", "sgd", "rmsprop"]
 ScheduleName = Literal["cosine", "one_cycle", "step", "constant"]
 LossName = Literal["cross_entropy", "binary_cross_entropy", "mse", "mae", "huber", "mape"]
-TargetScale = Literal["linear", "log"]
+TargetScaleName = Literal["linear", "log"]
 AugmentationOp = Literal["crop", "flip", "vertical_flip", "affine", "color", "noise", "dropout"]
 
 AUGMENTATION_OPS: tuple[AugmentationOp, ...] = ("crop", "flip", "affine", "color", "noise", "dropout")
-UNUSUAL_BREAKS = {"\x85", "\u2028", "\u2029"}
+UNUSUAL_LINE_BREAKS = {"\x85", "\u2028", "\u2029"}
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Model(BaseModel):
-    """A frozen configuration that knows all its keys."""
+    """A frozen configuration that rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, coerce_numbers_to_str=True)
 
@@ -41,18 +41,18 @@ class DataConfig(Model):
     source: str = Field(
         "builtin:digits", description="an image folder, a CSV file, a folder that holds one CSV, an s3:// URL of these, or builtin:digits"
     )
-    task: TaskName | None = Field(None, description="the task; inferred from the labels where it is not given")
-    image_column: str | None = Field(None, description="CSV column of image paths; a 0-based number where there is no header")
+    task: TaskName | None = Field(None, description="the task; inferred from the labels if not given")
+    image_column: str | None = Field(None, description="CSV column of image paths; a 0-based number if there is no header")
     label_columns: tuple[str, ...] = Field((), description="CSV column of the label or target; several 0/1 columns for multilabel")
     header: bool = Field(True, description="whether the CSV's first line names its columns")
     extension: str = Field("", description="appended to image names without one, '.jpg' say")
-    strip_prefix: str = Field("", description="a leading part of the image paths to take away, such as another machine's folder")
+    strip_prefix: str = Field("", description="leading part to remove from the image paths, such as another machine's folder")
     image_folder: str | None = Field(None, description="folder that image paths are relative to; the CSV's own folder by default")
     split_column: str = Field("split", description="CSV column that names each image's split, if there is one")
-    group_column: str = Field("group", description="CSV column whose equal values never stand on two sides of a split, if there is one")
+    group_column: str = Field("group", description="CSV column of groups, if there is one; a group's images are all in one split")
     classes: tuple[str, ...] = Field((), description="class or label names in the order of the outputs; sorted by default")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the split into training, validation and test")
-    strict: bool = Field(False, description="refuse a data set with unreadable or contradicting images instead of leaving them out")
+    strict: bool = Field(False, description="reject a data set with unreadable or contradicting images instead of leaving them out")
 
 
 class TrialConfig(Model):
@@ -61,17 +61,17 @@ class TrialConfig(Model):
     backbone: str = Field("mobilenet_v3_small", description="torchvision CNN")
     weights: str = Field("builtin", description="imagenet, builtin, none, or a .safetensors or .pth file")
     image_size: int = Field(64, ge=16, le=1024, description="side of the square that the network sees, pixels")
-    aspect: Aspect = Field("crop", description="how a picture becomes a square: crop its middle, pad it, or squash it")
+    aspect: Aspect = Field("crop", description="how an image becomes a square: crop its middle, pad it, or squash it")
     unfrozen_stages: int = Field(5, ge=0, description="stages that train, counted from the head down; 0 trains the head alone")
     stage_lr_decay: float = Field(0.5, gt=0, le=1, description="factor on the learning rate for each stage further from the head")
     freeze_steps: Share = Field(0.1, description="share of the schedule during which the body stays frozen")
-    head_layers: int = Field(0, ge=0, le=3, description="hidden layers of the head; 0 is a perceptron")
+    head_layers: int = Field(0, ge=0, le=3, description="hidden layers of the head; 0 is one linear layer")
     head_units: int = Field(256, ge=8, le=8192, description="neurons of each hidden layer")
     activation: Activation = Field("relu", description="activation of the hidden layers")
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before each linear layer of the head")
     initializer: Initializer = Field("trunc_normal", description="initializer of the head's weights")
     loss: LossName | None = Field(None, description="training loss; the task's first by default")
-    target: TargetScale = Field("linear", description="regression: train on the target or on its logarithm (positive skew)")
+    target: TargetScaleName = Field("linear", description="regression: train on the target or on its logarithm (positive skew)")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes (multiclass)")
     optimizer: OptimizerName = Field("adamw", description="optimizer")
     learning_rate: float = Field(1e-3, gt=0, le=10, description="peak learning rate of the head")
@@ -101,7 +101,7 @@ class Recipe(Model):
     trial_number: int | None = Field(None, description="its number in that study")
     metric: str | None = Field(None, description="the metric it was chosen by; the task's own by default")
     value: float | None = Field(None, description="that metric on the validation images")
-    threads: int = Field(1, ge=1, description="processor threads; the same number gives the same bits")
+    threads: int = Field(1, ge=1, description="CPU threads; the same number gives the same bits")
     fingerprint: str | None = Field(None, description="the data set it was trained on")
     data: DataConfig = DataConfig()
     trial: TrialConfig = TrialConfig()
@@ -131,31 +131,27 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def write_yaml(path: str | Path, config: Model, header: str = "") -> None:
-    """Write a configuration as YAML, the whole file or none. Raises ``ResourceError`` where that fails."""
+    """Write a configuration as YAML, the whole file or none. Raises ``ResourceError`` if that fails."""
     path = Path(path)
     text = "".join(f"# {line}\n" for line in header.splitlines()) + to_yaml(config)
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with atomic_write(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror}; is the disk full?") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def to_yaml(config: Model) -> str:
     """Return a configuration as YAML text, keys in the order of their declaration."""
     values = config.model_dump(mode="json", exclude_none=True)
     readable: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
-    if UNUSUAL_BREAKS.isdisjoint(readable):
+    if UNUSUAL_LINE_BREAKS.isdisjoint(readable):
         return readable
-    return yaml.safe_dump(values, sort_keys=False, width=120)  # escapes them, where the other loses them
+    return yaml.safe_dump(values, sort_keys=False, width=120)  # escapes the line breaks, which YAML readers would change otherwise
 
 
 def validate(kind: type[AnyModel], values: dict[str, Any], where: str = "") -> AnyModel:
-    """Build a configuration, or raise ``ConfigError`` that names every wrong key and value in one line each."""
+    """Build a configuration. Raises ``ConfigError`` with one line for each wrong key or value; `where` names their source."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -172,7 +168,7 @@ def _explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
         known = _literals(owner.model_fields[place[-1]].annotation) if owner and place[-1] in owner.model_fields else []
         return f"{key}: unknown {problem['input']!r}" + (did_you_mean(problem["input"], known) if known else f"; {problem['msg']}")
     message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    if problem["type"] != "value_error":  # a validator of ours has said what came
+    if problem["type"] != "value_error":  # messages of our own validators hold the value already
         message += f" but got {problem['input']!r}"
     return f"{key}: {message}" if key else message
 

@@ -1,15 +1,15 @@
-"""What can go wrong, and whose move it is.
+"""The errors that a user can act on, and what the user can do.
 
     InjertoError
-    ├── ConfigError      a key, a value or a file of configuration; the user edits it
-    ├── DataError        images or labels; the user mends the data or says how to read it
-    ├── WeightsError     pretrained weights that are missing or do not fit
-    ├── StorageError     a study, a record or an artifact that cannot be read or written
-    │   └── DamagedError a trial's state that is there and no state; the trial starts over
-    ├── ResourceError    disk, memory, processors: not enough for what was asked
-    └── NonFiniteError   a loss or a metric that is no longer a number; ends one trial
+    ├── ConfigError      a key, a value or a file of the configuration is wrong: edit it
+    ├── DataError        images or labels cannot be used: correct them, or configure how they are read
+    ├── WeightsError     pretrained weights are missing or do not fit the network: choose others
+    ├── StorageError     a study, a record or an artifact cannot be read or written: check its location
+    │   └── DamagedError a file is damaged or of another format: a trial with such a state starts over
+    ├── ResourceError    too little disk space, memory or CPUs: ask for less, or free some
+    └── NonFiniteError   a loss or a metric became infinite or NaN: ends one trial, and the search goes on
 
-Each message says what was wrong, what came and what to do. The command line prints it and exits with 2.
+Each message says what was wrong, which value was given and what to do. The command line prints it and exits with 2.
 """
 
 from collections.abc import Iterable
@@ -17,11 +17,11 @@ from difflib import get_close_matches
 
 
 class InjertoError(Exception):
-    """Root of every error that a user can act on."""
+    """Base class of the errors that a user can act on."""
 
 
 class ConfigError(InjertoError):
-    """A key, a value or a file of configuration is not usable."""
+    """A key, a value or a file of the configuration is wrong."""
 
 
 class DataError(InjertoError):
@@ -37,11 +37,11 @@ class StorageError(InjertoError):
 
 
 class DamagedError(StorageError):
-    """A trial's state is damaged, or of another format."""
+    """A file, such as a trial's state or a manifest, is damaged or of another format."""
 
 
 class ResourceError(InjertoError):
-    """There is not enough disk, memory or processor for what was asked."""
+    """There is too little disk space or memory, or there are too few CPUs or GPUs."""
 
 
 class NonFiniteError(InjertoError):
@@ -49,7 +49,7 @@ class NonFiniteError(InjertoError):
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the nearest known word, else the known words."""
+    """Return ``; did you mean 'x'?`` for the nearest known word, or ``; known: …`` if none is near."""
     words = list(known)
     near = get_close_matches(str(word), words, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(words)}"

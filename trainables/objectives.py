@@ -1,4 +1,4 @@
-"""What each task can be judged by, and which metric a search goes by unless told; light to import."""
+"""The metrics and losses of each task, and the metric that a search optimizes by default. Light to import."""
 
 import numpy as np
 
@@ -25,17 +25,17 @@ IN_UNIT_INTERVAL = frozenset(DIRECTIONS) - {"mae", "rmse", "mape", "r2", "loss"}
 
 
 def sign(mode: str) -> int:
-    """Return 1 for a metric that is maximized (``max``) and -1 for one that is minimized (``min``): times it, more is better."""
+    """Return 1 for ``max`` and -1 for ``min``: a metric times its sign is better when it is larger."""
     return {"max": 1, "min": -1}[mode]
 
 
 def is_better(value: float, than: float, mode: str) -> bool:
-    """Say whether a value beats another where more (``max``) or less (``min``) is better."""
+    """Return whether a value is better than another of a metric that is maximized (``max``) or minimized (``min``)."""
     return sign(mode) * value > sign(mode) * than
 
 
 def objective(task: str, targets: np.ndarray, metric: str | None = None) -> str:
-    """Return the metric that a search goes by, from training targets.
+    """Return the metric that a search optimizes: the given one, or the one that suits the training targets.
 
     Multiclass: accuracy, or macro-F1 where the largest class is over 3 times the smallest. Binary: area under the ROC curve, or average
     precision where the minority is under 20 %. Multilabel: mean average precision. Regression: mean absolute error.
@@ -65,7 +65,7 @@ def training_loss(task: str, name: str | None) -> str:
 
 
 def check_targets(task: str, loss: str | None, scale: str, targets: np.ndarray) -> None:
-    """Raise ``DataError`` where a loss or a logarithm cannot be computed on regression targets, ``ConfigError`` for other tasks."""
+    """Raise ``DataError`` if a loss or a logarithm cannot be computed on the targets, ``ConfigError`` if it is not one of the task."""
     training_loss(task, loss)
     if task == "multilabel" and targets.shape[1] < 2:
         raise ConfigError("a multilabel task needs at least two labels; one label alone is a binary task")

@@ -1,27 +1,27 @@
-"""The default recipe: a configuration that is good without a search, from the data set's size alone; light to import."""
+"""The default recipe: a configuration that works well without a search, from the size of the data set. Light to import."""
 
 import math
 
 from trainables.config import AUGMENTATION_OPS, Aspect, AugmentationOp, TrialConfig
 
-STEPS = 500
-EPOCHS = (10, 40)
-STEPS_PER_EPOCH = 20
-SMALL = 500
+STEPS = 500  # of a trial, about
+EPOCHS = (10, 40)  # fewest and most
+STEPS_PER_EPOCH = 20  # at least
+SMALL = 500  # training images; smaller sets have batches of 16
 
 
 def largest_batch(images: int) -> int:
-    """Return the largest batch that `images` training images allow: a quarter of them."""
+    """Return the largest allowed batch for `images` training images: a quarter of them, but at least 2."""
     return max(2, images // 4)
 
 
 def passes_per_epoch(images: int, batch_size: int) -> int:
-    """Return how many passes over the training images make one reported epoch of at least 20 steps."""
+    """Return the number of passes over the training images in one reported epoch, so that it has at least 20 steps."""
     return math.ceil(STEPS_PER_EPOCH / max(1, images // batch_size))
 
 
 def rule_epochs(images: int, batch_size: int) -> int:
-    """Return the epochs that make about 500 steps, within 10 to 40."""
+    """Return the number of epochs that make about 500 steps, between 10 and 40."""
     steps = passes_per_epoch(images, batch_size) * max(1, images // batch_size)
     return min(max(round(STEPS / steps), EPOCHS[0]), EPOCHS[1])
 

@@ -7,14 +7,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 MAPS = (0, 2, 3)
-"""Axes over which a channel of `(N, C, H, W)` has its statistics."""
+"""Axes of `(N, C, H, W)` over which the statistics of a channel are computed."""
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
-    """A `BatchNorm2d` whose training statistics are those of all processes' maps, equally many in each.
+    """A `BatchNorm2d` whose training statistics are computed over the maps of all processes, which must have equally many.
 
-    Written out, where torch's `SyncBatchNorm` runs on GPUs alone: what trains there is what the tests see on processors. While
-    statistics are recomputed (no momentum) each process has batches of its own, and it is a plain one.
+    torch's own `SyncBatchNorm` runs on GPUs only. This one also runs on CPUs, so the tests cover the code that trains on GPUs.
+    While statistics are recomputed (`momentum` is None), each process has its own batches, and this layer is a plain `BatchNorm2d`.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -23,18 +23,18 @@ class SyncBatchNorm(nn.BatchNorm2d):
             return super().forward(maps)
         values = maps.float()
         variance, mean = torch.var_mean(values, MAPS, correction=0)
-        variances, means = _Gathered.apply(torch.stack([variance, mean])).unbind(1)  # (replicas, C)
+        variances, means = _Gather.apply(torch.stack([variance, mean])).unbind(1)  # (replicas, C)
         mean = means.mean(0)
         variance = (variances + (means - mean).square()).mean(0)
-        self._follow(mean.detach(), variance.detach(), len(means) * maps.numel() // maps.shape[1])
+        self._update_running_statistics(mean.detach(), variance.detach(), len(means) * maps.numel() // maps.shape[1])
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
         normalised: Tensor = values * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
         return normalised.to(maps.dtype)
 
     @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Let the running statistics follow; as in `BatchNorm2d`, the running variance is the unbiased one."""
+    def _update_running_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Move the running statistics towards those of the batch; as in `BatchNorm2d`, the running variance is the unbiased one."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -44,14 +44,14 @@ class SyncBatchNorm(nn.BatchNorm2d):
         self.num_batches_tracked.add_(1)
 
 
-class _Gathered(torch.autograd.Function):
-    """Every process's tensor, stacked; what comes back to a process is the sum of what all of them made of its own."""
+class _Gather(torch.autograd.Function):
+    """Stack the tensors of all processes; the gradient of a process's tensor is the sum of the gradients from all processes."""
 
     @staticmethod
-    def forward(context: Any, mine: Tensor) -> Tensor:
-        found = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-        dist.all_gather(found, mine.contiguous())
-        return torch.stack(found)
+    def forward(context: Any, own: Tensor) -> Tensor:
+        parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, own.contiguous())
+        return torch.stack(parts)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:
@@ -60,8 +60,8 @@ class _Gathered(torch.autograd.Function):
         return gradient[dist.get_rank()]
 
 
-def synchronise(network: nn.Module) -> None:
-    """Make every `BatchNorm2d` in a network a `SyncBatchNorm`, in place: a body's stages hold references to its modules."""
+def synchronize_batch_norm(network: nn.Module) -> None:
+    """Turn every `BatchNorm2d` of a network into a `SyncBatchNorm`, in place: the stages of a body hold references to its modules."""
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SyncBatchNorm

@@ -1,10 +1,10 @@
-"""One table: torchvision CNN → its stages, width, statistics, sizes and ImageNet weights; light to import.
+"""A table of torchvision's CNNs: stages, width, statistics, image sizes and ImageNet weights of each. Light to import.
 
-A stage is the run of consecutive modules whose convolutions give maps of one output stride. A module without convolution (norm, activation,
-pooling) goes with the module before it, so a pooling ends a stage, and the stem is a stage of its own only where the blocks after it are
-smaller in resolution. AlexNet, which would have three stages, has one for each convolution. Every row has four or five.
-Values are torchvision's own (``Weights.DEFAULT`` of each network), except the statistics of GoogLeNet and Inception: their weights come
-with ``transform_input``, which turns ImageNet's statistics into 0.5 ± 0.5.
+A stage holds the consecutive modules whose convolutions give maps of one output stride. A module without convolution (norm, activation,
+pooling) belongs to the stage of the module before it, so a pooling ends a stage. The stem is a stage of its own only where the blocks
+after it have a larger stride. AlexNet would have three stages; it has one for each convolution instead. Every row has four or five stages.
+The values are those of torchvision's ``Weights.DEFAULT``, except the statistics of GoogLeNet and Inception: their weights are used with
+``transform_input``, which converts ImageNet's statistics to 0.5 ± 0.5.
 """
 
 from dataclasses import dataclass
@@ -23,29 +23,29 @@ HALF: Channels = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class Backbone:
-    """What is known of a network before it is built."""
+    """A row of the table: what is known of a network before it is built."""
 
     name: str
     family: str
     stages: Stages  # dotted names of torchvision's modules, in order of execution
-    width: int  # features after pooling
+    width: int  # number of features after pooling
     native_size: int  # side of the images that the ImageNet weights were measured on, pixels
     minimum_size: int  # smallest side that it accepts, pixels
-    weights_file: str  # of the ImageNet weights; the part after the last hyphen begins their SHA-256
+    weights_file: str  # ImageNet weights; the name ends with the first digits of their SHA-256, after the last hyphen
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
-    pooled: Literal["average", "relu_average"] = "average"  # what follows the last stage
+    pooling: Literal["average", "relu_average"] = "average"  # what follows the last stage
 
 
 def backbone(name: str) -> Backbone:
-    """Return the row of a network; raises ``ConfigError`` for an unknown name."""
+    """Return the row of a network. Raises ``ConfigError`` for an unknown name."""
     if name not in BACKBONES:
         raise ConfigError(f"unknown backbone {name!r}{did_you_mean(name, BACKBONES)}")
     return BACKBONES[name]
 
 
 def check_image_size(name: str, image_size: int) -> None:
-    """Raise ``ConfigError`` where a backbone cannot take images of that side, in pixels."""
+    """Raise ``ConfigError`` if images of this side, in pixels, are too small for a backbone."""
     smallest = backbone(name).minimum_size
     if image_size < smallest:
         raise ConfigError(
@@ -54,54 +54,55 @@ def check_image_size(name: str, image_size: int) -> None:
         )
 
 
-def _words(*stages: str) -> Stages:
+def _by_name(*stages: str) -> Stages:
+    """Return stages from the names of their modules, separated by spaces."""
     return tuple(tuple(stage.split()) for stage in stages)
 
 
-def _slices(sequence: str, *ends: int) -> Stages:
-    """Return stages of a sequence's children: those before the first end, before the second, and so on."""
+def _by_index(sequence: str, *ends: int) -> Stages:
+    """Return stages of the children of a sequence: up to the first end (exclusive), from there to the second, and so on."""
     return tuple(tuple(f"{sequence}.{child}" for child in range(*bounds)) for bounds in pairwise((0, *ends)))
 
 
 def _vgg(*convolutions: int, modules: int = 2) -> Stages:
-    """Return stages of so many convolutions, each of so many modules, and a pooling."""
-    return _slices("features", *accumulate(count * modules + 1 for count in convolutions))
+    """Return stages of so many convolutions, with so many modules for each convolution, and a pooling."""
+    return _by_index("features", *accumulate(count * modules + 1 for count in convolutions))
 
 
-ALEXNET = _slices("features", 3, 6, 8, 10, 13)
-CONVNEXT = (*_slices("features", 2, 4, 6), ("features.6", "features.7", "avgpool", "classifier.0"))
-DENSENET = _words(
+ALEXNET = _by_index("features", 3, 6, 8, 10, 13)
+CONVNEXT = (*_by_index("features", 2, 4, 6), ("features.6", "features.7", "avgpool", "classifier.0"))
+DENSENET = _by_name(
     "features.conv0 features.norm0 features.relu0 features.pool0",
     "features.denseblock1",
     "features.transition1 features.denseblock2",
     "features.transition2 features.denseblock3",
     "features.transition3 features.denseblock4 features.norm5",
 )
-EFFICIENTNET = _slices("features", 2, 3, 4, 6, 9)
-EFFICIENTNET_V2_S = _slices("features", 2, 3, 4, 6, 8)
-GOOGLENET = _words(
+EFFICIENTNET = _by_index("features", 2, 3, 4, 6, 9)
+EFFICIENTNET_V2_S = _by_index("features", 2, 3, 4, 6, 8)
+GOOGLENET = _by_name(
     "conv1 maxpool1",
     "conv2 conv3 maxpool2",
     "inception3a inception3b maxpool3",
     "inception4a inception4b inception4c inception4d inception4e maxpool4",
     "inception5a inception5b",
 )
-INCEPTION = _words(
+INCEPTION = _by_name(
     "Conv2d_1a_3x3 Conv2d_2a_3x3 Conv2d_2b_3x3 maxpool1",
     "Conv2d_3b_1x1 Conv2d_4a_3x3 maxpool2",
     "Mixed_5b Mixed_5c Mixed_5d",
     "Mixed_6a Mixed_6b Mixed_6c Mixed_6d Mixed_6e",
     "Mixed_7a Mixed_7b Mixed_7c",
 )
-MNASNET = _slices("layers", 8, 9, 10, 12, 17)
-MOBILENET_V2 = _slices("features", 2, 4, 7, 14, 19)
-MOBILENET_V3_LARGE = _slices("features", 2, 4, 7, 13, 17)
-MOBILENET_V3_SMALL = _slices("features", 1, 2, 4, 9, 13)
-REGNET = _words("stem", "trunk_output.block1", "trunk_output.block2", "trunk_output.block3", "trunk_output.block4")
-RESNET = _words("conv1 bn1 relu maxpool", "layer1", "layer2", "layer3", "layer4")
-SHUFFLENET = _words("conv1 maxpool", "stage2", "stage3", "stage4 conv5")
-SQUEEZENET_1_0 = _slices("features", 3, 7, 12, 13)
-SQUEEZENET_1_1 = _slices("features", 3, 6, 9, 13)
+MNASNET = _by_index("layers", 8, 9, 10, 12, 17)
+MOBILENET_V2 = _by_index("features", 2, 4, 7, 14, 19)
+MOBILENET_V3_LARGE = _by_index("features", 2, 4, 7, 13, 17)
+MOBILENET_V3_SMALL = _by_index("features", 1, 2, 4, 9, 13)
+REGNET = _by_name("stem", "trunk_output.block1", "trunk_output.block2", "trunk_output.block3", "trunk_output.block4")
+RESNET = _by_name("conv1 bn1 relu maxpool", "layer1", "layer2", "layer3", "layer4")
+SHUFFLENET = _by_name("conv1 maxpool", "stage2", "stage3", "stage4 conv5")
+SQUEEZENET_1_0 = _by_index("features", 3, 7, 12, 13)
+SQUEEZENET_1_1 = _by_index("features", 3, 6, 9, 13)
 VGG11, VGG11_BN = _vgg(1, 1, 2, 2, 2), _vgg(1, 1, 2, 2, 2, modules=3)
 VGG13, VGG13_BN = _vgg(2, 2, 2, 2, 2), _vgg(2, 2, 2, 2, 2, modules=3)
 VGG16, VGG16_BN = _vgg(2, 2, 3, 3, 3), _vgg(2, 2, 3, 3, 3, modules=3)
@@ -114,10 +115,10 @@ BACKBONES: dict[str, Backbone] = {
         Backbone("convnext_large", "convnext", CONVNEXT, 1536, 224, 32, "convnext_large-ea097f82.pth"),
         Backbone("convnext_small", "convnext", CONVNEXT, 768, 224, 32, "convnext_small-0c510722.pth"),
         Backbone("convnext_tiny", "convnext", CONVNEXT, 768, 224, 32, "convnext_tiny-983f1562.pth"),
-        Backbone("densenet121", "densenet", DENSENET, 1024, 224, 29, "densenet121-a639ec97.pth", pooled="relu_average"),
-        Backbone("densenet161", "densenet", DENSENET, 2208, 224, 29, "densenet161-8d451a50.pth", pooled="relu_average"),
-        Backbone("densenet169", "densenet", DENSENET, 1664, 224, 29, "densenet169-b2777c0a.pth", pooled="relu_average"),
-        Backbone("densenet201", "densenet", DENSENET, 1920, 224, 29, "densenet201-c1103571.pth", pooled="relu_average"),
+        Backbone("densenet121", "densenet", DENSENET, 1024, 224, 29, "densenet121-a639ec97.pth", pooling="relu_average"),
+        Backbone("densenet161", "densenet", DENSENET, 2208, 224, 29, "densenet161-8d451a50.pth", pooling="relu_average"),
+        Backbone("densenet169", "densenet", DENSENET, 1664, 224, 29, "densenet169-b2777c0a.pth", pooling="relu_average"),
+        Backbone("densenet201", "densenet", DENSENET, 1920, 224, 29, "densenet201-c1103571.pth", pooling="relu_average"),
         Backbone("efficientnet_b0", "efficientnet", EFFICIENTNET, 1280, 224, 1, "efficientnet_b0_rwightman-7f5810bc.pth"),
         Backbone("efficientnet_b1", "efficientnet", EFFICIENTNET, 1280, 240, 1, "efficientnet_b1-c27df63c.pth"),
         Backbone("efficientnet_b2", "efficientnet", EFFICIENTNET, 1408, 288, 1, "efficientnet_b2_rwightman-c35c1473.pth"),

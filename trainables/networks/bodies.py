@@ -1,4 +1,4 @@
-"""The body of a network: torchvision's own modules, stage by stage, without their classifier."""
+"""The body of a network: torchvision's own modules in stages, without the classifier."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from torch.nn.modules.module import register_module_buffer_registration_hook, re
 from trainables.networks.backbones import Backbone, backbone
 
 BATCH_NORM_MOMENTUM = 0.1
-POOLED: dict[str, Callable[[Tensor], Tensor]] = {
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "average": lambda maps: adaptive_avg_pool2d(maps, 1).flatten(1),
     "relu_average": lambda maps: adaptive_avg_pool2d(relu(maps), 1).flatten(1),
 }
@@ -23,10 +23,10 @@ BUILD_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class Body(nn.Module):
-    """Images to pooled features, in stages that can be frozen and run apart.
+    """Images → pooled features, in stages that can be frozen and run separately.
 
-    ``trunk`` is torchvision's network without its head, so its keys are torchvision's own. ``stages`` holds references into it, which cover
-    each of its parameters once. Pooling belongs to the last stage.
+    ``trunk`` is torchvision's network without its head, so it has torchvision's keys. ``stages`` holds references to its modules and covers
+    each of its parameters once. The pooling belongs to the last stage.
     """
 
     def __init__(self, row: Backbone, trunk: nn.Module) -> None:
@@ -34,31 +34,31 @@ class Body(nn.Module):
         self.trunk = trunk
         self.width = row.width
         self.stages = tuple(nn.ModuleList(trunk.get_submodule(name) for name in stage) for stage in row.stages)
-        self._pooled = row.pooled
+        self._pooling = row.pooling
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features of (N, 3, H, W) normalised images, (N, width)."""
         return self.forward_from(0, images)
 
     def forward_to(self, stage: int, images: Tensor) -> Tensor:
-        """Return what enters a stage, (N, C, H, W); the features, (N, width), for the number of stages."""
+        """Return the input of a stage, (N, C, H, W); for `stage` = the number of stages, the features, (N, width)."""
         return self._run(0, stage, images)
 
     def forward_from(self, stage: int, activations: Tensor) -> Tensor:
-        """Return the features, (N, width), from what ``forward_to`` gave for the same stage."""
+        """Return the features, (N, width), from the result of ``forward_to`` for the same stage."""
         return self._run(stage, len(self.stages), activations)
 
     def _run(self, first: int, last: int, activations: Tensor) -> Tensor:
         for stage in self.stages[first:last]:
             for module in stage:
                 activations = module(activations)
-        return POOLED[self._pooled](activations) if first < last == len(self.stages) else activations
+        return POOLINGS[self._pooling](activations) if first < last == len(self.stages) else activations
 
 
 def build_body(name: str) -> Body:
-    """Return a randomly initialised body (torchvision's initialisation); raises ``ConfigError`` for an unknown name.
+    """Return a body with torchvision's random initialisation. Raises ``ConfigError`` for an unknown name.
 
-    Batch norms get a momentum of 0.1: torchvision's MobileNetV3 has 0.01 and MNASNet 0.0003, too little for a few hundred steps.
+    Batch norms have momentum 0.1: torchvision's MobileNetV3 has 0.01 and MNASNet 0.0003, which is too little for a few hundred steps.
     """
     row = backbone(name)
     trunk = torchvision.models.get_model(name, weights=None, **BUILD_OPTIONS.get(row.family, {}))
@@ -75,7 +75,7 @@ def build_body(name: str) -> Body:
 
 
 def build_empty_body(name: str) -> Body:
-    """Return a body on the meta device, shapes without numbers, in little time and memory; raises ``ConfigError`` for an unknown name."""
+    """Return a body on the meta device: shapes without values, built in little time and memory. Raises as `build_body` does."""
 
     def empty(module: nn.Module, name: str, tensor: Tensor | None) -> Any:
         return None if tensor is None else tensor.to("meta")
@@ -83,7 +83,7 @@ def build_empty_body(name: str) -> Body:
     def empty_parameter(module: nn.Module, name: str, parameter: nn.Parameter | None) -> Any:
         return None if parameter is None else nn.Parameter(parameter.detach().to("meta"))
 
-    # Not torch.device("meta"): RegNet computes its widths with tensors while it is built.
+    # torch.device("meta") would not work: RegNet computes its widths with tensors while it is built.
     hooks = register_module_parameter_registration_hook(empty_parameter), register_module_buffer_registration_hook(empty)
     try:
         return build_body(name)

@@ -1,4 +1,4 @@
-"""The graft: a perceptron or a multilayer perceptron on the body's features, and how its weights begin."""
+"""The new head: a linear layer or a multilayer perceptron on the body's features, and its initializers."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -24,8 +24,8 @@ INITIALIZERS: dict[str, Callable[[Tensor], Tensor] | None] = {
     "zeros_last": _trunc_normal,
     "default": None,
 }
-"""Name → what fills a linear layer's weight; biases begin at 0. `zeros_last` is `trunc_normal` with a last layer of zeros, so that
-the first prediction is the same for every image; `default` leaves torch's own weights and biases.
+"""Name → initializer of a linear layer's weight; biases are set to 0. `zeros_last` is `trunc_normal` with a last layer of zeros, so that
+the untrained prediction is the same for every image. `default` keeps torch's own weights and biases.
 Sources: Glorot & Bengio 2010 (xavier), He et al. 2015 (kaiming), Saxe et al. 2014 (orthogonal), Dosovitskiy et al. 2021 (0.02)."""
 
 
@@ -51,13 +51,13 @@ def build_head(
 
 
 def initialize(head: nn.Sequential, initializer: str) -> None:
-    """Fill the linear layers of a head in place."""
-    fill = INITIALIZERS[initializer]
-    if fill is None:
+    """Initialize the linear layers of a head in place."""
+    set_weight = INITIALIZERS[initializer]
+    if set_weight is None:
         return
     linear = [part for part in head if isinstance(part, nn.Linear)]
     for layer in linear:
-        fill(layer.weight.data)
+        set_weight(layer.weight.data)
         layer.bias.data.zero_()
     if initializer == "zeros_last":
         linear[-1].weight.data.zero_()

@@ -1,4 +1,4 @@
-"""Body and head as one network: which stages train, what batch norm does, which rate each parameter has."""
+"""Body and head as one network: which stages train, how batch norm behaves, which learning rate each parameter has."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,16 +12,17 @@ from trainables.distributed.world import ALONE, World
 from trainables.errors import ConfigError
 from trainables.networks.bodies import Body
 
-SMALLEST_BATCH_FOR_STATISTICS = 16
+MIN_BATCH_FOR_STATISTICS = 16
 MATRICES = (2, 4)
-"""Axes of the weights of linear layers and convolutions."""
+"""Number of axes of the weights of linear layers and of convolutions; only these have weight decay."""
 
 
 class Network(nn.Module):
     """A fine-tuned network: images `(N, 3, S, S)` → logits `(N, outputs)`.
 
-    The last `unfrozen_stages` stages of the body train. The others run in evaluation mode without gradients, their batch-norm
-    statistics untouched. Raises ``ConfigError`` for more unfrozen stages than the body has.
+    The last `unfrozen_stages` stages of the body train once it is thawed. The others run in evaluation mode without gradients, and their
+    batch-norm statistics do not change. Without `batch_norm_trains` all batch norm runs in evaluation mode.
+    Raises ``ConfigError`` for more unfrozen stages than the body has.
     """
 
     def __init__(self, body: Body, head: nn.Module, *, unfrozen_stages: int, batch_norm_trains: bool = True) -> None:
@@ -41,7 +42,7 @@ class Network(nn.Module):
         return logits
 
     def thaw(self, thawed: bool) -> None:
-        """Let the unfrozen stages train, or keep the whole body frozen, from the next step on."""
+        """Let the unfrozen stages train from the next step on, or (with False) freeze the whole body."""
         self.thawed = thawed
         self.body.requires_grad_(False)
         for stage in self._training_stages():
@@ -50,7 +51,7 @@ class Network(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Network":
-        """Set training mode where parameters train; frozen stages, and batch norm of tiny batches, stay in evaluation mode."""
+        """Set training mode where parameters train; frozen stages, and batch norm that does not train, stay in evaluation mode."""
         super().train(mode)
         self.body.eval()
         if mode:
@@ -65,7 +66,7 @@ class Network(nn.Module):
     def parameter_groups(self, learning_rate: float, stage_lr_decay: float, weight_decay: float) -> list[dict[str, Any]]:
         """Return optimizer groups: the head at `learning_rate`, each stage further from it `stage_lr_decay` times the one before.
 
-        Only matrices and kernels have weight decay: not biases, norms and layer scales. `peak` holds a group's own largest rate.
+        Weights of linear layers and convolutions have weight decay, not biases, norms and layer scales. `peak` is a group's largest rate.
         """
         parts: list[tuple[float, Iterable[nn.Parameter]]] = [(learning_rate, self.head.parameters())]
         for distance, stage in enumerate(reversed(self.body.stages[len(self.body.stages) - self.unfrozen_stages :]), 1):
@@ -86,21 +87,21 @@ class Network(nn.Module):
         return {name: tensor for name, tensor in self.state_dict(keep_vars=True).items() if id(tensor) in kept}
 
     def trainable_parameters(self) -> int:
-        """Return how many numbers train once the body is thawed."""
+        """Return the number of values that train once the body is thawed."""
         return sum(t.numel() for t in self.trained_state().values() if isinstance(t, nn.Parameter))
 
     @torch.no_grad()
     def recompute_statistics(self, batches: Iterable[Tensor], world: World = ALONE) -> None:
         """Replace the running statistics of unfrozen batch norm by plain averages over batches of images.
 
-        A running average lags the weights; the average over unaugmented training images is what evaluation means
+        A running average lags behind the weights, and augmented images differ from those of evaluation
         (Wu & Johnson 2021, "Rethinking Batch in BatchNorm", section 3). Does nothing while the body is frozen.
-        Each process of a `world` has batches of its own, and all come to the average over all of them.
+        In a `world` of several processes each has its own batches, and all get the averages over all batches.
         """
         norms = list(self._norms())
         if not (norms and self.thawed and self.batch_norm_trains):
             return
-        with _cumulative(norms):
+        with _plain_averages(norms):
             self.eval()
             for norm in norms:
                 norm.train()
@@ -108,7 +109,7 @@ class Network(nn.Module):
                 self.body(images)
             self.eval()
         if world.size > 1:
-            _pool(norms, world)
+            _average_over_processes(norms, world)
 
     def _unfrozen(self) -> Iterator[Any]:
         yield from self.body.stages[len(self.body.stages) - self.unfrozen_stages :]
@@ -124,7 +125,8 @@ class Network(nn.Module):
 
 
 @contextmanager
-def _cumulative(norms: list[_BatchNorm]) -> Iterator[None]:
+def _plain_averages(norms: list[_BatchNorm]) -> Iterator[None]:
+    """Reset the running statistics; while the block runs, each is the plain average over the batches (momentum None)."""
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -136,13 +138,13 @@ def _cumulative(norms: list[_BatchNorm]) -> Iterator[None]:
             norm.momentum = momentum
 
 
-def _pool(norms: list[_BatchNorm], world: World) -> None:
-    """Make averages over this process's batches, of which there may be none, averages over all processes' batches."""
-    found: list[tuple[Any, Any, Any]] = [(norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in norms]
-    for mean, variance, count in found:
+def _average_over_processes(norms: list[_BatchNorm], world: World) -> None:
+    """Replace the averages over this process's batches, of which there may be none, by those over the batches of all processes."""
+    statistics: list[tuple[Any, Any, Any]] = [(norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in norms]
+    for mean, variance, count in statistics:
         mean *= count
         variance *= count
-    world.sum(tensor for three in found for tensor in three)
-    for mean, variance, count in found:
+    world.sum(tensor for triple in statistics for tensor in triple)
+    for mean, variance, count in statistics:
         mean /= count
         variance /= count

@@ -1,6 +1,6 @@
-"""A file of weights → the tensors of a body, or a reason why not.
+"""Reads a file of weights and picks the tensors of a body from it.
 
-Nothing in a file is trusted: pickles are read with ``weights_only=True``, keys and shapes are compared, numbers must be finite.
+The file is not trusted: pickles are read with ``weights_only=True``, keys and shapes are compared, and the values must be finite.
 """
 
 import re
@@ -19,22 +19,23 @@ from trainables.networks.bodies import Body, build_empty_body
 WRAPPERS = ("state_dict", "model")
 HEAD_KEYS = ("fc.", "classifier.", "aux1.", "aux2.", "AuxLogits.", "head.")
 COUNTER = "num_batches_tracked"
-# torchvision/models/densenet.py, _load_state_dict: "denselayer1.norm.1.weight" is today's "denselayer1.norm1.weight"
+# torchvision/models/densenet.py, _load_state_dict: "denselayer1.norm.1.weight" is called "denselayer1.norm1.weight" today
 LEGACY_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors or .pth file by torchvision's keys; raises ``WeightsError`` if it holds anything unsafe.
+    """Return the tensors of a .safetensors or .pth file by torchvision's keys.
 
-    A ``state_dict`` or ``model`` entry around them and a ``module.`` before each key are taken away.
+    Unwraps a ``state_dict`` or ``model`` entry and removes ``module.`` before keys. Raises ``WeightsError`` for a damaged file, one that
+    could run code, or one without tensors.
     """
     value: Any
     try:
         value = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in many ways
+    except Exception as error:  # a damaged file raises many kinds of errors
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(
-            f"{path} is damaged, or holds objects that could run code, and is not read ({reason}); "
+            f"{path} is damaged, or holds objects that could run code, and was not read ({reason}); "
             "save the network's state_dict as safetensors"
         ) from None
     for wrapper in WRAPPERS:
@@ -46,17 +47,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return {LEGACY_DENSENET.sub(r"\1\2.", key.removeprefix("module.")): tensor for key, tensor in tensors.items()}
 
 
-def fit(tensors: Mapping[str, Tensor], body: Body, name: str, path: Path) -> dict[str, Tensor]:
-    """Return the body's own tensors, in float32; raises ``WeightsError`` unless they are all there, alike in shape, and finite.
+def matching_tensors(tensors: Mapping[str, Tensor], body: Body, name: str, path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a body in float32, without those of a head.
 
-    A head's tensors are left out; the error names the backbone that they fit, if there is one.
+    Raises ``WeightsError`` if one is missing, unknown, of another shape or not finite; the message names the backbone that fits, if any.
     """
     problems = _mismatch(tensors, body)
     if any(problems.values()):
         counts = ", ".join(f"{len(keys)} keys {what}" for what, keys in problems.items() if keys)
         first = ", ".join([key for keys in problems.values() for key in keys][:3])
         row = next((row for row in BACKBONES.values() if row.name != name and _fits(tensors, row)), None)
-        advice = f"they are of a {row.name}" if row else "they are of no backbone that is known here"
+        advice = f"they fit {row.name}" if row else "they fit no backbone of the table"
         raise WeightsError(f"the weights in {path} do not fit {name}: {counts} ({first}); {advice}")
     own = {key: tensors[key].float() for key in _tensors_of(body)}
     broken = [key for key, tensor in own.items() if not tensor.isfinite().all()]
@@ -73,12 +74,12 @@ def _mismatch(tensors: Mapping[str, Tensor], body: Body) -> dict[str, list[str]]
     own = _tensors_of(body)
     return {
         "missing": [key for key in own if key not in tensors],
-        "of another shape": [key for key in own if key in tensors and not _alike(tensors[key], own[key])],
+        "of another shape": [key for key in own if key in tensors and not _same_shape(tensors[key], own[key])],
         "unknown": [key for key in tensors if key not in own and not key.startswith(HEAD_KEYS) and not key.endswith(COUNTER)],
     }
 
 
-def _alike(tensor: Tensor, own: Tensor) -> bool:
+def _same_shape(tensor: Tensor, own: Tensor) -> bool:
     return tensor.shape == own.shape and tensor.is_floating_point() and tensor.layout == torch.strided
 
 

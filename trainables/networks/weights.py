@@ -1,6 +1,5 @@
-"""Pretrained weights for a body: torchvision's ImageNet weights, the built-in ones, a file, or none; light to import."""
+"""Pretrained weights for a body: torchvision's ImageNet weights, the built-in ones, a file, or none. Light to import."""
 
-import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -17,17 +16,19 @@ from filelock import FileLock
 
 from trainables.errors import ConfigError, ResourceError, WeightsError, did_you_mean
 from trainables.networks.backbones import backbone
+from trainables.storage.atomic_write import NO_SPACE, atomic_write, remove_temporaries
 
 if TYPE_CHECKING:
     from trainables.networks.bodies import Body
 
-Progress = Callable[[int, int], None]  # bytes that came, bytes in all (0: unknown)
+OnDownload = Callable[[int, int], None]
+"""Called with the bytes downloaded and the bytes in all, 0 if unknown."""
 
 BUILTIN = ("mobilenet_v3_small",)
 BUILTIN_FOLDER = Path(__file__).parents[1] / "pretraining"
 KINDS = ("imagenet", "builtin", "none")
 SUFFIXES = (".safetensors", ".pth")
-TIMEOUT = 30  # seconds without an answer
+TIMEOUT = 30  # seconds that the server may take to answer
 CHUNK = 1 << 20  # bytes
 
 
@@ -37,21 +38,21 @@ def builtin_backbones() -> tuple[str, ...]:
 
 
 def check_weights(name: str, weights: str) -> None:
-    """Find out, before a search, whether ``load_weights`` would work.
+    """Check before a search that ``load_weights`` will work; download nothing.
 
-    Raises ``ConfigError`` for an unknown kind or a backbone without built-in weights, ``WeightsError`` for a file that is missing, damaged
-    or of another network and for ImageNet weights that are neither cached nor reachable.
+    Raises ``ConfigError`` for an unknown kind or a backbone without built-in weights. Raises ``WeightsError`` for a file that is missing,
+    damaged or of another network, and for ImageNet weights that are neither cached nor reachable.
     """
     kind = _kind(name, weights)
     if kind == "file":
         from trainables.networks.bodies import build_empty_body
-        from trainables.networks.state_dicts import fit, read_tensors
+        from trainables.networks.state_dicts import matching_tensors, read_tensors
 
-        fit(read_tensors(Path(weights)), build_empty_body(name), name, Path(weights))
+        matching_tensors(read_tensors(Path(weights)), build_empty_body(name), name, Path(weights))
     elif kind == "builtin":
         _builtin(name)
     elif kind == "imagenet":
-        path = _cached(name)
+        path = _cached_path(name)
         if path.exists():
             _check_hash(path)
         else:
@@ -59,16 +60,16 @@ def check_weights(name: str, weights: str) -> None:
                 pass
 
 
-def load_weights(body: "Body", name: str, weights: str, *, progress: Progress | None = None) -> str:
-    """Copy weights into a body and return where they come from, such as ``imagenet resnet18-f37072fd``.
+def load_weights(body: "Body", name: str, weights: str, *, on_download: OnDownload | None = None) -> str:
+    """Copy weights into a body and return their provenance, such as ``imagenet resnet18-f37072fd``.
 
-    Raises what ``check_weights`` raises; the body is then as it was.
+    Raises as ``check_weights`` does, and leaves the body unchanged then.
     """
     match _kind(name, weights):
         case "none":
             return "none"
         case "imagenet":
-            path = fetch_weights(name, progress)
+            path = fetch_weights(name, on_download)
             provenance = f"imagenet {path.stem}"
         case "builtin":
             path = _builtin(name)
@@ -79,9 +80,9 @@ def load_weights(body: "Body", name: str, weights: str, *, progress: Progress | 
 
     import torch
 
-    from trainables.networks.state_dicts import fit, read_tensors
+    from trainables.networks.state_dicts import matching_tensors, read_tensors
 
-    tensors = fit(read_tensors(path), body, name, path)
+    tensors = matching_tensors(read_tensors(path), body, name, path)
     own = body.trunk.state_dict()
     with torch.no_grad():
         for key, tensor in tensors.items():
@@ -89,17 +90,17 @@ def load_weights(body: "Body", name: str, weights: str, *, progress: Progress | 
     return provenance
 
 
-def fetch_weights(name: str, progress: Progress | None = None) -> Path:
-    """Return torchvision's ImageNet weights in ``torch.hub``'s folder, downloaded by one process a node if they are not there yet.
+def fetch_weights(name: str, on_download: OnDownload | None = None) -> Path:
+    """Return the file of torchvision's ImageNet weights in ``torch.hub``'s folder; download it first if it is absent.
 
-    The environment variable ``INJERTO_WEIGHTS_URL`` names a mirror to use in place of torchvision's own address.
-    Raises ``WeightsError`` where there is no network or a wrong hash, ``ResourceError`` where the disk is full.
+    Only one process of a node downloads it. The environment variable ``INJERTO_WEIGHTS_URL`` names a mirror to use instead of
+    torchvision's server. Raises ``WeightsError`` without a network or for a wrong hash, ``ResourceError`` if the disk is full.
     """
-    path = _cached(name)
+    path = _cached_path(name)
     if not path.exists():
-        with _alone(path):
+        with _download_lock(path):
             if not path.exists():
-                _download(name, path, progress)
+                _download(name, path, on_download)
     _check_hash(path)
     return path
 
@@ -124,13 +125,13 @@ def _builtin(name: str) -> Path:
     return path
 
 
-def _cached(name: str) -> Path:
+def _cached_path(name: str) -> Path:
     from torch import hub
 
     return Path(hub.get_dir()) / "checkpoints" / backbone(name).weights_file
 
 
-def _address(name: str) -> str:
+def _url(name: str) -> str:
     mirror = os.environ.get("INJERTO_WEIGHTS_URL")
     if mirror:
         return f"{mirror.rstrip('/')}/{backbone(name).weights_file}"
@@ -140,13 +141,14 @@ def _address(name: str) -> str:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _download_lock(path: Path) -> Iterator[None]:
+    """Let one process of this node at a time run the block."""
     lock = FileLock(path.with_name(path.name + ".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
-        raise WeightsError(f"cannot write to {path.parent} ({error.strerror or error}); set TORCH_HOME to a folder of yours") from None
+        raise WeightsError(f"cannot write to {path.parent} ({error.strerror or error}); set TORCH_HOME to a writable folder") from None
     try:
         yield
     finally:
@@ -155,44 +157,43 @@ def _alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _connection(name: str, path: Path) -> Iterator[HTTPResponse]:
-    url = _address(name)
+    """Open a connection to the server of a network's weights; translate network and disk errors of the block."""
+    url = _url(name)
     try:
         with urlopen(url, timeout=TIMEOUT) as response:
             yield response
     except (OSError, HTTPException, ValueError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
             raise ResourceError(f"no space left in {path.parent} for {path.name}; free some or set TORCH_HOME to another disk") from None
-        reason, host = error.reason if isinstance(error, URLError) else error, urlsplit(url).hostname or "there"
+        reason, host = error.reason if isinstance(error, URLError) else error, urlsplit(url).hostname or "the server"
         raise WeightsError(
             f"the ImageNet weights of {name} are not on this machine and cannot be fetched from {host} ({reason}): "
             f"put the file {path.name} into the folder {path.parent}, or choose other weights"
         ) from None
 
 
-def _download(name: str, path: Path, progress: Progress | None) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with _connection(name, path) as response, partial.open("wb") as file:
-            total, done = int(response.headers.get("Content-Length") or 0), 0
-            while chunk := response.read(CHUNK):
-                file.write(chunk)
-                done += len(chunk)
-                if progress:
-                    progress(done, total)
-        if not _hash_fits(partial, path.name):
-            raise WeightsError(f"what came for {path.name} has another SHA-256 than its name says, after {done:,} bytes; try again")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _download(name: str, path: Path, on_download: OnDownload | None) -> None:
+    remove_temporaries(path)
+    with _connection(name, path) as response, atomic_write(path) as file:
+        total, done, digest = int(response.headers.get("Content-Length") or 0), 0, hashlib.sha256()
+        while chunk := response.read(CHUNK):
+            file.write(chunk)
+            digest.update(chunk)
+            done += len(chunk)
+            if on_download:
+                on_download(done, total)
+        if not _is_named_hash(digest.hexdigest(), path):
+            raise WeightsError(f"the downloaded {path.name} has another SHA-256 than its name says, after {done:,} bytes; try again")
 
 
 def _check_hash(path: Path) -> None:
-    if not _hash_fits(path, path.name):
+    if not _is_named_hash(_sha256(path), path):
         raise WeightsError(f"{path} is damaged: its SHA-256 is not the one in its name; delete that file and start again")
 
 
-def _hash_fits(path: Path, name: str) -> bool:
-    return _sha256(path).startswith(name.removesuffix(".pth").rpartition("-")[2])
+def _is_named_hash(sha256: str, path: Path) -> bool:
+    """Return whether a SHA-256 begins with the digits at the end of a file's name."""
+    return sha256.startswith(path.stem.rpartition("-")[2])
 
 
 def _sha256(path: Path) -> str:

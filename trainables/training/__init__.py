@@ -1,1 +1,1 @@
-"""Training one network: the loop, optimizers, tasks, checkpoints, diagnostics."""
+"""Training one network: the trainer, the loop, optimizers, tasks, checkpoints, diagnostics, export."""

@@ -1,4 +1,4 @@
-"""What resume needs, in one literal, and nothing that can be derived again."""
+"""Files with a trainer's state and with a network's weights, in a folder or a bucket."""
 
 from pathlib import Path
 from typing import Any
@@ -8,48 +8,50 @@ from safetensors.torch import save
 from torch import Tensor
 
 from trainables.errors import DamagedError
-from trainables.storage.locations import PERSISTENT, Root, shown, split
+from trainables.storage.locations import split_location
+from trainables.storage.root import RETRY_PAUSES, Root
+from trainables.storage.secrets import redact
 
 State = dict[str, Any]
 FORMAT = 1
 
 
 def save_state(location: str | Path, state: State) -> None:
-    """Write a state so that a reader sees the old file or the new one, never a part.
+    """Write a state so that a reader sees the old file or the new one, never a part of it.
 
-    Raises ``ResourceError`` where there is no space, ``StorageError`` where the place cannot be written.
+    Raises ``ResourceError`` where there is no space, ``StorageError`` where the location cannot be written.
     """
-    root, key = _place(location)
+    root, key = _root_and_key(location)
     with root.writing(key) as file:
         torch.save({"format": FORMAT, **state}, file)
 
 
 def load_state(location: str | Path) -> State | None:
-    """Return a saved state, or None where there is none. Reads tensors and plain values only, never code.
+    """Return a saved state, or None if there is no file. Reads tensors and plain values only, never code.
 
-    Raises ``DamagedError`` for a file of another format or one that is damaged, ``StorageError`` where the place does not answer.
+    Raises ``DamagedError`` for a damaged file or one of another format, ``StorageError`` where the location cannot be read.
     """
-    root, key = _place(location)
-    opened = root.opened(key)
-    if opened is None:
+    root, key = _root_and_key(location)
+    file = root.open(key)
+    if file is None:
         return None
     try:
-        with opened as file:
+        with file:
             state: State = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise DamagedError(f"{shown(location)} is not a readable checkpoint: {error}") from error
-    found = state.get("format") if isinstance(state, dict) else None
-    if found != FORMAT:
-        raise DamagedError(f"{shown(location)} is a checkpoint of format {found}; this version reads {FORMAT}")
+        raise DamagedError(f"{redact(location)} is not a readable checkpoint: {error}") from error
+    version = state.get("format") if isinstance(state, dict) else None
+    if version != FORMAT:
+        raise DamagedError(f"{redact(location)} is a checkpoint of format {version}; this version reads {FORMAT}")
     return state
 
 
 def export_weights(location: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors as safetensors, all of them or nothing. Raises as `save_state` does."""
-    root, key = _place(location)
+    """Write tensors and metadata as a safetensors file, whole or not at all. Raises as `save_state` does."""
+    root, key = _root_and_key(location)
     root.write(key, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata))
 
 
-def _place(location: str | Path) -> tuple[Root, str]:
-    around, key = split(location)
-    return Root(around, PERSISTENT), key
+def _root_and_key(location: str | Path) -> tuple[Root, str]:
+    parent, key = split_location(location)
+    return Root(parent, RETRY_PAUSES), key

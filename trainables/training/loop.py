@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,46 +17,47 @@ from trainables.training.tasks import Loss
 Autocast = Callable[[], AbstractContextManager[None]]
 
 
-def train_epoch(
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    batches: Iterable[Batch],
-    loss: Loss,
-    *,
-    first_step: int,
-    rate: Callable[[int], float],
-    thaw_step: int,
-    clip_norm: float,
-    accumulation: int,
-    autocast: Autocast,
-    world: World = ALONE,
-) -> tuple[float, int]:
-    """Train on batches and return (mean training loss, images seen).
+@dataclass(frozen=True)
+class LoopSettings:
+    """What the training loop needs besides the network, the optimizer and the batches; the same in every epoch of a trial."""
 
-    `rate` maps a step to the factor on each group's peak rate; the body stays frozen before `thaw_step`.
-    Each process of a `world` has its own part of every batch; gradients and loss are those of the whole one.
-    Raises ``NonFiniteError`` if the loss of any step was not a finite number, in all processes alike.
+    loss: Loss
+    rate: Callable[[int], float]  # 0-based step of the trial → factor on the peak learning rate of each group
+    thaw_step: int  # the body is frozen before this step
+    clip_norm: float  # largest norm of the gradient; 0 does not clip
+    accumulation: int  # micro-batches a step
+    autocast: Autocast
+    world: World = ALONE
+
+
+def train_epoch(
+    network: Network, optimizer: torch.optim.Optimizer, batches: Iterable[Batch], settings: LoopSettings, *, first_step: int
+) -> tuple[float, int]:
+    """Train on the batches, one step each, and return (mean training loss, images trained on).
+
+    In a world of several processes each has its own part of every batch; gradients, loss and count are those of the whole batches.
+    Raises ``NonFiniteError`` in all processes if the loss of any step is not a finite number.
     """
     total, images_seen, steps = torch.zeros(()), 0, 0
     network.train()
-    network.thaw(first_step >= thaw_step)
+    network.thaw(first_step >= settings.thaw_step)
     for step, (images, targets) in enumerate(batches, first_step):
-        if step >= thaw_step and not network.thawed:
+        if step >= settings.thaw_step and not network.thawed:
             network.thaw(True)
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * rate(step)
-        for part, wanted in zip(images.chunk(accumulation), targets.chunk(accumulation), strict=True):
-            with autocast():
-                value = loss(network(part).float(), wanted) / accumulation
-            value.backward()
-            total = total.to(value.device) + value.detach()
-        world.average(p.grad for p in network.parameters() if p.grad is not None)
-        if clip_norm:
-            torch.nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+            group["lr"] = group["peak"] * settings.rate(step)
+        for part, wanted in zip(images.chunk(settings.accumulation), targets.chunk(settings.accumulation), strict=True):
+            with settings.autocast():
+                loss = settings.loss(network(part).float(), wanted) / settings.accumulation
+            loss.backward()
+            total = total.to(loss.device) + loss.detach()
+        settings.world.average(p.grad for p in network.parameters() if p.grad is not None)
+        if settings.clip_norm:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        images_seen, steps = images_seen + len(images) * world.size, steps + 1
-    world.average([total])
+        images_seen, steps = images_seen + len(images) * settings.world.size, steps + 1
+    settings.world.average([total])
     mean = float(total) / steps
     if not math.isfinite(mean):
         raise NonFiniteError(f"the training loss became {mean}; a lower learning rate or gradient clipping helps")
@@ -64,7 +66,7 @@ def train_epoch(
 
 @torch.inference_mode()
 def predict(network: Network, batches: Iterable[Batch], autocast: Autocast) -> tuple[Tensor, Tensor]:
-    """Return logits `(N, outputs)` and targets of all batches, on the processor."""
+    """Return logits `(N, outputs)` and targets of all batches, in main memory."""
     network.eval()
     logits, targets = [], []
     for images, wanted in batches:

@@ -1,4 +1,4 @@
-"""How the weights move: a table of optimizers, a table of learning rate schedules."""
+"""A table of optimizers and a table of learning rate schedules."""
 
 import math
 from collections.abc import Callable
@@ -11,12 +11,12 @@ Schedule = Callable[[float], float]
 
 
 def cosine(progress: float) -> float:
-    """Half a cosine from 1 to 0 (Loshchilov & Hutter 2017)."""
+    """Fall from 1 to 0 along half a cosine (Loshchilov & Hutter 2017)."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def one_cycle(progress: float) -> float:
-    """From 1/25 up to 1 at 30 %, then down to 1/250,000, both by half a cosine (Smith & Topin 2018; torch's `OneCycleLR` defaults)."""
+    """Rise from 1/25 to 1 at 30 %, then fall to 1/250,000, both along half a cosine (Smith & Topin 2018; torch's `OneCycleLR` defaults)."""
     low, peak_at, last = 1 / 25, 0.3, 1 / 25e4
     if progress < peak_at:
         return low + (1 - low) * (1 - cosine(progress / peak_at))
@@ -24,13 +24,13 @@ def one_cycle(progress: float) -> float:
 
 
 def step(progress: float) -> float:
-    """A tenth from one half on, a hundredth from three quarters on (He et al. 2016, CIFAR-10)."""
+    """Fall to a tenth at one half, to a hundredth at three quarters (He et al. 2016, CIFAR-10)."""
     return 0.1 ** ((progress >= 0.5) + (progress >= 0.75))
 
 
 SCHEDULES: dict[str, Schedule] = {"cosine": cosine, "one_cycle": one_cycle, "step": step, "constant": lambda progress: 1.0}
 WARMS_UP = {"one_cycle"}
-"""Schedules with a rise of their own, which take no warm-up besides."""
+"""Schedules that begin with a rise of their own; the warm-up does not apply to them."""
 
 
 def learning_rate_factor(schedule: str, warmup: float, step: int, steps: int) -> float:

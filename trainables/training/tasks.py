@@ -1,7 +1,7 @@
-"""One table: task → what the outputs mean, which losses train them, which metrics judge them, which one a search goes by."""
+"""A table of tasks: what the outputs mean and which metrics they have; and a table of losses."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchmetrics.functional import classification as C
 from torchmetrics.functional import regression as R
 
-from trainables.objectives import DIRECTIONS, training_loss
+from trainables.objectives import training_loss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Metrics = dict[str, float]
@@ -20,24 +20,24 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class TargetScale:
-    """How regression targets enter a loss: optionally their logarithm, then standardised by training statistics, in double precision."""
+    """How regression targets are scaled for a loss, in double precision: optionally their logarithm, then standardised."""
 
     mean: float = 0.0
     deviation: float = 1.0
     logarithm: bool = False
 
     def encode(self, targets: Tensor) -> Tensor:
-        """Original units → what the network is trained on."""
+        """Convert original units to the values that the network is trained on."""
         return ((torch.log(targets) if self.logarithm else targets) - self.mean) / self.deviation
 
     def decode(self, outputs: Tensor) -> Tensor:
-        """What the network gives → original units."""
+        """Convert the network's outputs to original units."""
         plain = outputs * self.deviation + self.mean
         return torch.exp(plain.clamp(max=80.0)) if self.logarithm else plain
 
 
 def fit_target_scale(targets: np.ndarray, scale: str) -> TargetScale:
-    """Return the scale of training targets `(N,)`; a logarithmic one needs targets above 0 (`objectives.check_targets`)."""
+    """Return the scale of training targets `(N,)`. `log` needs targets above 0, which `objectives.check_targets` checks."""
     if scale == "log":
         targets = np.log(targets)
     deviation = float(targets.std())
@@ -46,12 +46,12 @@ def fit_target_scale(targets: np.ndarray, scale: str) -> TargetScale:
 
 @dataclass(frozen=True)
 class Task:
-    """A row of the table. Logits are `(N, outputs)` for every task."""
+    """A row of the table of tasks. Logits are `(N, outputs)` for every task."""
 
     name: str
-    outputs: Callable[[int], int]
-    activation: Callable[[Tensor], Tensor]
-    metrics: Callable[[Tensor, Tensor], Metrics]
+    outputs: Callable[[int], int]  # number of classes → width of the last layer
+    activation: Callable[[Tensor], Tensor]  # logits → probabilities, for regression the logits themselves
+    metrics: Callable[[Tensor, Tensor], Metrics]  # (probabilities or values in original units, targets) → all but the loss
 
 
 def _binary_metrics(scores: Tensor, targets: Tensor) -> Metrics:
@@ -65,14 +65,14 @@ def _binary_metrics(scores: Tensor, targets: Tensor) -> Metrics:
 
 def _multiclass_metrics(scores: Tensor, targets: Tensor) -> Metrics:
     classes = scores.shape[1]
-    found = {
+    metrics = {
         "accuracy": float(C.multiclass_accuracy(scores, targets, classes, average="micro")),
         "balanced_accuracy": float(C.multiclass_recall(scores, targets, classes, average=None)[targets.unique()].mean()),
         "macro_f1": float(C.multiclass_f1_score(scores, targets, classes, average="macro")),
     }
     if classes >= 10:
-        found["top5"] = float(C.multiclass_accuracy(scores, targets, classes, average="micro", top_k=5))
-    return found
+        metrics["top5"] = float(C.multiclass_accuracy(scores, targets, classes, average="micro", top_k=5))
+    return metrics
 
 
 def _multilabel_metrics(scores: Tensor, targets: Tensor) -> Metrics:
@@ -89,19 +89,22 @@ def _multilabel_metrics(scores: Tensor, targets: Tensor) -> Metrics:
 
 def _regression_metrics(predictions: Tensor, targets: Tensor) -> Metrics:
     predictions, targets = predictions.double(), targets.double()
-    found = {
+    metrics = {
         "mae": float(R.mean_absolute_error(predictions, targets)),
         "rmse": math.sqrt(float(R.mean_squared_error(predictions, targets))),
         "r2": _r2(predictions, targets),
     }
     nonzero = targets != 0
     if nonzero.any():
-        found["mape"] = float(R.mean_absolute_percentage_error(predictions[nonzero], targets[nonzero]))
-    return found
+        metrics["mape"] = float(R.mean_absolute_percentage_error(predictions[nonzero], targets[nonzero]))
+    return metrics
 
 
 def _r2(predictions: Tensor, targets: Tensor) -> float:
-    """R² of standardised values, as torchmetrics loses digits far from 0 and takes small residuals for none; 0 for equal targets."""
+    """Return R², and 0 for equal targets.
+
+    The values are standardised first: torchmetrics loses digits far from 0 and rounds small residuals to 0.
+    """
     center, spread = targets.mean(), targets.std(correction=0)
     return float(R.r2_score((predictions - center) / spread, (targets - center) / spread)) if spread > 0 else 0.0
 
@@ -113,26 +116,43 @@ TASKS: dict[str, Task] = {
     "multilabel": Task("multilabel", lambda classes: classes, torch.sigmoid, _multilabel_metrics),
 }
 
-_REGRESSION_LOSSES: Mapping[str, Loss] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
+LossBuilder = Callable[[TargetScale, float], Loss]
+"""(target scale, label smoothing) → loss."""
+
+
+def _on_scaled_targets(loss: Loss) -> LossBuilder:
+    return lambda scale, smoothing: lambda outputs, targets: loss(outputs.view(-1), scale.encode(targets.double()).float())
+
+
+def _binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits.view(targets.shape), targets.float())
+
+
+def _mape(outputs: Tensor, targets: Tensor, scale: TargetScale) -> Tensor:
+    return ((scale.decode(outputs.view(-1).double()) - targets) / targets).abs().mean().float()
+
+
+LOSS_BUILDERS: dict[str, LossBuilder] = {
+    "cross_entropy": lambda scale, smoothing: partial(F.cross_entropy, label_smoothing=smoothing),
+    "binary_cross_entropy": lambda scale, smoothing: _binary_cross_entropy,
+    "mse": _on_scaled_targets(F.mse_loss),
+    "mae": _on_scaled_targets(F.l1_loss),
+    "huber": _on_scaled_targets(F.huber_loss),
+    "mape": lambda scale, smoothing: partial(_mape, scale=scale),
+}
+"""Name of a loss → what builds it. `trainables.objectives.LOSSES` says which task has which losses."""
 
 
 def build_loss(task: str, name: str | None, *, label_smoothing: float = 0.0, scale: TargetScale | None = None) -> Loss:
-    """Return the training loss `(logits (N, outputs), targets) → scalar`; ``label_smoothing=0`` gives the plain one for validation.
+    """Return the training loss `(logits (N, outputs), targets) → scalar`; ``label_smoothing=0`` gives the one for validation.
 
     Raises ``ConfigError`` for a loss that the task does not have.
     """
-    scale, name = scale or TargetScale(), training_loss(task, name)
-    if name == "cross_entropy":
-        return partial(F.cross_entropy, label_smoothing=label_smoothing)
-    if name == "binary_cross_entropy":
-        return lambda logits, targets: F.binary_cross_entropy_with_logits(logits.view(targets.shape), targets.float())
-    if name == "mape":
-        return lambda outputs, targets: ((scale.decode(outputs.view(-1).double()) - targets) / targets).abs().mean().float()
-    return lambda outputs, targets: _REGRESSION_LOSSES[name](outputs.view(-1), scale.encode(targets.double()).float())
+    return LOSS_BUILDERS[training_loss(task, name)](scale or TargetScale(), label_smoothing)
 
 
 def score(task: str, logits: Tensor, targets: Tensor, loss: Loss, scale: TargetScale) -> Metrics:
-    """Return every metric of the task for logits `(N, outputs)` and targets, `loss` among them; regression in original units."""
+    """Return every metric of the task, and `loss`, for logits `(N, outputs)` and targets; regression metrics are in original units."""
     row = TASKS[task]
     if task == "regression":
         predictions = scale.decode(logits.view(-1).double())
@@ -142,8 +162,3 @@ def score(task: str, logits: Tensor, targets: Tensor, loss: Loss, scale: TargetS
     if task == "binary":
         predictions = predictions.view(-1)
     return {**row.metrics(predictions, targets), "loss": float(loss(logits, targets))}
-
-
-def is_better(metric: str, value: float, than: float) -> bool:
-    """Say whether a value of a metric beats another."""
-    return value > than if DIRECTIONS[metric] == "max" else value < than

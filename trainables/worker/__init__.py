@@ -1,1 +1,1 @@
-"""What runs in a Ray worker: the trainable, its replicas, a simulated trial, a cost probe."""
+"""What runs in a Ray worker: the trainable and its replicas, the simulated trial, the cost probe, the final evaluation."""

@@ -1,24 +1,25 @@
-"""What a finished trial says on images that no search has seen, and its weights as a file."""
+"""Evaluates a finished trial on the test split, which the search has not used, and exports its weights."""
 
 from typing import Any
 
 from trainables.errors import StorageError
-from trainables.storage.locations import shown, size_of
-from trainables.worker.trainable import Assignment, begin, checkpoint_location
+from trainables.storage.root import size_of
+from trainables.storage.secrets import redact
+from trainables.worker.assignment import Assignment, checkpoint_location
+from trainables.worker.trial_state import build_trainer
 
 
-def finish(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
-    """Load a trial's last state and evaluate it on the validation and the test images.
+def evaluate_finished(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
+    """Load a trial's last state and evaluate it on the test and the validation split.
 
-    Writes the whole network to the location `weights` where that is given. Returns `test`, `validation` and the
-    network's description.
-    Raises ``StorageError`` if the trial left no state.
+    Returns the metrics as `test` (empty if the split has no images) and `validation`, and the network's description. Also writes the
+    whole network to the location `weights`, if given. Raises ``StorageError`` if the trial has no saved state.
     """
     job = Assignment.model_validate(assignment)
     location = checkpoint_location(job)
     if size_of(location) is None:
-        raise StorageError(f"trial {job.number} left no checkpoint at {shown(location)}")
-    trainer, _ = begin(job)
+        raise StorageError(f"trial {job.number} left no checkpoint at {redact(location)}")
+    trainer, _ = build_trainer(job)
     if weights is not None:
         trainer.export(weights)
     test = trainer.evaluate("test") if len(trainer.dataset.rows["test"]) else {}

@@ -1,4 +1,4 @@
-"""The last lines of what a trial says, and of what is logged or warned while it trains."""
+"""The last lines of a trial's log: what the trial writes itself, and what is logged or warned while it trains."""
 
 import logging
 import warnings
@@ -8,46 +8,46 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-MOST_LINES, LONGEST_LINE = 200, 400
+MAX_LINES, MAX_LINE_LENGTH = 200, 400
 
 
 class Journal(logging.Handler):
-    """Keeps at most `MOST_LINES` lines, each with the local time."""
+    """Keeps the last `MAX_LINES` lines, each with the local time."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._lines: deque[str] = deque(maxlen=MOST_LINES)
+        self._lines: deque[str] = deque(maxlen=MAX_LINES)
 
     @property
     def lines(self) -> list[str]:
-        """What has been said, oldest first."""
+        """The lines, oldest first."""
         return list(self._lines)
 
-    def recall(self, earlier: Sequence[str]) -> None:
-        """Put lines before the others: those of the worker that had the trial before."""
-        self._lines = deque([*earlier, *self._lines], MOST_LINES)
+    def prepend(self, earlier: Sequence[str]) -> None:
+        """Put the lines of an earlier worker of the same trial before the others."""
+        self._lines = deque([*earlier, *self._lines], MAX_LINES)
 
-    def say(self, text: str) -> None:
-        """Add a line."""
-        self._lines.append(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {' '.join(text.split())[:LONGEST_LINE]}")
+    def add(self, text: str) -> None:
+        """Add a line, with the time before it, on one line and cut at `MAX_LINE_LENGTH` characters."""
+        self._lines.append(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {' '.join(text.split())[:MAX_LINE_LENGTH]}")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Add what some library logs."""
-        self.say(f"{record.levelname.lower()}: {record.getMessage()}")
+        """Add a record that a library logs."""
+        self.add(f"{record.levelname.lower()}: {record.getMessage()}")
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """While the block runs, hear warnings and whatever is logged as one or worse."""
+    def capture_warnings(self) -> Iterator[None]:
+        """While the block runs, add every Python warning and every log record of level warning or above."""
 
-        def heard(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            self.say(f"warning: {category.__name__}: {message}")
-            shown(message, category, *place, **more)
+        def record_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            self.add(f"warning: {category.__name__}: {message}")
+            show_before(message, category, *place, **more)
 
-        shown, root = warnings.showwarning, logging.getLogger()
-        warnings.showwarning = heard
+        show_before, root = warnings.showwarning, logging.getLogger()
+        warnings.showwarning = record_warning
         root.addHandler(self)
         try:
             yield
         finally:
             root.removeHandler(self)
-            warnings.showwarning = shown
+            warnings.showwarning = show_before

@@ -1,14 +1,14 @@
-"""Whether the node under a trial is about to go: a spot machine called back, a cluster that shrinks."""
+"""Whether the node of a trial is about to be taken away, such as a spot instance or a node of a cluster that scales down."""
 
 
-class NodeDraining(Exception):  # noqa: N818 (what happens, not what is wrong)
-    """The trial goes on elsewhere, from its last epoch; no failure of its own."""
+class NodeDraining(Exception):  # noqa: N818 (an event, not an error)
+    """The trial's node is being drained. The trial has not failed: it continues on another node, from its last epoch."""
 
 
 def raise_if_draining() -> None:
-    """Raise ``NodeDraining`` if this process's node is being drained; its last epoch is on disk, and the next might not be in time."""
+    """Raise ``NodeDraining`` if this process's node is being drained: the last epoch is saved, and the next might not end in time."""
     import ray
-    from ray._private.state import state  # what Ray's own libraries ask; there is no public way
+    from ray._private.state import state  # Ray's own libraries use it; there is no public function
 
     if ray.is_initialized() and ray.get_runtime_context().get_node_id() in state.get_draining_nodes():
         raise NodeDraining("its node is being drained")

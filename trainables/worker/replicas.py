@@ -1,7 +1,7 @@
-"""One trial in several processes, each with a GPU of its own: the trial's own process is rank 0, replicas are the other ranks.
+"""One trial in several processes, each with its own GPU: the trial's process is rank 0, the replicas are the other ranks.
 
-Ray starts the replicas in the trial's placement group, tells them what to do, and notices when one dies; what they exchange goes
-directly between them (see `trainables.distributed.world`).
+Ray starts the replicas in the trial's placement group, calls their methods, and notices when one dies. Gradients and statistics do not
+pass through Ray: the processes exchange them directly (see `trainables.distributed.world`).
 """
 
 import threading
@@ -15,68 +15,73 @@ from ray.util import get_node_ip_address
 from ray.util.placement_group import PlacementGroup, get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from trainables.distributed.world import TIMEOUT, World, interrupt, join, leave, listen, visit
+from trainables.distributed.rendezvous import TIMEOUT, abort_exchange, connect_store, join_process_group, leave_process_group, open_store
+from trainables.distributed.world import World
 from trainables.errors import ConfigError
-from trainables.worker.node_usage import worker
-from trainables.worker.trainable import Assignment, Effort, begin, failure_kind, free_memory, peak_memory
+from trainables.worker.assignment import Assignment
+from trainables.worker.failures import failure_kind
+from trainables.worker.memory import free_memory, peak_memory
+from trainables.worker.node_usage import worker_name
+from trainables.worker.trial_state import WorkTime, build_trainer
 
 if TYPE_CHECKING:
     from trainables.training.trainer import Trainer
 
-PATIENCE = 20.0
-"""Seconds in which a replica that has lost the others, or is asked to leave them, must have answered."""
-LONGEST = 300
-"""Letters of another's account of an error that a message holds."""
+ANSWER_SECONDS = 20.0
+"""How long rank 0 waits for the answer of a replica that has lost its connections, or that is asked to leave them."""
+MAX_ERROR_LENGTH = 300
+"""Characters of one replica's error that a message holds."""
 
 
 class ReplicaError(RuntimeError):
-    """A replica has died, or the way to it is lost: another try may help."""
+    """A replica has died or cannot be reached; another attempt may work."""
 
 
 class Replica:
-    """What runs in a replica's process, at the word of `Replicas`."""
+    """The Ray actor in which a rank above 0 trains; `Replicas` calls its methods."""
 
     def __init__(self) -> None:
         self._trainer: Trainer | None = None
 
-    def begin(self, assignment: dict[str, Any], rank: int) -> tuple[str, int]:
-        """Build the trainer from this node's cache and the trial's state; return this process's name and the epochs that are done."""
+    def build_trainer(self, assignment: dict[str, Any], rank: int) -> tuple[str, int]:
+        """Build the trainer from this node's cache and the trial's saved state; return this process's name and the epochs that are done."""
         job = Assignment.model_validate(assignment)
-        self._trainer, _ = begin(job, start_over=True, world=World(rank, job.replicas))
-        return worker(), self._trainer.epoch
+        self._trainer, _ = build_trainer(job, start_over=True, world=World(rank, job.replicas))
+        return worker_name(), self._trainer.epoch
 
-    def join(self, address: str, port: int) -> None:
-        """Meet the others and take rank 0's network."""
-        with self._together() as trainer:
-            join(trainer.world, visit(address, port, trainer.world), get_node_ip_address(), cuda=trainer.device.type == "cuda")
+    def connect(self, address: str, port: int) -> None:
+        """Connect to the other ranks and copy rank 0's network."""
+        with self._disconnect_on_error() as trainer:
+            store = connect_store(address, port, trainer.world)
+            join_process_group(trainer.world, store, get_node_ip_address(), cuda=trainer.device.type == "cuda")
             trainer.align()
 
     def run_epoch(self) -> int:
-        """Train one epoch with the others; return the largest memory that this process held, bytes."""
-        with self._together() as trainer:
+        """Train one epoch with the other ranks; return the most memory that this process has held, bytes."""
+        with self._disconnect_on_error() as trainer:
             trainer.run_epoch()
             return peak_memory()
 
-    def leave(self) -> None:
-        """Forget the trial; the process and its imports stay."""
-        leave()
+    def release(self) -> None:
+        """Disconnect and free the trainer; keep the process and its imports for the next trial."""
+        leave_process_group()
         self._trainer = None
         free_memory()
 
     @contextmanager
-    def _together(self) -> "Iterator[Trainer]":
-        """Whatever goes wrong here ends the connections: the others, who would wait, hear of it."""
+    def _disconnect_on_error(self) -> "Iterator[Trainer]":
+        """Give the trainer. After an error, disconnect: the other ranks, which wait for this one, then get an error as well."""
         if self._trainer is None:
-            raise ReplicaError("a replica has no trial to go on with: its process is a new one")
+            raise ReplicaError("this replica has no trial: its process has been restarted")
         try:
             yield self._trainer
         except BaseException:
-            leave(failed=True)
+            leave_process_group(failed=True)
             raise
 
 
 class Replicas:
-    """Rank 0's hold on the other ranks, for one trial after another. Raises ``ConfigError`` where its placement group is too small."""
+    """The replicas of rank 0, which train one trial after another. Raises ``ConfigError`` if the placement group has too few bundles."""
 
     def __init__(self, size: int) -> None:
         self.size, self.peak_memory = size, 0
@@ -90,108 +95,109 @@ class Replicas:
             )
         self._actors = [_start(group, index, bundles[index]) for index in range(1, size)]
 
-    def begin(self, assignment: Assignment) -> "tuple[Trainer, Effort]":
-        """Build every rank's trainer and connect them; return rank 0's, and what the trial has cost already."""
+    def build_trainers(self, assignment: Assignment) -> "tuple[Trainer, WorkTime]":
+        """Build the trainers of all ranks and connect them; return rank 0's and the work done so far."""
         job, world = assignment.model_dump(mode="json"), World(0, self.size)
-        building = [actor.begin.remote(job, rank) for rank, actor in enumerate(self._actors, 1)]
-        trainer, effort = begin(assignment, start_over=True, world=world)
-        found = [_outcome(task) for task in building]  # a first start may decode the data set, however long that takes
-        self.names, self.peak_memory = [name for name, _ in found], 0
-        if strays := [f"{name} from epoch {epoch}" for name, epoch in found if epoch != trainer.epoch]:
-            raise ReplicaError(f"the trial goes on from epoch {trainer.epoch}, but {', '.join(strays)}: they read another state")
+        building = [actor.build_trainer.remote(job, rank) for rank, actor in enumerate(self._actors, 1)]
+        trainer, work_time = build_trainer(assignment, start_over=True, world=world)
+        built = [_result(task) for task in building]  # no time limit: a node's first trainer may have to decode the data set
+        self.names, self.peak_memory = [name for name, _ in built], 0
+        if different := [f"{name} from epoch {epoch}" for name, epoch in built if epoch != trainer.epoch]:
+            raise ReplicaError(f"the trial goes on from epoch {trainer.epoch}, but {', '.join(different)}: they read another state")
         address, cuda = get_node_ip_address(), trainer.device.type == "cuda"
-        store = listen(address, world)
+        store = open_store(address, world)
 
-        def meet() -> None:
-            join(world, store, address, cuda=cuda)
+        def connect() -> None:
+            join_process_group(world, store, address, cuda=cuda)
             trainer.align()
 
-        self._together(meet, [actor.join.remote(address, store.port) for actor in self._actors])
-        return trainer, effort
+        self._run_on_all_ranks(connect, [actor.connect.remote(address, store.port) for actor in self._actors])
+        return trainer, work_time
 
     def run_epoch(self, trainer: "Trainer") -> None:
-        """Train one epoch on all ranks. Raises what has gone wrong on any of them; their trainers are of no use then."""
-        peaks = self._together(trainer.run_epoch, [actor.run_epoch.remote() for actor in self._actors])
+        """Train one epoch on all ranks. Raises the error of any rank; none of the trainers can be used after that."""
+        peaks = self._run_on_all_ranks(trainer.run_epoch, [actor.run_epoch.remote() for actor in self._actors])
         self.peak_memory = max(self.peak_memory, *peaks)
 
-    def rest(self) -> bool:
-        """Let all ranks leave the trial, and say whether their processes are there for the next; else they are ended."""
-        leaving = [actor.leave.remote() for actor in self._actors]
+    def release(self) -> bool:
+        """Make all ranks leave the trial. Return True if the replicas are ready for the next one; else end them and return False."""
+        releasing = [actor.release.remote() for actor in self._actors]
         with suppress(Exception):
-            leave()
-            ray.get(leaving, timeout=PATIENCE)
+            leave_process_group()
+            ray.get(releasing, timeout=ANSWER_SECONDS)
             return True
         self.close()
         return False
 
     def close(self) -> None:
         """End the replicas' processes."""
-        leave(failed=True)
+        leave_process_group(failed=True)
         for actor in self._actors:
             ray.kill(actor)
 
-    def _together(self, own: Callable[[], object], others: list[Any]) -> list[Any]:
-        """Do rank 0's part while the others do theirs, and return what they give."""
+    def _run_on_all_ranks(self, rank_0: Callable[[], object], replicas: list[Any]) -> list[Any]:
+        """Run rank 0's part while the replicas run theirs as Ray tasks; return the results of the replicas."""
         over = threading.Event()
-        threading.Thread(target=_watch, args=(others, over), daemon=True).start()
+        threading.Thread(target=_abort_on_failure, args=(replicas, over), daemon=True).start()
         try:
-            own()
+            rank_0()
         except Exception as error:
             over.set()
-            leave(failed=True)
+            leave_process_group(failed=True)
             if failure_kind(error) is not None:
                 raise
-            raise _cause(others, error) from error
+            raise _cause(replicas, error) from error
         finally:
             over.set()
-        return [_outcome(task, TIMEOUT.total_seconds()) for task in others]
+        return [_result(task, TIMEOUT.total_seconds()) for task in replicas]
 
 
 def _start(group: PlacementGroup, index: int, bundle: dict[str, float]) -> Any:
-    """Start a replica that takes the whole of a bundle."""
+    """Start a replica that takes all resources of a bundle."""
     options = {"num_cpus": bundle.get("CPU", 0), "num_gpus": bundle.get("GPU", 0), "memory": bundle.get("memory")}
     others = {name: amount for name, amount in bundle.items() if name not in ("CPU", "GPU", "memory")}
     place = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=index)
     return ray.remote(Replica).options(scheduling_strategy=place, resources=others, **options).remote()
 
 
-def _watch(tasks: list[Any], over: threading.Event) -> None:
-    """End the exchange that rank 0 waits in when a replica fails: NCCL would wait for it until its time is up."""
+def _abort_on_failure(tasks: list[Any], over: threading.Event) -> None:
+    """End the exchange that rank 0 waits in when a replica fails. NCCL would otherwise wait until its time limit."""
     waiting = tasks
     while waiting and not over.is_set():
         ready, waiting = ray.wait(waiting, timeout=1.0)
         if any(isinstance(_failure(task), Exception) for task in ready) and not over.is_set():
-            interrupt()
+            abort_exchange()
             return
 
 
 def _failure(task: Any, seconds: float | None = None) -> Exception | None:
-    """Return why a replica did not do its part, None where it did."""
+    """Return the error of a replica's task, or None if it succeeded. Waits at most `seconds`, by default without limit."""
     try:
         ray.get(task, timeout=seconds)
     except RayTaskError as error:
-        return error.cause if isinstance(error.cause, Exception) else ReplicaError(_line(error))
+        return error.cause if isinstance(error.cause, Exception) else ReplicaError(_one_line(error))
     except RayError as error:
-        return ReplicaError(f"a replica is lost ({type(error).__name__}): {_line(error)}")
+        return ReplicaError(f"a replica is lost ({type(error).__name__}): {_one_line(error)}")
     return None
 
 
-def _outcome(task: Any, seconds: float | None = None) -> Any:
-    """Return what a replica gives; raises its own error, and ``ReplicaError`` if it is lost."""
+def _result(task: Any, seconds: float | None = None) -> Any:
+    """Return the result of a replica's task. Raises the replica's own error, or ``ReplicaError`` if the replica is lost."""
     if failure := _failure(task, seconds):
         raise failure
     return ray.get(task)
 
 
 def _cause(tasks: list[Any], error: Exception) -> Exception:
-    """Return why rank 0 has met an error while the replicas did their part: one of theirs that no other try can mend, else all of them."""
-    ray.wait(tasks, num_returns=len(tasks), timeout=PATIENCE)
+    """Return why rank 0 failed while the replicas ran: a replica's permanent failure if there is one, else all errors in one."""
+    ray.wait(tasks, num_returns=len(tasks), timeout=ANSWER_SECONDS)
     failures = [failure for task in tasks if (failure := _failure(task, 0))]
-    told = "; ".join(_line(failure) for failure in (*failures, error))
-    return next((failure for failure in failures if failure_kind(failure)), ReplicaError(f"the exchange with the replicas broke: {told}"))
+    permanent = next((failure for failure in failures if failure_kind(failure)), None)
+    messages = "; ".join(_one_line(failure) for failure in (*failures, error))
+    return permanent or ReplicaError(f"the exchange with the replicas broke: {messages}")
 
 
-def _line(error: BaseException) -> str:
-    """Return what an error says, in a line that a table can show."""
+def _one_line(error: BaseException) -> str:
+    """Return an error's message on one line, at most `MAX_ERROR_LENGTH` characters."""
     text = " ".join(str(error).split())
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= MAX_ERROR_LENGTH else text[: MAX_ERROR_LENGTH - 1] + "…"

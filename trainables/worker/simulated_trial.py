@@ -1,15 +1,13 @@
-"""A trial that is replayed instead of trained: no images, no torch, and an outcome that is known beforehand.
+"""A trial that is simulated instead of trained: no images, no torch, and a result that is known beforehand.
 
-It speaks to the search exactly as an `ImageTrial` does and costs a few milliseconds, so a thousand of them show how the search
-itself bears up. What a trial learns follows from its configuration, what goes wrong from its number: whoever knows both can say how
-a search must end.
+It gives the search the same results as an `ImageTrial` in a few milliseconds, so tests can run a thousand trials. The objective follows
+from the trial's configuration and the faults from its number, so a test can compute how a search must end.
 """
 
 import json
 import math
 import os
 import platform
-import resource
 import signal
 import time
 from collections.abc import Mapping
@@ -21,37 +19,41 @@ from pydantic import Field, model_validator
 
 from trainables.config import Model, Share, TrialConfig
 from trainables.errors import NonFiniteError
-from trainables.storage.locations import Root, join, split
-from trainables.worker.node_usage import usage
-from trainables.worker.trainable import Assignment, Effort, ImageTrial, progress
+from trainables.storage.locations import join, split_location
+from trainables.storage.root import Root
+from trainables.worker.assignment import Assignment, progress
+from trainables.worker.memory import peak_main_memory
+from trainables.worker.node_usage import node_usage
+from trainables.worker.trainable import ImageTrial
+from trainables.worker.trial_state import WorkTime
 
-STATE, FAULTS = "last.json", "faults.json"
-"""Files in a trial's folder: what has been replayed so far, and what has gone wrong so far."""
+STATE_FILE, FAULTS_FILE = "last.json", "faults.json"
+"""Files in a trial's folder: the state after the last epoch, and the faults that have happened."""
 FaultKind = Literal["exception", "kill", "kill after saving", "non-finite", "out of memory"]
-MENDED: tuple[FaultKind, ...] = ("exception", "kill", "kill after saving")
-"""Faults that another attempt may get past; the others end the trial whenever they are met."""
-RAISED: Mapping[FaultKind, tuple[type[Exception], str]] = {
-    "exception": (RuntimeError, "a replayed exception"),
-    "non-finite": (NonFiniteError, "a replayed loss is not a finite number"),
-    "out of memory": (MemoryError, "a replayed device has no memory left"),
+RECOVERABLE: tuple[FaultKind, ...] = ("exception", "kill", "kill after saving")
+"""Faults that a later attempt gets past; the others happen at every attempt and end the trial."""
+EXCEPTIONS: Mapping[FaultKind, tuple[type[Exception], str]] = {
+    "exception": (RuntimeError, "a simulated exception"),
+    "non-finite": (NonFiniteError, "a simulated loss is not a finite number"),
+    "out of memory": (MemoryError, "a simulated device has no memory left"),
 }
-"""Kind of fault → what a step raises; the other kinds kill the worker, in mid-epoch or between saving the epoch and reporting it."""
+"""Kind of fault → what a step raises. The other kinds kill the worker: in mid-epoch, or after saving the epoch and before reporting it."""
 
 
 class Fault(NamedTuple):
-    """Something that goes wrong in a trial, while it trains a 1-based epoch."""
+    """A fault that happens in a trial while it trains a 1-based epoch."""
 
     kind: FaultKind
     epoch: int
 
 
 class Simulation(Model):
-    """How long replayed trials take, and what share of them goes wrong in which way."""
+    """How long simulated trials take, and what share of them fails in which way."""
 
-    seconds: float = Field(0.0, ge=0, description="how long a whole trial takes, spread evenly over its epochs")
-    rates: dict[FaultKind, Share] = Field({}, description="kind of fault: share of the trials that meet it, at a random epoch")
-    attempts: int = Field(1, ge=1, description="how many attempts an exception or a kill spoils; the next one gets past it")
-    seed: int = Field(0, description="seed of which trials go wrong, and when")
+    seconds: float = Field(0.0, ge=0, description="duration of a whole trial, spread evenly over its epochs")
+    rates: dict[FaultKind, Share] = Field({}, description="kind of fault: share of the trials that have it, at a random epoch")
+    attempts: int = Field(1, ge=1, description="attempts at which an exception or a kill happens; the next attempt gets past it")
+    seed: int = Field(0, description="seed of which trials have a fault, and at which epoch")
 
     @model_validator(mode="after")
     def _one_fault_a_trial(self) -> "Simulation":
@@ -60,45 +62,46 @@ class Simulation(Model):
         return self
 
     def fault(self, number: int, epochs: int) -> Fault | None:
-        """Return what goes wrong in a trial of so many epochs, None where nothing does."""
-        draw = Random(f"{self.seed} {number}")
-        lot, epoch = draw.random(), draw.randint(1, epochs)
+        """Return the fault of a trial of so many epochs, or None."""
+        random = Random(f"{self.seed} {number}")
+        draw, epoch = random.random(), random.randint(1, epochs)
         limits = zip(self.rates, accumulate(self.rates.values()), strict=True)
-        return next((Fault(kind, epoch) for kind, limit in limits if lot < limit), None)
+        return next((Fault(kind, epoch) for kind, limit in limits if draw < limit), None)
 
     def fault_at(self, number: int, epochs: int, *, epoch: int, attempt: int) -> FaultKind | None:
-        """Return what goes wrong in one epoch of a trial at a 1-based attempt, None where nothing does."""
+        """Return the fault that happens in one epoch of a trial at a 1-based attempt, or None."""
         fault = self.fault(number, epochs)
-        spared = fault is None or fault.epoch != epoch or (fault.kind in MENDED and attempt > self.attempts)
-        return None if spared or fault is None else fault.kind
+        if fault is None or fault.epoch != epoch or (fault.kind in RECOVERABLE and attempt > self.attempts):
+            return None
+        return fault.kind
 
 
 def curve(trial: TrialConfig) -> list[float]:
-    """Return the objective after each epoch, within (0, 1): it nears a ceiling that some fields set, under noise from all of them."""
-    draw = Random(trial.model_dump_json())
+    """Return the objective after each epoch, within (0, 1): it rises to a ceiling that some fields set, with noise seeded by all fields."""
+    random = Random(trial.model_dump_json())
     ceiling = 2.5 - 0.5 * (math.log10(trial.learning_rate) + 3) ** 2 - trial.augmentation_strength - abs(trial.dropout - 0.2)
     gaps = (3 * math.exp(-4 * epoch / trial.epochs) for epoch in range(1, trial.epochs + 1))
-    return [1 / (1 + math.exp(gap - ceiling + draw.gauss(0, 0.05))) for gap in gaps]
+    return [1 / (1 + math.exp(gap - ceiling + random.gauss(0, 0.05))) for gap in gaps]
 
 
 class SimulatedTrainer:
-    """Stands where a `Trainer` stands: carries a trial from epoch to epoch, from what its folder holds."""
+    """Takes the place of a `Trainer`: simulates one epoch at a time, from the state in the trial's folder."""
 
-    def __init__(self, assignment: Assignment, replay: Simulation) -> None:
-        self.assignment, self.replay = assignment, replay
+    def __init__(self, assignment: Assignment, simulation: Simulation) -> None:
+        self.assignment, self.simulation = assignment, simulation
         self.epoch, self.seconds = 0, 0.0
         self.history: dict[str, list[float]] = {}
         self.folder = Root(assignment.folder)
-        if state := read(self.folder, STATE):
+        if state := read_json(self.folder, STATE_FILE):
             self.epoch, self.seconds, self.history = state["epoch"], state["seconds"], state["history"]
 
     def run_epoch(self) -> None:
-        """Simulation one epoch and save it, unless something goes wrong. Raises what goes wrong, where that leaves the process alive."""
+        """Simulate one epoch and save it. If the epoch has a fault, raises its exception or kills this process."""
         started, trial = time.perf_counter(), self.assignment.trial
         fault = self._fault()
-        time.sleep(self.replay.seconds / trial.epochs / (2 if fault else 1))
+        time.sleep(self.simulation.seconds / trial.epochs / (2 if fault else 1))
         if fault and fault != "kill after saving":
-            self._go_wrong(fault)
+            self._fail(fault)
         value = curve(trial)[self.epoch]
         self.epoch += 1
         seconds = time.perf_counter() - started
@@ -114,12 +117,12 @@ class SimulatedTrainer:
         for name, number in row.items():
             self.history.setdefault(name, []).append(number)
         self.seconds += seconds
-        write(self.folder, STATE, {"epoch": self.epoch, "seconds": self.seconds, "history": self.history})
+        write_json(self.folder, STATE_FILE, {"epoch": self.epoch, "seconds": self.seconds, "history": self.history})
         if fault:
-            self._go_wrong(fault)
+            self._fail(fault)
 
-    def report(self) -> dict[str, Any]:
-        """Return what `trainables.worker.trainable.report` returns for a trained epoch."""
+    def result(self) -> dict[str, Any]:
+        """Return what `trainables.worker.trial_state.epoch_result` returns for a trained epoch."""
         epochs = self.assignment.trial.epochs
         return {
             "done": self.epoch >= epochs,
@@ -131,60 +134,60 @@ class SimulatedTrainer:
                 "objective_epoch": self.epoch,
                 "seconds_training": sum(self.history["seconds_training"]),
                 "seconds_total": self.seconds,
-                "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "peak_memory_bytes": peak_main_memory(),
                 "trainable_parameters": 0,
                 "weights": "replayed",
                 "device": "cpu",
                 "replicas": self.assignment.replicas,
                 "node": platform.node(),
-                "checkpoint": join(self.folder.location, STATE),
-                "checkpoint_bytes": self.folder.size(STATE),
+                "checkpoint": join(self.folder.location, STATE_FILE),
+                "checkpoint_bytes": self.folder.size(STATE_FILE),
             },
         }
 
     def _fault(self) -> FaultKind | None:
-        met = len(faults_met(self.folder))
-        return self.replay.fault_at(self.assignment.number, self.assignment.trial.epochs, epoch=self.epoch + 1, attempt=met + 1)
+        attempt = len(recorded_faults(self.folder)) + 1
+        return self.simulation.fault_at(self.assignment.number, self.assignment.trial.epochs, epoch=self.epoch + 1, attempt=attempt)
 
-    def _go_wrong(self, kind: FaultKind) -> None:
-        write(self.folder, FAULTS, [*faults_met(self.folder), kind])
-        if kind not in RAISED:
+    def _fail(self, kind: FaultKind) -> None:
+        write_json(self.folder, FAULTS_FILE, [*recorded_faults(self.folder), kind])
+        if kind not in EXCEPTIONS:
             os.kill(os.getpid(), signal.SIGKILL)
-        error, message = RAISED[kind]
+        error, message = EXCEPTIONS[kind]
         raise error(message)
 
 
 class SimulatedTrial(ImageTrial):
-    """An `ImageTrial` that replays; `SimulatedTrial.of(Simulation(...))` is one that goes wrong."""
+    """An `ImageTrial` that is simulated; `SimulatedTrial.of(Simulation(...))` is the class of trials that take time or fail."""
 
-    replay: ClassVar[Simulation] = Simulation()
+    simulation: ClassVar[Simulation] = Simulation()
 
     @classmethod
-    def of(cls, replay: Simulation) -> type["SimulatedTrial"]:
-        """Return the class of trials that are replayed in this way; it carries that to the workers."""
-        return type(cls.__name__, (cls,), {"replay": replay, "__module__": __name__})
+    def of(cls, simulation: Simulation) -> type["SimulatedTrial"]:
+        """Return a subclass with this simulation, which Ray sends to the workers with the class."""
+        return type(cls.__name__, (cls,), {"simulation": simulation, "__module__": __name__})
 
-    def begin_trial(self, assignment: Assignment) -> tuple[SimulatedTrainer, Effort]:
-        """Return the player, from what the trial's folder holds, and what it has cost."""
-        player = SimulatedTrainer(assignment, self.replay)
-        return player, Effort(player.seconds)
+    def start_trainer(self, assignment: Assignment) -> tuple[SimulatedTrainer, WorkTime]:
+        """Return the trial's simulated trainer, from the state in the trial's folder, and the work done so far."""
+        trainer = SimulatedTrainer(assignment, self.simulation)
+        return trainer, WorkTime(trainer.seconds)
 
-    def keep_state(self, trainer: SimulatedTrainer, assignment: Assignment, effort: Effort) -> None:
-        """Do nothing: a player saves by itself, so that it can go wrong before and after."""
+    def save_epoch(self, trainer: SimulatedTrainer, assignment: Assignment, work_time: WorkTime) -> None:
+        """Do nothing: the simulated trainer has saved its state, because faults may happen before and after that."""
 
-    def report_epoch(self, trainer: SimulatedTrainer, assignment: Assignment, effort: Effort) -> dict[str, Any]:
+    def report_epoch(self, trainer: SimulatedTrainer, assignment: Assignment, work_time: WorkTime) -> dict[str, Any]:
         """Return one epoch's result for Ray."""
-        result = trainer.report()
-        return result | {"facts": result["facts"] | {"spans": effort.spans, "usage": usage()}}
+        result = trainer.result()
+        return result | {"facts": result["facts"] | {"spans": work_time.spans, "usage": node_usage()}}
 
     @staticmethod
-    def finish(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
-        """Return the trial's last value as its metric on every split; its weights are its state."""
+    def evaluate_finished(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
+        """Return the trial's last objective as its metric on both splits; write the state in place of the weights."""
         job = Assignment.model_validate(assignment)
-        state = read(Root(job.folder), STATE)
+        state = read_json(Root(job.folder), STATE_FILE)
         if weights is not None:
-            around, key = split(weights)
-            write(Root(around), key, state)
+            folder, key = split_location(weights)
+            write_json(Root(folder), key, state)
         value = state["history"]["objective"][-1]
         return {"test": {job.metric: value}, "validation": {job.metric: value}}
 
@@ -194,17 +197,17 @@ class SimulatedTrial(ImageTrial):
         return {}
 
 
-def faults_met(folder: Root) -> list[FaultKind]:
-    """Return what has gone wrong so far in the trial whose folder this is; it is noted before it does."""
-    return read(folder, FAULTS) or []
+def recorded_faults(folder: Root) -> list[FaultKind]:
+    """Return the faults that have happened in the trial with this folder, oldest first; each is recorded just before it happens."""
+    return read_json(folder, FAULTS_FILE) or []
 
 
-def read(folder: Root, key: str) -> Any:
-    """Return a JSON value of a folder, None where there is none."""
-    found = folder.read(key)
-    return None if found is None else json.loads(found)
+def read_json(folder: Root, key: str) -> Any:
+    """Return the value in a JSON file of a folder, or None if there is no such file."""
+    content = folder.read(key)
+    return None if content is None else json.loads(content)
 
 
-def write(folder: Root, key: str, value: Any) -> None:
-    """Put a JSON value into a folder, whole or not at all."""
+def write_json(folder: Root, key: str, value: Any) -> None:
+    """Write a value as a JSON file into a folder, whole or not at all."""
     folder.write(key, json.dumps(value).encode())

@@ -1,28 +1,29 @@
-"""What a trial tells of itself in its folder, for people to look at: its journal, and its network's pictures. Light to import."""
+"""The trial report: a file in the trial's folder with its journal and its network's diagnostics, for display only. Light to import."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from trainables.errors import DamagedError
-from trainables.storage.locations import PERSISTENT, Root, join
+from trainables.storage.locations import join
+from trainables.storage.root import RETRY_PAUSES, Root
 
-ACCOUNT = "account.json"
+TRIAL_REPORT_FILE = "account.json"
 
 
-def write_trial_report(folder: str, log: Sequence[str], pictures: dict[str, Any] | None) -> None:
-    """Put `log` and `pictures` into a trial's folder, whole or not at all. Raises as `Root.write` does."""
-    Root(folder, PERSISTENT).write(ACCOUNT, json.dumps({"log": log, "pictures": pictures}).encode())
+def write_trial_report(folder: str, log: Sequence[str], diagnostics: dict[str, Any] | None) -> None:
+    """Write the journal's lines and the diagnostics into a trial's folder, whole or not at all. Raises as `Root.write` does."""
+    Root(folder, RETRY_PAUSES).write(TRIAL_REPORT_FILE, json.dumps({"log": log, "pictures": diagnostics}).encode())
 
 
 def read_trial_report(folder: str) -> dict[str, Any]:
-    """Return `log` and `pictures`; nothing where the trial has not saved an epoch.
+    """Return `log` (lines) and `pictures` (the diagnostics or None); an empty dictionary where the trial has not saved an epoch.
 
-    Raises as `Root.read` does, and ``DamagedError`` for what is none.
+    Raises as `Root.read` does, and ``DamagedError`` for a file that is not JSON.
     """
-    found = Root(folder).read(ACCOUNT)
+    content = Root(folder).read(TRIAL_REPORT_FILE)
     try:
-        account: dict[str, Any] = json.loads(found) if found else {}
+        report: dict[str, Any] = json.loads(content) if content else {}
     except ValueError as error:
-        raise DamagedError(f"{join(folder, ACCOUNT)} is not readable: {error}") from None
-    return account
+        raise DamagedError(f"{join(folder, TRIAL_REPORT_FILE)} is not readable: {error}") from None
+    return report

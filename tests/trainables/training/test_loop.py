@@ -1,4 +1,5 @@
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ from trainables.errors import NonFiniteError
 from trainables.networks.bodies import build_body
 from trainables.networks.heads import build_head
 from trainables.networks.model import Network
-from trainables.training.loop import predict, train_epoch
+from trainables.training.loop import LoopSettings, predict, train_epoch
 
 
 @pytest.fixture
@@ -28,9 +29,11 @@ def sgd(network, rate=0.1):
     return torch.optim.SGD(network.parameter_groups(rate, 1.0, 0.0))
 
 
-def train(network, optimizer, data, **changes):
-    options = {"first_step": 0, "rate": lambda step: 1.0, "thaw_step": 0, "clip_norm": 0.0, "accumulation": 1, "autocast": nullcontext}
-    return train_epoch(network, optimizer, data, nn.functional.cross_entropy, **{**options, **changes})
+def train(network, optimizer, data, first_step=0, **changes):
+    settings = LoopSettings(
+        loss=nn.functional.cross_entropy, rate=lambda step: 1.0, thaw_step=0, clip_norm=0.0, accumulation=1, autocast=nullcontext
+    )
+    return train_epoch(network, optimizer, data, replace(settings, **changes), first_step=first_step)
 
 
 def state(network):
@@ -41,52 +44,52 @@ def same(a, b, start=""):
     return all(torch.equal(a[name], b[name]) for name in a if name.startswith(start))
 
 
-def test_two_micro_batches_are_one_big_batch(network):
+def test_micro_batches_equal_one_whole_batch(network):
     begin = state(network)
-    found = []
+    results = []
     for accumulation in (1, 2, 4):
         network.load_state_dict(begin)
-        found.append((train(network, sgd(network), batches(), accumulation=accumulation), state(network)))
-    (loss, seen), expected = found[0]
+        results.append((train(network, sgd(network), batches(), accumulation=accumulation), state(network)))
+    (loss, images), expected = results[0]
     assert not same(begin, expected, "body.")
-    assert seen == 32
-    for (other, others_seen), tensors in found[1:]:
-        assert other == pytest.approx(loss, rel=1e-4)
-        assert others_seen == seen
+    assert images == 32
+    for (other_loss, other_images), tensors in results[1:]:
+        assert other_loss == pytest.approx(loss, rel=1e-4)
+        assert other_images == images
         for name, tensor in tensors.items():
             assert torch.allclose(tensor.float(), expected[name].float(), rtol=1e-3, atol=1e-5), name
 
 
-def test_the_body_is_frozen_up_to_the_very_step_of_thawing(network):
+def test_the_body_is_frozen_before_the_thaw_step_and_trains_from_it_on(network):
     before = []
 
-    def watched():
+    def watched_batches():
         for batch in batches(6):
             before.append(state(network))
             yield batch
 
-    train(network, sgd(network), watched(), first_step=10, thaw_step=13)
+    train(network, sgd(network), watched_batches(), first_step=10, thaw_step=13)
     before.append(state(network))
     assert [same(a, b, "body.") for a, b in pairwise(before)] == [True] * 3 + [False] * 3
     assert not any(same(a, b, "head.") for a, b in pairwise(before))
 
 
-def test_each_step_has_its_rate_in_every_group(network):
+def test_every_group_has_the_rate_of_each_step(network):
     optimizer = torch.optim.SGD(network.parameter_groups(0.1, 0.5, 0.0))
-    seen = []
+    steps = []
 
     def rate(step):
-        seen.append(step)
+        steps.append(step)
         return 1 / (step + 1)
 
     train(network, optimizer, batches(3), first_step=5, rate=rate)
-    assert set(seen) == {5, 6, 7}
+    assert set(steps) == {5, 6, 7}
     assert all(group["lr"] == pytest.approx(group["peak"] / 8) for group in optimizer.param_groups)
     assert {round(group["peak"], 6) for group in optimizer.param_groups} == {round(0.1 * 0.5**distance, 6) for distance in range(6)}
 
 
 @pytest.mark.parametrize("clip_norm", [0.05, 0.0])
-def test_clipping_bounds_the_step(network, clip_norm):
+def test_clip_norm_bounds_the_change_of_the_weights(network, clip_norm):
     before = state(network)
     train(network, sgd(network, rate=1.0), batches(1), clip_norm=clip_norm)
     moved = torch.stack([(parameter - before[name]).norm() for name, parameter in network.named_parameters()]).norm().item()
@@ -96,18 +99,18 @@ def test_clipping_bounds_the_step(network, clip_norm):
         assert moved > 0.1
 
 
-def test_a_poisoned_weight_ends_the_training(network):
+def test_a_weight_that_is_nan_raises(network):
     network.head[1].weight.data[0, 0] = float("nan")
     with pytest.raises(NonFiniteError, match="the training loss became nan; a lower learning rate or gradient clipping helps"):
         train(network, sgd(network), batches(2))
 
 
-def test_a_rate_far_too_high_ends_the_training(network):
+def test_a_diverging_loss_raises(network):
     with pytest.raises(NonFiniteError, match="the training loss became"):
         train(network, sgd(network, rate=1e6), batches(8))
 
 
-def test_predictions_are_in_order_and_change_nothing(network):
+def test_predict_keeps_the_order_and_the_network(network):
     before = state(network)
     network.head[0].p = 0.5
     network.train()

@@ -16,7 +16,7 @@ def factors(schedule, warmup=0.0, steps=STEPS):
     return [learning_rate_factor(schedule, warmup, step, steps) for step in range(steps)]
 
 
-def test_the_tables_hold_what_the_configuration_names():
+def test_the_tables_have_the_names_of_the_configuration():
     assert set(SCHEDULES) == set(ScheduleName.__args__)
     assert set(OPTIMIZERS) == set(OptimizerName.__args__)
 
@@ -25,68 +25,68 @@ def test_the_tables_hold_what_the_configuration_names():
     ("schedule", "start", "middle", "end"),
     [("cosine", 1, 0.5, 0), ("one_cycle", 1 / 25, None, 1 / 250_000), ("step", 1, 0.1, 0.01), ("constant", 1, 1, 1)],
 )
-def test_start_middle_and_end(schedule, start, middle, end):
-    found = factors(schedule)
-    assert found[0] == pytest.approx(start)
-    assert middle is None or found[STEPS // 2] == pytest.approx(middle)
-    assert found[-1] == pytest.approx(end, abs=1e-4)
+def test_schedules_have_the_documented_start_middle_and_end(schedule, start, middle, end):
+    values = factors(schedule)
+    assert values[0] == pytest.approx(start)
+    assert middle is None or values[STEPS // 2] == pytest.approx(middle)
+    assert values[-1] == pytest.approx(end, abs=1e-4)
     assert SCHEDULES[schedule](1.0) == pytest.approx(end, abs=1e-9)
 
 
-def test_step_falls_at_one_half_and_three_quarters():
-    found = factors("step")
-    assert found[499:501] == pytest.approx([1, 0.1])
-    assert found[749:751] == pytest.approx([0.1, 0.01])
+def test_step_schedule_falls_at_one_half_and_three_quarters():
+    values = factors("step")
+    assert values[499:501] == pytest.approx([1, 0.1])
+    assert values[749:751] == pytest.approx([0.1, 0.01])
 
 
-def test_cosine_is_torchs():
+def test_cosine_equals_torch():
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
-    torchs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     for step in range(STEPS):
-        assert learning_rate_factor("cosine", 0.0, step, STEPS) == pytest.approx(torchs.get_last_lr()[0], abs=1e-9)
+        assert learning_rate_factor("cosine", 0.0, step, STEPS) == pytest.approx(scheduler.get_last_lr()[0], abs=1e-9)
         optimizer.step()
-        torchs.step()
+        scheduler.step()
 
 
-def test_one_cycle_is_torchs():
+def test_one_cycle_equals_torch():
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
-    torchs = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=STEPS, cycle_momentum=False)
-    found = factors("one_cycle")
-    assert found.index(max(found)) == 300
-    assert max(found) == pytest.approx(1)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=STEPS, cycle_momentum=False)
+    values = factors("one_cycle")
+    assert values.index(max(values)) == 300
+    assert max(values) == pytest.approx(1)
     for step in range(STEPS):  # torch counts to the last step, so its peak is one step earlier
-        assert found[step] == pytest.approx(torchs.get_last_lr()[0], abs=0.006)
+        assert values[step] == pytest.approx(scheduler.get_last_lr()[0], abs=0.006)
         optimizer.step()
-        torchs.step()
+        scheduler.step()
 
 
 @given(st.sampled_from(sorted(SCHEDULES)), st.floats(0, 1), st.integers(1, 400))
-def test_factors_rise_over_the_warm_up_then_never_again_and_stay_within_one(schedule, warmup, steps):
-    found = factors(schedule, warmup, steps)
-    assert all(0 < factor <= 1 for factor in found)
+def test_factors_rise_only_during_the_warm_up_and_stay_in_0_to_1(schedule, warmup, steps):
+    values = factors(schedule, warmup, steps)
+    assert all(0 < factor <= 1 for factor in values)
     warm = math.ceil(0.3 * steps) if schedule in WARMS_UP else round(warmup * steps)
-    assert all(a < b for a, b in pairwise(found[:warm]))
-    assert all(a >= b for a, b in pairwise(found[warm:]))
+    assert all(a < b for a, b in pairwise(values[:warm]))
+    assert all(a >= b for a, b in pairwise(values[warm:]))
     if schedule not in WARMS_UP and warm < steps:
-        assert found[warm] == 1
+        assert values[warm] == 1
 
 
 @pytest.mark.parametrize("schedule", sorted(set(SCHEDULES) - WARMS_UP))
-def test_the_warm_up_is_linear_from_near_0_to_1(schedule):
-    found = factors(schedule, 0.1)
-    assert [b - a for a, b in pairwise(found[:101])] == pytest.approx([1 / 101] * 100)
-    assert found[0] == pytest.approx(1 / 101)
+def test_the_warm_up_is_linear(schedule):
+    values = factors(schedule, 0.1)
+    assert [b - a for a, b in pairwise(values[:101])] == pytest.approx([1 / 101] * 100)
+    assert values[0] == pytest.approx(1 / 101)
 
 
-def test_one_cycle_takes_no_warm_up_besides():
+def test_the_warm_up_does_not_apply_to_one_cycle():
     assert factors("one_cycle", 0.5) == factors("one_cycle")
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_descends_and_knows_its_groups(name, momentum):
+def test_every_optimizer_descends_with_the_settings_of_its_groups(name, momentum):
     torch.manual_seed(0)
     weight, bias = torch.nn.Parameter(torch.randn(3, 3)), torch.nn.Parameter(torch.randn(3))
     groups = [{"params": [weight], "lr": 0.02, "weight_decay": 0.1}, {"params": [bias], "lr": 0.01, "weight_decay": 0.0}]

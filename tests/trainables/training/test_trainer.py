@@ -23,7 +23,7 @@ TASKS = ("multiclass", "binary", "multilabel", "regression")
 BASE = {"optimizer": "sgd", "learning_rate": 0.01, "unfrozen_stages": 2, "head_layers": 1, "head_units": 16, "dropout": 0.1}
 
 
-def begin(dataset, trial, **options):
+def build(dataset, trial, **options):
     return Trainer(dataset, trial, device=CPU, **options)
 
 
@@ -48,14 +48,14 @@ def untimed(history):
 
 @pytest.fixture(scope="module")
 def base_run(multiclass, tiny):
-    return run(begin(multiclass, tiny(**BASE)))
+    return run(build(multiclass, tiny(**BASE)))
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_trains_and_reports_the_whole_schema(request, tiny, task):
+def test_every_task_trains_and_returns_all_metrics(request, tiny, task):
     dataset = request.getfixturevalue(task)
     assert dataset.task == task
-    trainer = begin(dataset, tiny(freeze_steps=0.2))
+    trainer = build(dataset, tiny(freeze_steps=0.2))
     before = weights(trainer)
     row = trainer.run_epoch()
     expected = set(METRICS[task]) - {"top5"} | {"objective", "train_loss", "learning_rate"} | CLOCK
@@ -67,25 +67,25 @@ def test_every_task_trains_and_reports_the_whole_schema(request, tiny, task):
     assert all(not torch.equal(before[name], after[name]) for name in before if before[name].ndim > 1)
 
 
-def test_an_easy_set_is_learnt(multiclass, tiny):
-    trainer = run(begin(multiclass, tiny(epochs=3)))
+def test_an_easy_data_set_is_learnt(multiclass, tiny):
+    trainer = run(build(multiclass, tiny(epochs=3)))
     losses = trainer.history["train_loss"]
     assert losses[-1] < losses[0] / 2
     assert trainer.history["loss"][-1] < math.log(3) / 3
     assert trainer.evaluate("test")["accuracy"] > 0.85
 
 
-def test_weights_of_regression_are_learnt_in_original_units(regression, tiny):
-    trainer = run(begin(regression, tiny(epochs=3, augmentation_strength=0.0)))
+def test_regression_is_learnt_and_measured_in_original_units(regression, tiny):
+    trainer = run(build(regression, tiny(epochs=3, augmentation_strength=0.0)))
     targets = regression.targets
     spread = np.abs(targets - np.median(targets)).mean()
     assert trainer.evaluate("test")["mae"] < spread / 2
-    assert trainer.history["mae"][-1] > 0.01, "kilograms, not deviations"
+    assert trainer.history["mae"][-1] > 0.01, "in original units, not in standard deviations"
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_one_others(multiclass, tiny):
+def test_the_same_seed_gives_the_same_bits_with_any_number_of_workers(multiclass, tiny):
     first, again, workers, other = (
-        run(begin(multiclass, tiny(seed=seed, dropout=0.3), workers=count)) for seed, count in ((0, 0), (0, 0), (0, 2), (1, 0))
+        run(build(multiclass, tiny(seed=seed, dropout=0.3), workers=count)) for seed, count in ((0, 0), (0, 0), (0, 2), (1, 0))
     )
     equal(weights(first), weights(again))
     equal(weights(first), weights(workers))
@@ -94,15 +94,15 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_others(multiclass, ti
 
 
 @pytest.mark.parametrize(("schedule", "optimizer"), [("cosine", "adamw"), ("constant", "sgd")])
-def test_a_resumed_run_is_the_uninterrupted_one(larger, tiny, tmp_path, schedule, optimizer):
-    # A batch of 16, so that batch norm trains and its statistics must travel; thawed within the second epoch.
+def test_a_resumed_run_equals_an_uninterrupted_one(larger, tiny, tmp_path, schedule, optimizer):
+    # With batches of 16 batch norm trains, so its statistics must be saved; the body is thawed within the second epoch.
     trial = tiny(epochs=3, batch_size=16, schedule=schedule, optimizer=optimizer, freeze_steps=0.4, augmentation_strength=0.5)
-    whole, ends = begin(larger, trial), {}
+    whole, ends = build(larger, trial), {}
     for epoch in (1, 2, 3):
         ends[epoch] = weights(run(whole, 1))
         save_state(tmp_path / f"{epoch}.pt", whole.state())
     for epoch in (1, 2):
-        resumed = begin(larger, trial)
+        resumed = build(larger, trial)
         resumed.load(load_state(tmp_path / f"{epoch}.pt"))
         assert resumed.epoch == epoch
         equal(weights(resumed), ends[epoch])
@@ -112,25 +112,25 @@ def test_a_resumed_run_is_the_uninterrupted_one(larger, tiny, tmp_path, schedule
         assert resumed.objective_epoch() == whole.objective_epoch()
 
 
-def test_a_finished_run_comes_back_from_its_state(multiclass, tiny, tmp_path):
+def test_a_finished_run_round_trips(multiclass, tiny, tmp_path):
     trial = tiny(epochs=2, schedule="constant", learning_rate=0.05, optimizer="sgd")
-    finished = run(begin(multiclass, trial))
+    finished = run(build(multiclass, trial))
     save_state(tmp_path / "last.pt", finished.state())
-    again = begin(multiclass, trial)
+    again = build(multiclass, trial)
     again.load(load_state(tmp_path / "last.pt"))
     equal(weights(again), weights(finished))
     assert again.evaluate("validation") == finished.evaluate("validation")
     assert again.state()["optimizer"] is None
 
 
-def test_a_constant_rate_ends_with_the_best_epoch_also_when_resumed(regression, tiny, tmp_path):
-    trainer = begin(regression, tiny(epochs=4, schedule="constant", learning_rate=0.01))
+def test_a_constant_rate_ends_with_the_best_epoch_even_if_resumed(regression, tiny, tmp_path):
+    trainer = build(regression, tiny(epochs=4, schedule="constant", learning_rate=0.01))
     ends = [weights(run(trainer, 1)) for _ in range(3)]
     save_state(tmp_path / "last.pt", trainer.state())
-    resumed = begin(regression, trainer.trial)
+    resumed = build(regression, trainer.trial)
     resumed.load(load_state(tmp_path / "last.pt"))
     for one in (trainer, resumed):
-        one.network.head[1].bias.data += 50  # 50 deviations off, further than an epoch's steps lead back
+        one.network.head[1].bias.data += 50  # 50 standard deviations off, more than an epoch can correct
         one.run_epoch()
     equal(weights(resumed), weights(trainer))
     values = trainer.history["mae"]
@@ -142,15 +142,15 @@ def test_a_constant_rate_ends_with_the_best_epoch_also_when_resumed(regression, 
 
 
 def test_an_annealed_rate_ends_with_the_last_epoch(regression, tiny):
-    trainer = run(begin(regression, tiny(epochs=3, learning_rate=0.02, warmup=0, clip_norm=0)))
+    trainer = run(build(regression, tiny(epochs=3, learning_rate=0.02, warmup=0, clip_norm=0)))
     assert trainer.history["objective"] == trainer.history["mae"]
     assert trainer.objective_epoch() == 3
     assert trainer.evaluate("validation")["mae"] == trainer.history["mae"][-1]
     assert trainer.history["learning_rate"][-1] < 1e-4 < trainer.history["learning_rate"][0]
 
 
-def test_the_body_is_frozen_for_the_first_share_of_the_schedule(multiclass, tiny):
-    trainer = begin(multiclass, tiny(epochs=2, freeze_steps=0.5))
+def test_the_body_is_frozen_for_the_share_freeze_steps(multiclass, tiny):
+    trainer = build(multiclass, tiny(epochs=2, freeze_steps=0.5))
     before = weights(trainer)
     run(trainer, 1)
     middle = weights(trainer)
@@ -162,15 +162,15 @@ def test_the_body_is_frozen_for_the_first_share_of_the_schedule(multiclass, tiny
     assert all(not torch.equal(middle[name], after[name]) for name in bodies if middle[name].ndim > 1)
 
 
-def test_the_initializer_reaches_the_trained_network(multiclass, tiny):
+def test_the_initializer_has_an_effect(multiclass, tiny):
     heads = {}
     for initializer in ("trunc_normal", "zeros_last", "orthogonal", "default"):
-        trainer = begin(multiclass, tiny(initializer=initializer, augmentation_strength=0.0))
-        begun = trainer.network.head[1].weight.detach().clone()
+        trainer = build(multiclass, tiny(initializer=initializer, augmentation_strength=0.0))
+        initial = trainer.network.head[1].weight.detach().clone()
         run(trainer)
         heads[initializer] = trainer.network.head[1].weight.detach()
-        # One epoch of small steps does not wash the beginning away.
-        assert torch.corrcoef(torch.stack([begun.flatten(), heads[initializer].flatten()]))[0, 1] > 0.5 or initializer == "zeros_last"
+        # After one epoch of small steps the weights still correlate with the initial ones.
+        assert torch.corrcoef(torch.stack([initial.flatten(), heads[initializer].flatten()]))[0, 1] > 0.5 or initializer == "zeros_last"
     names = list(heads)
     assert not any(torch.equal(heads[a], heads[b]) for a in names for b in names if a < b)
     assert heads["orthogonal"].std() > 1.5 * heads["trunc_normal"].std()
@@ -199,28 +199,28 @@ def test_the_initializer_reaches_the_trained_network(multiclass, tiny):
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_every_hyperparameter_reaches_the_trained_network(multiclass, tiny, base_run, change):
-    trained = run(begin(multiclass, tiny(**{**BASE, **change})))
+def test_every_hyperparameter_has_an_effect(multiclass, tiny, base_run, change):
+    trained = run(build(multiclass, tiny(**{**BASE, **change})))
     assert trained.history["train_loss"] != base_run.history["train_loss"]
 
 
-def test_accumulation_reaches_the_loop(multiclass, tiny):
-    trainer, sizes = begin(multiclass, tiny(accumulation=4)), set()
+def test_accumulation_splits_batches(multiclass, tiny):
+    trainer, sizes = build(multiclass, tiny(accumulation=4)), set()
     trainer.network.register_forward_pre_hook(lambda network, inputs: sizes.add((network.training, len(inputs[0]))))
     trainer.run_epoch()
     assert {size for training, size in sizes if training} == {2}
 
 
-def test_no_batch_comes_twice_in_a_trial(multiclass, tiny):
-    trainer, seen = begin(multiclass, tiny(epochs=2, unfrozen_stages=0)), []
+def test_all_batches_of_a_trial_differ(multiclass, tiny):
+    trainer, seen = build(multiclass, tiny(epochs=2, unfrozen_stages=0)), []
     trainer.network.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[0].clone()) if network.training else None)
     run(trainer)
     assert len({images.sum().item() for images in seen}) == len(seen) == 2 * trainer.steps_per_epoch
 
 
 @pytest.mark.parametrize("batch_size", [8, 16])
-def test_statistics_are_those_of_training_images_unless_batches_are_tiny(larger, tiny, batch_size):
-    trainer = begin(larger, tiny(batch_size=batch_size, freeze_steps=0.0))
+def test_statistics_are_those_of_the_training_images_unless_batches_are_small(larger, tiny, batch_size):
+    trainer = build(larger, tiny(batch_size=batch_size, freeze_steps=0.0))
     before = weights(trainer)
     run(trainer)
     norm = trainer.network.body.trunk.features[0][1]
@@ -234,9 +234,9 @@ def test_statistics_are_those_of_training_images_unless_batches_are_tiny(larger,
 
 
 @pytest.mark.parametrize("images", [127, 128, 129, 257, 1023, 1025])
-def test_statistics_come_from_batches_of_nearly_one_size(larger, tiny, monkeypatch, images):
-    """129 images are not a batch of 128 and one that weighs as much, and whose 1 × 1 maps have no variance."""
-    trainer = begin(replace(larger, rows={**larger.rows, "train": np.resize(larger.rows["train"], images)}), tiny(batch_size=16))
+def test_statistics_are_computed_on_batches_of_nearly_one_size(larger, tiny, monkeypatch, images):
+    """A last batch of one image would weigh as much as one of 128, and its 1 × 1 maps would have no variance."""
+    trainer = build(replace(larger, rows={**larger.rows, "train": np.resize(larger.rows["train"], images)}), tiny(batch_size=16))
     trainer.network.thaw(True)
     sizes = []
     hook = trainer.network.body.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
@@ -248,7 +248,7 @@ def test_statistics_come_from_batches_of_nearly_one_size(larger, tiny, monkeypat
 
 
 def test_exported_weights_load_into_plain_torchvision(multiclass, tiny, tmp_path):
-    trainer = run(begin(multiclass, tiny(batch_size=8)))
+    trainer = run(build(multiclass, tiny(batch_size=8)))
     logits, _ = trainer.predict("test")
     trainer.export(tmp_path / "best.safetensors")
 
@@ -258,39 +258,39 @@ def test_exported_weights_load_into_plain_torchvision(multiclass, tiny, tmp_path
     network.load_state_dict({name.replace("head.1.", "classifier."): tensor for name, tensor in state.items()})
     network.eval()
     with safe_open(tmp_path / "best.safetensors", "pt") as file:
-        about = file.metadata()
-    assert (about["backbone"], about["task"], json.loads(about["classes"])) == (
+        metadata = file.metadata()
+    assert (metadata["backbone"], metadata["task"], json.loads(metadata["classes"])) == (
         "mobilenet_v3_small",
         "multiclass",
         list(multiclass.classes),
     )
-    told = json.loads(about["preprocessing"])
-    assert (told["square"], told["center_crop"], told["aspect"]) == (37, 32, "crop")
-    margin = (told["square"] - told["center_crop"]) // 2
+    preprocessing = json.loads(metadata["preprocessing"])
+    assert (preprocessing["square"], preprocessing["center_crop"], preprocessing["aspect"]) == (37, 32, "crop")
+    margin = (preprocessing["square"] - preprocessing["center_crop"]) // 2
     pixels = multiclass.images[multiclass.rows["test"]][:, margin : margin + 32, margin : margin + 32] / np.float32(255)
-    images = torch.from_numpy((pixels - np.float32(told["mean"])) / np.float32(told["std"])).permute(0, 3, 1, 2)
+    images = torch.from_numpy((pixels - np.float32(preprocessing["mean"])) / np.float32(preprocessing["std"])).permute(0, 3, 1, 2)
     with torch.no_grad():
         assert torch.allclose(network(images), logits, atol=1e-4)
 
 
-def test_two_micro_batches_train_like_one(multiclass, tiny):
+def test_two_micro_batches_train_like_one_batch(multiclass, tiny):
     plain, split = (
-        run(begin(multiclass, tiny(dropout=0.0, optimizer="sgd", learning_rate=0.01, accumulation=accumulation))) for accumulation in (1, 2)
+        run(build(multiclass, tiny(dropout=0.0, optimizer="sgd", learning_rate=0.01, accumulation=accumulation))) for accumulation in (1, 2)
     )
     for name, tensor in weights(plain).items():
         assert torch.allclose(tensor.float(), weights(split)[name].float(), rtol=1e-2, atol=1e-4), name
     assert split.history["train_loss"] == pytest.approx(plain.history["train_loss"], rel=1e-3)
 
 
-def test_smoothing_is_not_in_the_validation_loss(multiclass, tiny):
-    trainer = begin(multiclass, tiny(label_smoothing=0.5))
+def test_the_validation_loss_is_without_label_smoothing(multiclass, tiny):
+    trainer = build(multiclass, tiny(label_smoothing=0.5))
     logits, targets = trainer.predict("validation")
     assert trainer.evaluate("validation")["loss"] == pytest.approx(nn.functional.cross_entropy(logits, targets).item())
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
-def test_a_rate_far_too_high_is_said(multiclass, tiny, optimizer):
-    trainer = begin(
+def test_a_diverging_trial_raises(multiclass, tiny, optimizer):
+    trainer = build(
         multiclass, tiny(optimizer=optimizer, learning_rate=10, clip_norm=0, freeze_steps=0, warmup=0, weight_decay=1, epochs=3)
     )
     with pytest.raises(NonFiniteError, match=r"not a finite number|the training loss became"):
@@ -298,8 +298,8 @@ def test_a_rate_far_too_high_is_said(multiclass, tiny, optimizer):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_poisoned_network_is_said_not_scored(request, tiny, task):
-    trainer = begin(request.getfixturevalue(task), tiny(learning_rate=1e-6))
+def test_a_network_with_nan_weights_raises_and_records_nothing(request, tiny, task):
+    trainer = build(request.getfixturevalue(task), tiny(learning_rate=1e-6))
     trainer.network.head[1].weight.data.fill_(float("nan"))
     with pytest.raises(NonFiniteError):
         trainer.run_epoch()
@@ -307,41 +307,41 @@ def test_a_poisoned_network_is_said_not_scored(request, tiny, task):
     assert trainer.history == {}
 
 
-def test_steps_of_an_epoch(multiclass, tiny):
-    trainer = begin(multiclass, tiny())
+def test_an_epoch_has_at_least_20_steps(multiclass, tiny):
+    trainer = build(multiclass, tiny())
     images = len(multiclass.rows["train"])
     assert trainer.steps_per_epoch == trainer.passes * (images // 8) >= 20
     row = trainer.run_epoch()
     assert row["images_per_second"] * row["seconds_training"] == pytest.approx(8 * trainer.steps_per_epoch)
 
 
-def test_a_batch_over_a_quarter_of_the_images_is_refused(multiclass, tiny):
+def test_a_batch_of_more_than_a_quarter_of_the_images_is_rejected(multiclass, tiny):
     images = len(multiclass.rows["train"])
-    begin(multiclass, tiny(batch_size=images // 4))
+    build(multiclass, tiny(batch_size=images // 4))
     with pytest.raises(ConfigError, match=f"at most a quarter of the {images} training images but got {images // 4 + 1}"):
-        begin(multiclass, tiny(batch_size=images // 4 + 1))
+        build(multiclass, tiny(batch_size=images // 4 + 1))
 
 
-def test_what_does_not_fit_the_data_is_refused(multiclass, regression, tiny):
+def test_settings_that_do_not_fit_the_data_are_rejected(multiclass, regression, tiny):
     with pytest.raises(ConfigError, match="does not train a multiclass task"):
-        begin(multiclass, tiny(loss="mse"))
+        build(multiclass, tiny(loss="mse"))
     with pytest.raises(ConfigError, match="does not judge a multiclass task"):
-        begin(multiclass, tiny(), metric="mae")
+        build(multiclass, tiny(), metric="mae")
     with pytest.raises(ConfigError, match="at most 5, the stages of this backbone"):
-        begin(multiclass, tiny(unfrozen_stages=6))
-    for part in regression.rows:  # wherever the zero is: a loss of infinity on validation images would end every trial
+        build(multiclass, tiny(unfrozen_stages=6))
+    for part in regression.rows:  # in any split: an infinite loss on the validation images would end every trial
         targets = regression.targets.copy()
         targets[regression.rows[part][0]] = 0
         changed = replace(regression, targets=targets)
         with pytest.raises(DataError, match="1 of 48 targets are 0"):
-            begin(changed, tiny(loss="mape"))
+            build(changed, tiny(loss="mape"))
         with pytest.raises(DataError, match="target: log needs targets above 0"):
-            begin(changed, tiny(target="log"))
+            build(changed, tiny(target="log"))
 
 
 @pytest.mark.parametrize(
     "changes", [{"loss": "mape"}, {"loss": "huber", "target": "log"}, {"loss": "mae"}, {"loss": "mape", "target": "log"}]
 )
-def test_every_regression_loss_beats_the_mean(regression, tiny, changes):
-    trainer = run(begin(regression, tiny(epochs=2, augmentation_strength=0.0, **changes)))
+def test_every_regression_loss_learns_more_than_the_mean(regression, tiny, changes):
+    trainer = run(build(regression, tiny(epochs=2, augmentation_strength=0.0, **changes)))
     assert trainer.history["r2"][-1] > 0

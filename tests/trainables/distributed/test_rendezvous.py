@@ -1,0 +1,11 @@
+import pytest
+
+from tests.trainables.replicating import listening_addresses
+
+pytestmark = pytest.mark.xdist_group("two processes")  # one pair of processes for all of them
+
+
+def test_processes_with_a_loopback_address_listen_on_loopback_only(pair):
+    hosts = {host for addresses in pair.run(listening_addresses) for host in addresses}
+    assert hosts
+    assert all(host.startswith("127.") for host in hosts)

@@ -1,0 +1,80 @@
+"""From a trial's configuration and its data set to the network and the optimizer that train."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+
+from trainables.config import TrialConfig
+from trainables.data.dataset import Dataset
+from trainables.distributed.sync_batch_norm import synchronize_batch_norm
+from trainables.distributed.world import World
+from trainables.errors import ConfigError
+from trainables.networks.backbones import check_image_size
+from trainables.networks.bodies import build_body
+from trainables.networks.heads import build_head
+from trainables.networks.model import MIN_BATCH_FOR_STATISTICS, Network
+from trainables.networks.weights import load_weights
+from trainables.objectives import check_targets
+from trainables.recipe import largest_batch
+from trainables.training.loop import Autocast
+from trainables.training.optim import OPTIMIZERS
+from trainables.training.tasks import TASKS
+
+
+def default_device() -> torch.device:
+    """Return the GPU that this process may use, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast_on(device: torch.device) -> Autocast:
+    """Return the context of a forward pass: bfloat16 on GPUs that have it, else no autocast."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return lambda: torch.autocast("cuda", torch.bfloat16)
+    return nullcontext
+
+
+def check_trial(dataset: Dataset, trial: TrialConfig, world: World) -> None:
+    """Raise ``ConfigError`` or ``DataError`` if a configuration does not fit the data set or the number of processes."""
+    images = len(dataset.rows["train"])
+    if trial.batch_size > largest_batch(images):
+        raise ConfigError(f"batch_size must be at most a quarter of the {images} training images but got {trial.batch_size}")
+    parts = trial.accumulation * world.size
+    if world.size > 1 and trial.batch_size % parts:
+        fitting = max(parts, trial.batch_size - trial.batch_size % parts)
+        raise ConfigError(
+            f"batch_size must be a multiple of accumulation × replicas ({trial.accumulation} × {world.size}) but got {trial.batch_size}; "
+            f"choose {fitting}, for example, or another number of GPUs for a trial"
+        )
+    check_image_size(trial.backbone, trial.image_size)
+    check_targets(dataset.task, trial.loss, trial.target, dataset.targets[np.concatenate(list(dataset.rows.values()))])
+
+
+def build_network(dataset: Dataset, trial: TrialConfig, *, world: World, sync_batch_norm: bool) -> tuple[Network, str]:
+    """Return the network with its pretrained body and new head, and where the weights come from.
+
+    Seeds torch with the trial's seed. Raises ``ConfigError`` or ``WeightsError`` as the functions that it calls do.
+    """
+    torch.manual_seed(trial.seed)
+    body = build_body(trial.backbone)
+    provenance = load_weights(body, trial.backbone, trial.weights)
+    if sync_batch_norm and world.size > 1:
+        synchronize_batch_norm(body)
+    head = build_head(
+        body.width,
+        TASKS[dataset.task].outputs(len(dataset.classes)),
+        layers=trial.head_layers,
+        units=trial.head_units,
+        activation=trial.activation,
+        dropout=trial.dropout,
+        initializer=trial.initializer,
+    )
+    normalized_together = trial.batch_size // (trial.accumulation * (1 if sync_batch_norm else world.size))
+    batch_norm_trains = trial.weights == "none" or normalized_together >= MIN_BATCH_FOR_STATISTICS
+    return Network(body, head, unfrozen_stages=trial.unfrozen_stages, batch_norm_trains=batch_norm_trains), provenance
+
+
+def build_optimizer(network: Network, trial: TrialConfig) -> torch.optim.Optimizer:
+    """Return the trial's optimizer over the head and the unfrozen stages of the body."""
+    groups = network.parameter_groups(trial.learning_rate, trial.stage_lr_decay, trial.weight_decay)
+    return OPTIMIZERS[trial.optimizer](groups, trial.momentum)

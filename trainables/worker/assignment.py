@@ -1,0 +1,68 @@
+"""What a worker is given to run one trial, and the data set that goes with it. Light to import."""
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from trainables.config import DataConfig, Model, TrialConfig
+from trainables.errors import DataError
+from trainables.storage.locations import join
+
+if TYPE_CHECKING:
+    from trainables.data.dataset import Dataset
+
+
+class Assignment(Model):
+    """All that a worker needs to run one trial, small enough for Ray to send with the trial. The record has `reported` epochs already.
+
+    With `replicas` above 1, as many processes train the trial, each in its own bundle of the trial's placement group and on its part of
+    every batch. Batch norm then computes its statistics over that part, or with `sync_batch_norm` over all parts.
+    """
+
+    number: int
+    trial: TrialConfig
+    data: DataConfig
+    task: str
+    fingerprint: str
+    metric: str
+    folder: str
+    threads: int = 1
+    workers: int = 0
+    reported: int = 0
+    manifest: str | None = None
+    replicas: int = Field(1, ge=1)
+    sync_batch_norm: bool = False
+
+
+def checkpoint_location(assignment: Assignment) -> str:
+    """Return the location of a trial's saved state."""
+    return join(assignment.folder, "last.pt")
+
+
+def progress(epoch: int, epochs: int) -> int:
+    """Return the share of a trial's own epochs that is done, in per mille."""
+    return round(1000 * epoch / epochs)
+
+
+def open_data(assignment: Assignment) -> "Dataset":
+    """Return the trial's data set from this node's cache; if it is absent, prepare it from the search's manifest or else from its source.
+
+    Raises ``DataError`` if the images have changed since the search began.
+    """
+    from trainables.data.dataset import open_dataset, prepare_from_config
+    from trainables.data.manifest import prepare_from_manifest
+
+    size, aspect = assignment.trial.image_size, assignment.trial.aspect
+    try:
+        return open_dataset(assignment.fingerprint, size, aspect)
+    except DataError:
+        if assignment.manifest is not None:
+            dataset = prepare_from_manifest(assignment.manifest, size, aspect)
+        else:
+            dataset = prepare_from_config(assignment.data, image_size=size, aspect=aspect)
+    if dataset.fingerprint != assignment.fingerprint:
+        raise DataError(
+            f"the images of {assignment.data.source!r} have changed since the search began "
+            f"(fingerprint {assignment.fingerprint[:12]} then, {dataset.fingerprint[:12]} now); start a new search"
+        )
+    return dataset
