@@ -1,4 +1,4 @@
-"""What the tests ask of every node."""
+"""Functions that the tests call on every node."""
 
 import os
 import time
@@ -6,17 +6,17 @@ import time
 from trainables.errors import DataError
 
 
-def process():
+def process_id():
     return os.getpid()
 
 
-def refuse():
+def raise_data_error():
     raise DataError("no such image; mend the data")
 
 
-def slow():
+def sleep():
     time.sleep(30)
 
 
-def leave():
+def end_process():
     os._exit(3)
