@@ -69,7 +69,7 @@ def test_change_settings_accepts_only_budget_keep_and_resources():
     assert (changed.keep.disk, changed.budget.target) == (2e9, 0.9)
     assert change_settings(config, ()) == config
     for setting, words in {
-        "seed=3": "start a new one for the rest",
+        "seed=3": "start a new search for the rest",
         "keep.dsk=3": "keep",
         "budget.trials=0": "greater than or equal to 1",
     }.items():
