@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,13 +24,15 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def remove_temporaries(path: Path) -> None:
-    """Remove the temporary files of `path`, which a killed writer leaves behind."""
+def remove_temporaries(path: Path, *, older_than: float | None = None) -> None:
+    """Remove the temporary files of `path`, which killed writers leave behind; by default all, else those not written for some seconds."""
     with suppress(FileNotFoundError, NotADirectoryError):
         for name in os.listdir(path.parent):
             match = _TEMPORARY.fullmatch(name)
             if match and match["name"] == path.name:
-                path.with_name(name).unlink(missing_ok=True)
+                temporary = path.with_name(name)
+                if older_than is None or time.time() - temporary.stat().st_mtime > older_than:
+                    temporary.unlink(missing_ok=True)
 
 
 @contextmanager

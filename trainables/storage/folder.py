@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO
@@ -11,6 +11,8 @@ from typing import BinaryIO
 from trainables.storage.atomic_write import atomic_write, is_temporary, remove_temporaries
 from trainables.storage.keys import StoredFile
 from trainables.storage.storage_errors import absent_is_none
+
+ABANDONED_SECONDS = 3600.0  # without a write, after which a temporary file has lost its writer
 
 
 class Folder:
@@ -51,9 +53,14 @@ class Folder:
             return (self.path / key).open("rb")
         return None
 
-    def writing(self, key: str) -> AbstractContextManager[BinaryIO]:
-        """Give a file to write to; see `atomic_write`."""
-        return atomic_write(self.path / key, durable=True)
+    @contextmanager
+    def writing(self, key: str) -> Iterator[BinaryIO]:
+        """Give a file to write to; see `atomic_write`. After a success the temporary files of killed writers are removed."""
+        path = self.path / key
+        with atomic_write(path, durable=True) as file:
+            yield file
+        with suppress(OSError):
+            remove_temporaries(path, older_than=ABANDONED_SECONDS)
 
     def remove(self, key: str) -> None:
         """Remove a file, and the temporary files that killed writers of it left."""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.dataset import open_dataset, prepare
+from trainables.config import DataConfig
+from trainables.data.dataset import open_dataset, prepare, prepare_from_config
 from trainables.data.source_options import SourceOptions
 from trainables.errors import DataError, ResourceError
 from trainables.images import pixel_map
@@ -89,6 +90,16 @@ def test_fingerprint_depends_on_contents_labels_and_parts(photos):
     picture(photos / "a" / "4.png", 1000)
     others.add(fingerprint())
     assert len(others | {first}) == 5
+
+
+def test_prepare_from_config_passes_on_every_setting(photos):
+    config = DataConfig(source=str(photos), seed=1, classes=("b", "a", "c", "d"), strict=True)
+    dataset = prepare_from_config(config, image_size=32, aspect="pad")
+    expected = prepare(str(photos), SourceOptions(classes=("b", "a", "c", "d")), seed=1)
+    assert (dataset.fingerprint, dataset.image_size, dataset.aspect) == (expected.fingerprint, 32, "pad")
+    (photos / "a" / "bad.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="--strict"):
+        prepare_from_config(config)
 
 
 def test_a_second_prepare_decodes_nothing(photos, monkeypatch):

@@ -1,5 +1,6 @@
 """One contract over a folder and a real S3 server, and the errors of each."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 
 from tests.paths import REPOSITORY
 from trainables.errors import ResourceError, StorageError
+from trainables.storage.atomic_write import temporary_path
 from trainables.storage.locations import join
 from trainables.storage.root import Root, discard, probe, size_of
 from trainables.training.checkpoint import export_weights, load_state, save_state
@@ -313,6 +315,16 @@ with Root({str(tmp_path)!r}).writing("last.pt") as file:
     assert Root(tmp_path).names() == [file.key for file in Root(tmp_path).files()] == ["last.pt"]
     Root(tmp_path).remove("last.pt")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_removes_temporary_files_that_are_an_hour_old(tmp_path):
+    old, new, other = (temporary_path(tmp_path / name) for name in ("last.pt", "last.pt", "other"))
+    for path in (old, new, other):
+        path.write_bytes(b"half")
+    for path in (old, other):
+        os.utime(path, (time.time() - 3700,) * 2)
+    Root(tmp_path).write("last.pt", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", new.name, other.name}
 
 
 def test_a_folder_imports_neither_torch_nor_pyarrow(tmp_path):
