@@ -139,7 +139,7 @@ def open_dataset(fingerprint: str, image_size: int, aspect: Aspect) -> Dataset:
 
 
 def facts_of(dataset: Dataset, survey_key: str) -> dict[str, Any]:
-    """Return what a data set is beside its pixels, as JSON: `dataset_from` makes the data set again."""
+    """Return everything of a data set but its pixels, as values for JSON, from which `dataset_from` makes the data set again."""
     return {
         "task": dataset.task,
         "classes": dataset.classes,

@@ -31,7 +31,7 @@ class Labels(NamedTuple):
 def read_labels(table: Table, columns: list[str], options: SourceOptions) -> Labels:
     """Return the labels that the columns hold. Raises ``DataError``.
 
-    Columns that the user chose (`label_columns`) are never taken for something else than labels.
+    Columns that the user chose (`label_columns`) always hold labels: one that does not is an error.
     """
     if not columns:
         raise DataError(f"{table.path.name} has no column of labels beside its images: {listed(map(repr, table.columns))}")

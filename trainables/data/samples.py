@@ -32,7 +32,7 @@ class SourceLocation(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples:
-    """Labelled images as the source says, ordered by name; no image has been read."""
+    """The labelled images of a source, ordered by name. No image file has been read yet."""
 
     root: Path
     names: tuple[str, ...]  # paths relative to root, '/' between parts; unique
@@ -75,7 +75,7 @@ def _printable(text: str) -> str:
 
 
 def order_classes(names: Iterable[str], wanted: Sequence[str]) -> tuple[str, ...]:
-    """Return class names as wanted, else sorted (numbers by value); raises ``DataError`` if `wanted` are not the same names."""
+    """Return the class names in the order `wanted`, else sorted (numbers by value). Raises ``DataError`` if `wanted` has other names."""
     distinct = set(names)
     if wanted:
         for name in wanted:
@@ -102,7 +102,7 @@ def number(text: str) -> float | None:
 
 
 def class_task(classes: Sequence[str], task: TaskName | None, origin: str) -> tuple[TaskName, str]:
-    """Return binary or multiclass for images of one class each, and a note that says why. Raises ``DataError`` for too few classes."""
+    """Return binary or multiclass for images of one class each, and a note with the reason. Raises ``DataError`` for a wrong number."""
     if len(classes) < 2:
         raise DataError(f"{origin} gives one class only ({listed(classes)}); at least two are needed")
     if task == "binary" and len(classes) > 2:

@@ -7,7 +7,7 @@ from trainables.config import TaskName
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How to read an image folder or a CSV file; the fields of `DataConfig` that say so, which explains each of them."""
+    """How to read an image folder or a CSV file. `DataConfig` has the same fields and explains them."""
 
     task: TaskName | None = None
     image_column: str | None = None

@@ -58,7 +58,7 @@ def _read_path(source: str, options: SourceOptions) -> Samples:
 
 
 def _table_in(folder: Path) -> Path | None:
-    """Return the one table in a folder, None where the folder holds images. Raises ``DataError`` for several tables without images."""
+    """Return the only table in a folder; None where it holds class folders. Raises ``DataError`` for several tables without images."""
     tables = sorted(
         file for file in folder.iterdir() if file.suffix.lower() in TABLE_SUFFIXES and file.is_file() and not is_litter(file.name)
     )

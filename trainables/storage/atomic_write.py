@@ -25,7 +25,7 @@ def is_temporary(name: str) -> bool:
 
 
 def remove_temporaries(path: Path, *, older_than: float | None = None) -> None:
-    """Remove the temporary files of `path`, which killed writers leave behind; by default all, else those not written for some seconds."""
+    """Remove the temporary files of `path`, which killed writers leave: all, or those not written for `older_than` seconds."""
     with suppress(FileNotFoundError, NotADirectoryError):
         for name in os.listdir(path.parent):
             match = _TEMPORARY.fullmatch(name)

@@ -44,7 +44,7 @@ class Bucket:
         return [info.base_name for info in infos]
 
     def files(self) -> list[StoredFile]:
-        """Return all objects at any depth; their names may be no keys, see `is_key`."""
+        """Return all objects at any depth; their names are not always keys, see `is_key`."""
         from pyarrow.fs import FileSelector
 
         filesystem, path = self._connection

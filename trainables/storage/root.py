@@ -43,7 +43,7 @@ class Root:
             return sorted(self._storage.names())
 
     def files(self) -> list[StoredFile]:
-        """Return all files at any depth, in no order. A bucket may hold objects whose names are no keys, see `is_key`."""
+        """Return all files at any depth, in no order. A bucket may hold objects whose names are not keys, see `is_key`."""
         with translated_errors("list", self.location):
             return self._storage.files()
 
