@@ -1,20 +1,20 @@
-"""Decoding once: a data set's first start against its second, in one run.
+"""The first start on a data set, which decodes its images, against the second, which reads them from the cache; in one run.
 
 python tests/benchmarks/decode.py FOLDER [--json FILE]
 """
 
-import json
 import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from tests.benchmarks.report import JsonFile, report_json
 
-def main(folder: Path, json_file: Annotated[Path | None, typer.Option("--json")] = None) -> None:
-    """Print and write the seconds of both starts, each in a process that has imported what it needs."""
+
+def main(folder: Path, json_file: JsonFile = None) -> None:
+    """Measure the seconds of both starts in a process that has imported what it needs."""
     from trainables.data.dataset import prepare
 
     with tempfile.TemporaryDirectory() as cache:
@@ -24,11 +24,8 @@ def main(folder: Path, json_file: Annotated[Path | None, typer.Option("--json")]
             started = time.perf_counter()
             dataset = prepare(source=str(folder))
             seconds.append(round(time.perf_counter() - started, 3))
-    result = {"data": folder.name, "images": len(dataset.targets), "image_size": dataset.image_size, "first_seconds": seconds[0]}
-    result |= {"second_seconds": seconds[1], "ratio": round(seconds[0] / seconds[1], 1)}
-    print(json.dumps(result, indent=2))
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2))
+    figures = {"data": folder.name, "images": len(dataset.targets), "image_size": dataset.image_size, "first_seconds": seconds[0]}
+    report_json(figures | {"second_seconds": seconds[1], "ratio": round(seconds[0] / seconds[1], 1)}, json_file)
 
 
 if __name__ == "__main__":

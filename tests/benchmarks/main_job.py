@@ -1,27 +1,28 @@
-"""The main job, measured: trials, test accuracy, wall time, and where the workers' time goes.
+"""The main job, a search with the defaults: its wall time, its test scores, and what its workers spend their time on.
 
     python tests/benchmarks/main_job.py [SOURCE] [--trials 12] [--json FILE]
 
-Runs `injerto search` in a folder, a cache and a storage of its own, so that nothing is there from an earlier run. Worker time is
-slots × the time from the first trial's start to the last one's end; its parts are shares of it.
+Runs `injerto search` with a new output folder, cache and storage, so that it reuses nothing. Worker time is the number of slots times the
+seconds from the first trial's start to the last one's end; the parts are given as shares of it.
 """
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from search.record.records import StudyRecord, read_study
+from search.record.reader import read_study
+from search.record.records import StudyRecord
+from tests.benchmarks.report import JsonFile, report_json
 
 
-def main(source: str = "builtin:digits", trials: int = 12, json_file: Annotated[Path | None, typer.Option("--json")] = None) -> None:
-    """Print and write the figures of one search."""
+def main(source: str = "builtin:digits", trials: int = 12, json_file: JsonFile = None) -> None:
+    """Run a search and report its figures."""
     if not source.startswith("builtin:"):
         source = str(Path(source).resolve())
     with tempfile.TemporaryDirectory() as scratch:
@@ -34,26 +35,23 @@ def main(source: str = "builtin:digits", trials: int = 12, json_file: Annotated[
         )
         wall = time.perf_counter() - started
         record = read_study(storage=storage)
-        result = {"source": Path(source).name, "wall_seconds": round(wall, 1), **figures(record)}
-    print(json.dumps(result, indent=2))
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2))
+    report_json({"source": Path(source).name, "wall_seconds": round(wall, 1), **figures(record)}, json_file)
 
 
 def figures(record: StudyRecord) -> dict[str, Any]:
-    """Return a search's scores and the parts of its workers' time."""
+    """Return the scores of a search and the parts of its workers' time."""
     trials = [trial for trial in record.trials if trial.started and trial.ended]
     first, last = min(trial.started for trial in trials), max(trial.ended for trial in trials)  # type: ignore[type-var]
     slots = len(os.sched_getaffinity(0))
     worker_seconds = slots * (last - first).total_seconds()  # type: ignore[operator]
     training = sum(trial.attributes["seconds_training"] for trial in trials)
-    inside = sum(trial.attributes["seconds_total"] for trial in trials)
-    held = sum((trial.ended - trial.started).total_seconds() for trial in trials)  # type: ignore[operator]
+    in_trainable = sum(trial.attributes["seconds_total"] for trial in trials)
+    on_slots = sum((trial.ended - trial.started).total_seconds() for trial in trials)  # type: ignore[operator]
     parts = {
         "training_and_evaluation": training,
-        "building_and_saving": inside - training,
-        "starting_workers_and_messages": held - inside,
-        "idle": worker_seconds - held,
+        "building_and_saving": in_trainable - training,
+        "starting_workers_and_messages": on_slots - in_trainable,
+        "idle": worker_seconds - on_slots,
     }
     return {
         "trials": record.counts,

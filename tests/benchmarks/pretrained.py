@@ -1,20 +1,21 @@
-"""Does the built-in backbone count as pretrained? Fine-tuning from it against the same network from scratch, on real photographs.
+"""What the built-in weights are worth: fine-tuning from them against training the same network from scratch, on photographs.
 
     python tests/benchmarks/pretrained.py FOLDER [--images 400] [--epochs 15] [--batch-size 32] [--seeds 3] [--json FILE]
 
-FOLDER is an image folder. For each seed, `--images` training images are drawn; both runs take the same images, steps, batches,
-augmentation and batch-norm policy, and differ in the weights alone. Epochs are passes over the images. Accuracy is of the data set's
-test images, at the last epoch.
+FOLDER is an image folder. For each seed, `--images` training images are drawn. Both runs use the same images, steps, batches,
+augmentation and batch-norm policy; only the weights differ. Epochs are passes over the images. Accuracy is that of the last epoch on the
+test split.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated
 
 import numpy as np
 import typer
 
+from tests.benchmarks.report import JsonFile, report_json
 from trainables.config import TrialConfig
 from trainables.data.dataset import Dataset, prepare
 from trainables.recipe import default_recipe, passes_per_epoch
@@ -27,9 +28,9 @@ def main(
     batch_size: int = 32,
     seeds: int = 3,
     threads: int = 1,
-    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    json_file: JsonFile = None,
 ) -> None:
-    """Print and write test accuracy from scratch and from the built-in weights, and their difference."""
+    """Report the test accuracy from scratch and from the built-in weights, and the gain."""
     from trainables.training.trainer import set_threads
 
     set_threads(threads)
@@ -59,21 +60,17 @@ def main(
         "gain": mean(gains),
         "gain_deviation": stdev(gains) if len(gains) > 1 else 0.0,
     }
-    print(json.dumps(result, indent=2))
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2))
+    report_json(result, json_file)
 
 
 def subset(dataset: Dataset, images: int, seed: int) -> Dataset:
-    """Return the data set with that many training images, drawn at random."""
-    from dataclasses import replace
-
+    """Return the data set with so many training images, drawn at random."""
     train = np.sort(np.random.default_rng(seed).permutation(dataset.rows["train"])[:images])
     return replace(dataset, rows={**dataset.rows, "train": train})
 
 
 def accuracy(dataset: Dataset, trial: TrialConfig) -> float:
-    """Return the test accuracy of one training."""
+    """Train and return the accuracy on the test split."""
     from trainables.training.trainer import Trainer
 
     trainer = Trainer(dataset, trial)
