@@ -35,13 +35,13 @@ RECIPES = st.builds(
 
 @settings(max_examples=50)
 @given(RECIPES)
-def test_a_recipe_comes_back_from_yaml_as_it_was(recipe):
+def test_a_recipe_round_trips_as_yaml(recipe):
     assert validate(Recipe, yaml.safe_load(to_yaml(recipe))) == recipe
 
 
 @settings(max_examples=25)
 @given(recipe=RECIPES)
-def test_a_recipe_comes_back_from_a_file_as_it_was(tmp_path_factory, recipe):
+def test_a_recipe_round_trips_through_a_file(tmp_path_factory, recipe):
     path = tmp_path_factory.getbasetemp() / "recipe.yaml"
     write_yaml(path, recipe, "A first line\nand a second: [x")
     assert path.read_text(encoding="utf-8").startswith("# A first line\n# and a second: [x\n")
@@ -49,13 +49,13 @@ def test_a_recipe_comes_back_from_a_file_as_it_was(tmp_path_factory, recipe):
 
 
 @pytest.mark.parametrize("name", ["\x85", "a\u2028b", "\u2029 ", "año", "🐈", "a\rb\n", "no", "1e3", "\x00"])
-def test_unusual_names_survive(tmp_path, name):
+def test_unusual_names_round_trip(tmp_path, name):
     recipe = Recipe(study=name, data=DataConfig(classes=(name, "b")))
     write_yaml(tmp_path / "best.yaml", recipe)
     assert validate(Recipe, read_yaml(tmp_path / "best.yaml")) == recipe
 
 
-def test_keys_are_in_the_order_of_their_declaration():
+def test_yaml_has_the_keys_in_the_order_of_their_declaration():
     assert list(yaml.safe_load(to_yaml(TrialConfig(loss="mse")))) == list(TrialConfig.model_fields)
 
 
@@ -77,13 +77,13 @@ def test_keys_are_in_the_order_of_their_declaration():
         (Recipe, {1: 2}, "Keys should be strings but got 1"),
     ],
 )
-def test_a_wrong_key_or_value_is_one_line_that_says_what_came(kind, values, message):
+def test_a_wrong_key_or_value_gives_one_line_with_the_value(kind, values, message):
     with pytest.raises(ConfigError) as caught:
         validate(kind, values)
     assert str(caught.value) == message
 
 
-def test_every_problem_is_told_at_once():
+def test_every_problem_is_reported_at_once():
     with pytest.raises(ConfigError) as caught:
         validate(TrialConfig, {"dropot": 1, "epochs": 0, "schedule": "cosin"}, where="best.yaml")
     lines = str(caught.value).splitlines()
@@ -113,7 +113,7 @@ RANGES = {
 
 
 @pytest.mark.parametrize(("key", "edges"), RANGES.items())
-def test_ranges(key, edges):
+def test_values_outside_the_range_are_rejected(key, edges):
     for edge, outwards in zip(edges, (-1, 1), strict=True):
         if edge is not None:
             assert getattr(validate(TrialConfig, {key: edge}), key) == edge
@@ -124,27 +124,27 @@ def test_ranges(key, edges):
 @pytest.mark.parametrize(
     ("key", "value"), [("stage_lr_decay", 0), ("learning_rate", 0), ("dropout", 1), ("momentum", 1), ("label_smoothing", 1)]
 )
-def test_open_ends_of_ranges(key, value):
+def test_open_ends_of_ranges_are_rejected(key, value):
     with pytest.raises(ConfigError, match=f"^{key}: must be (greater|less) than {value} but got {value}$"):
         validate(TrialConfig, {key: value})
 
 
-def test_numbers_stand_for_names_where_a_name_is_wanted(tmp_path):
-    """A column without a header and classes that are digits are numbers to YAML."""
+def test_numbers_are_accepted_as_names(tmp_path):
+    """YAML reads a column number and classes that are digits as numbers."""
     path = tmp_path / "data.yaml"
     path.write_text("image_column: 0\nlabel_columns: [1, 2]\nclasses: [0, 1]\nheader: no\n")
     data = validate(DataConfig, read_yaml(path))
     assert (data.image_column, data.label_columns, data.classes, data.header) == ("0", ("1", "2"), ("0", "1"), False)
 
 
-def test_numbers_as_people_write_them(tmp_path):
+def test_numbers_are_accepted_in_the_forms_that_yaml_gives(tmp_path):
     path = tmp_path / "trial.yaml"
-    path.write_text("learning_rate: 1e-3\nweights: none\nepochs: 3.0\n")  # YAML 1.1 takes 1e-3 for text
+    path.write_text("learning_rate: 1e-3\nweights: none\nepochs: 3.0\n")  # YAML 1.1 reads 1e-3 as text
     trial = validate(TrialConfig, read_yaml(path))
     assert (trial.learning_rate, trial.weights, trial.epochs) == (1e-3, "none", 3)
 
 
-def test_a_configuration_cannot_be_changed():
+def test_a_configuration_is_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         TrialConfig().epochs = 3
 
@@ -160,7 +160,7 @@ def test_a_configuration_cannot_be_changed():
         ("a: \x00", "is not valid YAML"),
     ],
 )
-def test_yaml_that_is_refused(tmp_path, monkeypatch, text, message):
+def test_unsafe_or_invalid_yaml_is_rejected(tmp_path, monkeypatch, text, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
@@ -168,7 +168,7 @@ def test_yaml_that_is_refused(tmp_path, monkeypatch, text, message):
     assert not (tmp_path / "proof").exists()
 
 
-def test_files_that_cannot_be_read(tmp_path):
+def test_unreadable_files_are_rejected(tmp_path):
     with pytest.raises(ConfigError, match="no file"):
         read_yaml(tmp_path / "missing.yaml")
     with pytest.raises(ConfigError, match="cannot read"):

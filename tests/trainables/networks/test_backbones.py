@@ -11,14 +11,14 @@ from trainables.networks.backbones import BACKBONES, HALF, backbone
 NOT_PURELY_CONVOLUTIONAL = ("maxvit", "swin", "vit")
 
 
-def test_table_holds_every_convolutional_network_of_torchvision():
+def test_the_table_has_every_convolutional_network_of_torchvision():
     names = [name for name in models.list_models(module=models) if not name.startswith(NOT_PURELY_CONVOLUTIONAL)]
     assert sorted(BACKBONES) == names
     assert len({row.family for row in BACKBONES.values()}) == 14
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_row_agrees_with_torchvisions_weights(name):
+def test_each_row_agrees_with_torchvisions_weights(name):
     row, weights = backbone(name), models.get_model_weights(name).DEFAULT
     preset = weights.transforms()
     assert row.weights_file == weights.url.rsplit("/", 1)[1]
@@ -30,18 +30,18 @@ def test_row_agrees_with_torchvisions_weights(name):
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_hash_in_the_file_name_is_long_enough_to_check(name):
+def test_each_file_name_ends_with_at_least_8_digits_of_the_hash(name):
     digits = backbone(name).weights_file.removesuffix(".pth").rpartition("-")[2]
     assert len(digits) >= 8
     assert set(digits) <= set("0123456789abcdef")
 
 
-def test_unknown_backbone_is_met_with_the_nearest():
+def test_an_unknown_backbone_is_rejected_with_the_nearest_name():
     with pytest.raises(ConfigError, match=r"unknown backbone 'resnet19'; did you mean 'resnet1"):
         backbone("resnet19")
 
 
-def test_table_and_weight_kinds_import_without_torch():
+def test_backbones_and_weights_import_without_torch():
     light = "trainables.networks.backbones, trainables.networks.weights"
     code = f"import sys, {light}; print([m for m in ('torch', 'torchvision', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ from torchvision import models
 
 from trainables.errors import ConfigError
 from trainables.networks.backbones import BACKBONES, backbone
-from trainables.networks.bodies import POOLED, build_body, build_empty_body
+from trainables.networks.bodies import POOLINGS, build_body, build_empty_body
 
 SMALL_MEMBERS = {
     "alexnet": 64,
@@ -30,7 +30,7 @@ WITH_TRANSFORM = ("googlenet", "inception")
 
 
 def features_of_torchvision(row, state, images):
-    """What torchvision's own forward gives to its last linear layer (or to what the body leaves out before it), pooled."""
+    """Return the pooled input of torchvision's own last linear layer (or of the first module that the body leaves out)."""
     options = {"init_weights": False, "transform_input": False, "aux_logits": False} if row.family in WITH_TRANSFORM else {}
     network = models.get_model(row.name, weights=None, **options).eval()
     assert not network.load_state_dict(state, strict=False).unexpected_keys
@@ -45,7 +45,7 @@ def features_of_torchvision(row, state, images):
 
 
 def vary(network):
-    """Move every norm away from its initial identity, so that no layer could be left out unnoticed."""
+    """Change every batch norm from its initial identity, so that the test notices a missing layer."""
     generator = torch.Generator().manual_seed(1)
     for module in network.modules():
         for name in ("weight", "running_var"):
@@ -64,35 +64,35 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def test_one_small_member_stands_for_each_family():
+def test_there_is_one_small_member_of_each_family():
     assert {backbone(name).family for name in SMALL_MEMBERS} == {row.family for row in BACKBONES.values()}
 
 
 @pytest.mark.parametrize("name", SMALL_MEMBERS)
 @torch.no_grad()
-def test_forward_is_torchvisions_own_in_both_layouts_and_from_every_stage(name):
+def test_forward_equals_torchvision_in_both_layouts_and_from_every_stage(name):
     torch.manual_seed(0)
     body, row = build_body(name).eval(), backbone(name)
     vary(body)
     images = torch.randn(2, 3, SMALL_MEMBERS[name], SMALL_MEMBERS[name])
-    wanted = features_of_torchvision(row, body.trunk.state_dict(), images)
+    expected = features_of_torchvision(row, body.trunk.state_dict(), images)
     for layout in (torch.contiguous_format, torch.channels_last):
         body, images = body.to(memory_format=layout), images.to(memory_format=layout)
-        got = body(images)
-        assert got.shape == (2, row.width)
-        assert got.dtype == torch.float32
-        assert got.std() > 0
-        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+        features = body(images)
+        assert features.shape == (2, row.width)
+        assert features.dtype == torch.float32
+        assert features.std() > 0
+        torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
         for stage in range(len(body.stages) + 1):
             activations = body.forward_to(stage, images)
-            kept = activations.clone()
-            assert torch.equal(body.forward_from(stage, activations), got)
-            assert torch.equal(activations, kept), "a cached activation was changed in place"
+            copied = activations.clone()
+            assert torch.equal(body.forward_from(stage, activations), features)
+            assert torch.equal(activations, copied), "forward_from changed its input in place"
 
 
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 @torch.no_grad()
-def test_statistics_of_half_are_torchvisions_transform_input(name):
+def test_statistics_of_one_half_equal_torchvisions_transform_input(name):
     row = backbone(name)
     network = models.get_model(name, weights=None, init_weights=False, transform_input=True, aux_logits=False)
     pixels = torch.rand(1, 3, 8, 8)
@@ -106,17 +106,17 @@ def test_statistics_of_half_are_torchvisions_transform_input(name):
 
 @pytest.fixture(scope="module", params=BACKBONES)
 def empty(request):
-    """Every row of the table with its body on the meta device."""
+    """Each row of the table, with its body on the meta device."""
     return backbone(request.param), build_empty_body(request.param)
 
 
-def test_minimum_size_passes_in_training(empty):
+def test_images_of_the_minimum_size_pass_in_training_mode(empty):
     row, body = empty
     images = torch.empty(2, 3, row.minimum_size, row.minimum_size, device="meta")
     assert body.train()(images).shape == (2, row.width)
 
 
-def test_stages_cover_the_trunk_once_and_halve_in_order(empty):
+def test_stages_cover_the_trunk_once_with_increasing_strides(empty):
     row, body = empty
     assert 4 <= len(body.stages) == len(row.stages) <= 6
     assert body.width == row.width
@@ -125,24 +125,26 @@ def test_stages_cover_the_trunk_once_and_halve_in_order(empty):
     assert all(key.startswith("trunk.") for key in body.state_dict())
 
     strides = [[] for _ in body.stages]
-    for stage, found in zip(body.stages, strides, strict=True):
+    for stage, halvings in zip(body.stages, strides, strict=True):
         for module in stage:
             if any(p.ndim == 4 for p in module.parameters()):
-                module.register_forward_hook(lambda module, inputs, maps, found=found: found.append(round(math.log2(512 / maps.shape[-1]))))
+                module.register_forward_hook(
+                    lambda module, inputs, maps, halvings=halvings: halvings.append(round(math.log2(512 / maps.shape[-1])))
+                )
     assert body.eval()(torch.empty(2, 3, 512, 512, device="meta")).shape == (2, row.width)
-    assert all(len(set(found)) == 1 for found in strides), strides
-    order = [found[0] for found in strides]
+    assert all(len(set(halvings)) == 1 for halvings in strides), strides
+    order = [halvings[0] for halvings in strides]
     assert order == sorted(order)
     assert len(set(order)) == len(order) or row.family == "alexnet"
 
 
 @pytest.mark.parametrize("name", ["mnasnet0_5", "mobilenet_v3_small", "inception_v3"])
-def test_batch_norm_momentum_is_told(name):
+def test_batch_norm_has_momentum_0_1(name):
     norms = [module for module in build_empty_body(name).modules() if isinstance(module, nn.BatchNorm2d)]
     assert {norm.momentum for norm in norms} == {0.1}
 
 
-def test_initialisation_is_torchvisions_and_follows_the_seed():
+def test_the_initialisation_equals_torchvision_with_the_same_seed():
     torch.manual_seed(3)
     body = build_body("mobilenet_v3_small")
     torch.manual_seed(3)
@@ -152,7 +154,7 @@ def test_initialisation_is_torchvisions_and_follows_the_seed():
     assert all(torch.equal(tensor, body.trunk.state_dict()[key]) for key, tensor in own.items())
 
 
-def test_every_pooling_of_the_table_is_known_and_an_unknown_name_refused():
-    assert {row.pooled for row in BACKBONES.values()} == set(POOLED)
+def test_every_pooling_of_the_table_exists_and_an_unknown_backbone_is_rejected():
+    assert {row.pooling for row in BACKBONES.values()} == set(POOLINGS)
     with pytest.raises(ConfigError, match="did you mean 'mobilenet_v3_small'"):
         build_body("mobilenet_v3_smal")

@@ -35,7 +35,7 @@ def images(count=16, seed=1):
 
 
 def train(network, steps=2, recompute=True):
-    """A few steps with everything that training does to a network."""
+    """Train a few steps and recompute the statistics, as the trainer does."""
     optimizer = torch.optim.AdamW(network.parameter_groups(1e-2, 0.9, 1e-2))
     network.train()
     for step in range(steps):
@@ -51,7 +51,7 @@ def copy(network):
 
 
 def stage_of(network, name):
-    """The stage that a name of the state belongs to, None for the head."""
+    """Return the number of the stage that a name of the state belongs to, None for the head."""
     if name.startswith("head."):
         return None
     tensor = network.state_dict(keep_vars=True)[name]
@@ -61,7 +61,7 @@ def stage_of(network, name):
 
 
 @pytest.mark.parametrize(("name", "depth"), DEPTHS)
-def test_frozen_stages_stay_bit_for_bit_and_the_others_change(build, name, depth):
+def test_training_changes_the_unfrozen_stages_only(build, name, depth):
     network = build(name, depth)
     before = copy(network)
     network.thaw(True)
@@ -80,7 +80,7 @@ def test_frozen_stages_stay_bit_for_bit_and_the_others_change(build, name, depth
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_until_it_is_thawed_the_whole_body_stays_bit_for_bit(build, name):
+def test_training_changes_nothing_in_the_body_before_it_is_thawed(build, name):
     network = build(name)
     before = copy(network)
     train(network)
@@ -93,7 +93,7 @@ def test_until_it_is_thawed_the_whole_body_stays_bit_for_bit(build, name):
 
 
 @pytest.mark.parametrize(("name", "depth"), DEPTHS)
-def test_parameter_groups(build, name, depth):
+def test_parameter_groups_hold_each_trained_parameter_once_with_its_rate_and_decay(build, name, depth):
     network = build(name, depth)
     groups = network.parameter_groups(0.1, 0.5, 0.03)
     network.thaw(True)
@@ -113,20 +113,20 @@ def test_parameter_groups(build, name, depth):
             assert group["weight_decay"] == (0 if id(parameter) in norms or key.endswith("bias") else 0.03)
 
 
-def test_statistics_are_the_plain_average_over_the_batches(build):
+def test_recomputed_statistics_are_plain_averages_over_the_batches(build):
     network = build()
     network.thaw(True)
     train(network, recompute=False)
     batches = [images(8, seed=seed) * (seed + 1) + seed for seed in range(3)]
     convolution, norm = network.body.trunk.features[0][0], network.body.trunk.features[0][1]
     last = network.body.trunk.features[12][1]
-    entering = []
-    hook = last.register_forward_pre_hook(lambda module, inputs: entering.append(inputs[0]))
+    inputs_of_last = []
+    hook = last.register_forward_pre_hook(lambda module, inputs: inputs_of_last.append(inputs[0]))
     network.recompute_statistics(batches)
     hook.remove()
     with torch.no_grad():
-        leaving = [convolution(batch) for batch in batches]
-    for layer, maps in ((norm, leaving), (last, entering)):
+        inputs_of_first = [convolution(batch) for batch in batches]
+    for layer, maps in ((norm, inputs_of_first), (last, inputs_of_last)):
         means = torch.stack([part.mean((0, 2, 3)) for part in maps]).mean(0)
         variances = torch.stack([part.var((0, 2, 3)) for part in maps]).mean(0)
         assert torch.allclose(layer.running_mean, means, rtol=1e-4, atol=1e-5)
@@ -144,7 +144,7 @@ def test_statistics_of_frozen_stages_are_not_recomputed(build):
     assert not any(module.training for module in network.modules())
 
 
-def test_tiny_batches_leave_statistics_alone_while_their_layers_train(build):
+def test_without_batch_norm_training_statistics_stay_while_all_weights_train(build):
     network = build(batch_norm_trains=False)
     network.thaw(True)
     before = copy(network)
@@ -159,14 +159,14 @@ def test_tiny_batches_leave_statistics_alone_while_their_layers_train(build):
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "mnasnet0_5", "shufflenet_v2_x0_5", "resnet18"])
-def test_batch_norm_has_a_momentum_that_a_few_hundred_steps_can_use(name):
+def test_batch_norm_has_momentum_0_1(name):
     norms = [module for module in build_body(name).modules() if isinstance(module, _BatchNorm)]
     assert norms
     assert all(norm.momentum == 0.1 for norm in norms)
 
 
 @pytest.mark.parametrize("depth", [0, 2, 5])
-def test_the_trained_state_is_all_that_training_changes(build, depth):
+def test_the_trained_state_holds_all_that_training_changes(build, depth):
     network, other = build(depth=depth), build(depth=depth)
     network.thaw(True)
     train(network)
@@ -176,7 +176,7 @@ def test_the_trained_state_is_all_that_training_changes(build, depth):
     assert {stage for key in network.trained_state() if (stage := stage_of(network, key)) is not None} == set(range(first, 5))
 
 
-def test_no_gradient_reaches_a_frozen_stage(build):
+def test_frozen_stages_have_no_gradients(build):
     network = build(depth=2)
     network.thaw(True)
     network.train()
@@ -185,6 +185,6 @@ def test_no_gradient_reaches_a_frozen_stage(build):
     assert with_gradient == {None, 3, 4}
 
 
-def test_more_stages_than_there_are_is_refused(build):
+def test_more_unfrozen_stages_than_the_body_has_are_rejected(build):
     with pytest.raises(ConfigError, match="must be at most 5, the stages of this backbone, but got 6"):
         build(depth=6)

@@ -19,10 +19,10 @@ from trainables.networks.backbones import BACKBONES, backbone
 from trainables.networks.bodies import build_body, build_empty_body
 from trainables.networks.state_dicts import HEAD_KEYS, read_tensors
 from trainables.networks.weights import builtin_backbones, check_weights, fetch_weights, load_weights
+from trainables.storage import atomic_write
 
 SMALL = "mobilenet_v3_small"
-ROOT = REPOSITORY
-CLOSED = "http://127.0.0.1:9"  # the discard port: nothing listens
+CLOSED = "http://127.0.0.1:9"  # the discard port, on which nothing listens
 
 
 def new_body(name=SMALL, seed=0):
@@ -42,7 +42,7 @@ def assert_equal(body, tensors):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """An empty folder of torch.hub, and no way to the network."""
+    """The folder of torch.hub's files, which does not exist yet; no server of weights can be reached."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("INJERTO_WEIGHTS_URL", CLOSED)
     return tmp_path / "torch" / "hub" / "checkpoints"
@@ -50,7 +50,7 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.fixture
 def imagenet(tmp_path, monkeypatch):
-    """A network as torchvision would publish it (with its head), and a row of the table that expects its hash."""
+    """A file as torchvision publishes it (with the head): name, content, and the tensors of the body. The table names this file."""
     from torchvision import models
 
     torch.manual_seed(7)
@@ -64,26 +64,26 @@ def imagenet(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A web server on loopback for one folder; yields the folder and the list of files asked for."""
-    folder, asked = tmp_path / "mirror", []
+    """A web server on loopback for one folder; yields the folder and the list of requested paths."""
+    folder, requested = tmp_path / "mirror", []
     folder.mkdir()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, format, *arguments):
-            asked.append(self.path)
+            requested.append(self.path)
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as running:
         thread = threading.Thread(target=running.serve_forever, daemon=True)
         thread.start()
         monkeypatch.setenv("INJERTO_WEIGHTS_URL", f"http://127.0.0.1:{running.server_port}/")
-        yield folder, asked
+        yield folder, requested
         running.shutdown()
         thread.join()
 
 
 FETCH = f"""
 import dataclasses, sys, torch
-from trainables import backbones, weights
+from trainables.networks import backbones, weights
 backbones.BACKBONES["{SMALL}"] = dataclasses.replace(backbones.backbone("{SMALL}"), weights_file=sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -92,7 +92,7 @@ print(weights.fetch_weights("{SMALL}"))
 
 
 class TestImagenet:
-    def test_without_network_one_sentence_names_file_and_folder(self, hub):
+    def test_without_a_network_the_error_names_file_and_folder(self, hub):
         for act in (lambda: check_weights("resnet18", "imagenet"), lambda: fetch_weights("resnet18")):
             with pytest.raises(WeightsError) as caught:
                 act()
@@ -103,14 +103,14 @@ class TestImagenet:
             assert "\n" not in message
         assert {path.name for path in hub.iterdir()} <= {"resnet18-f37072fd.pth.lock"}
 
-    def test_planted_file_is_refused_and_named(self, hub):
+    def test_a_file_with_another_hash_is_rejected_and_kept(self, hub):
         hub.mkdir(parents=True)
-        planted = hub / "resnet18-f37072fd.pth"
-        planted.write_bytes(b"not the weights")
+        wrong_file = hub / "resnet18-f37072fd.pth"
+        wrong_file.write_bytes(b"not the weights")
         for act in (lambda: check_weights("resnet18", "imagenet"), lambda: fetch_weights("resnet18")):
             with pytest.raises(WeightsError, match=r"resnet18-f37072fd\.pth is damaged.*delete that file"):
                 act()
-        assert planted.read_bytes() == b"not the weights"
+        assert wrong_file.read_bytes() == b"not the weights"
 
     def test_a_file_changed_after_its_check_is_checked_again(self, hub, imagenet):
         name, content, _ = imagenet
@@ -121,34 +121,34 @@ class TestImagenet:
         with pytest.raises(WeightsError, match="damaged"):
             fetch_weights(SMALL)
 
-    def test_downloaded_checked_and_loaded_without_the_head(self, hub, imagenet, server):
+    def test_weights_are_downloaded_checked_and_loaded_without_the_head(self, hub, imagenet, server):
         name, content, own = imagenet
         (server[0] / name).write_bytes(content)
         check_weights(SMALL, "imagenet")
         assert not hub.exists(), "a check downloads nothing"
         steps, body = [], new_body()
-        assert load_weights(body, SMALL, "imagenet", progress=lambda done, total: steps.append((done, total))) == f"imagenet {name[:-4]}"
+        assert load_weights(body, SMALL, "imagenet", on_download=lambda done, total: steps.append((done, total))) == f"imagenet {name[:-4]}"
         assert steps[-1] == (len(content), len(content))
         assert all(torch.equal(value, own[key]) for key, value in tensors_of(body).items())
         assert (hub / name).read_bytes() == content
 
-    def test_a_wrong_download_leaves_nothing(self, hub, imagenet, server):
+    def test_a_download_with_another_hash_leaves_no_file(self, hub, imagenet, server):
         name, content, _ = imagenet
         (server[0] / name).write_bytes(content[:-1])
         with pytest.raises(WeightsError, match=f"another SHA-256.*{len(content) - 1:,} bytes"):
             fetch_weights(SMALL)
         assert [path.name for path in hub.iterdir()] in ([], [f"{name}.lock"])
 
-    def test_a_missing_file_on_the_server_says_so(self, hub, server):
+    def test_a_file_missing_on_the_server_is_reported(self, hub, server):
         with pytest.raises(WeightsError, match=r"127\.0\.0\.1 \((File not found|Not Found)\)"):
             check_weights("resnet18", "imagenet")
 
     def test_two_processes_download_once(self, hub, imagenet, server):
         name, content, _ = imagenet
-        folder, asked = server
+        folder, requested = server
         (folder / name).write_bytes(content)
         both = [
-            subprocess.Popen([sys.executable, "-c", FETCH, name], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen([sys.executable, "-c", FETCH, name], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for _ in range(2)
         ]
         assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
@@ -156,48 +156,49 @@ class TestImagenet:
             process.stdin.write("go\n")
             process.stdin.flush()
         assert [process.communicate(timeout=60)[0] for process in both] == [f"{hub / name}\n"] * 2
-        assert asked == [f"/{name}"]
+        assert requested == [f"/{name}"]
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
-    def test_full_disk_is_a_matter_of_resources(self, hub, imagenet, server):
+    def test_a_full_disk_raises_resource_error(self, hub, imagenet, server, monkeypatch):
         name, content, _ = imagenet
         (server[0] / name).write_bytes(content)
         hub.mkdir(parents=True)
-        (hub / f"{name}.partial").symlink_to("/dev/full")
+        (hub / "partial").symlink_to("/dev/full")
+        monkeypatch.setattr(atomic_write, "temporary_path", lambda path: hub / "partial")
         with pytest.raises(ResourceError, match=r"no space left in .*TORCH_HOME"):
             fetch_weights(SMALL)
         assert {path.name for path in hub.iterdir()} <= {f"{name}.lock"}
 
-    def test_folder_that_cannot_be_made_is_named(self, tmp_path, monkeypatch, imagenet):
+    def test_the_error_names_a_folder_that_cannot_be_created(self, tmp_path, monkeypatch, imagenet):
         (tmp_path / "file").write_text("")
         monkeypatch.setenv("TORCH_HOME", str(tmp_path / "file"))
         with pytest.raises(WeightsError, match=r"cannot write to .*file/hub/checkpoints.*TORCH_HOME"):
             fetch_weights(SMALL)
 
-    def test_address_is_torchvisions_unless_told(self, monkeypatch):
+    def test_the_url_is_torchvisions_or_that_of_the_mirror(self, monkeypatch):
         monkeypatch.delenv("INJERTO_WEIGHTS_URL", raising=False)
         for name in ("resnet50", "mnasnet0_5"):
-            assert weights_module._address(name).endswith("/" + backbone(name).weights_file)
+            assert weights_module._url(name).endswith("/" + backbone(name).weights_file)
         monkeypatch.setenv("INJERTO_WEIGHTS_URL", "http://mirror.test/models/")
-        assert weights_module._address("resnet50") == "http://mirror.test/models/resnet50-11ad3fa6.pth"
+        assert weights_module._url("resnet50") == "http://mirror.test/models/resnet50-11ad3fa6.pth"
 
 
 class TestKinds:
-    def test_none_leaves_the_body_as_it_was(self):
+    def test_none_leaves_the_body_unchanged(self):
         body = new_body()
         before = tensors_of(body)
         assert load_weights(body, SMALL, "none") == "none"
         assert_equal(body, before)
 
-    def test_unknown_kind_is_met_with_the_nearest(self):
+    def test_an_unknown_kind_is_rejected_with_the_nearest_name(self):
         with pytest.raises(ConfigError, match=r"unknown weights 'imagnet'; did you mean 'imagenet'\?; or name a \.safetensors"):
             check_weights(SMALL, "imagnet")
 
-    def test_unknown_backbone_is_refused(self):
+    def test_an_unknown_backbone_is_rejected(self):
         with pytest.raises(ConfigError, match="unknown backbone"):
             check_weights("resnet19", "none")
 
-    def test_builtin_of_another_backbone_says_which_have_it(self):
+    def test_builtin_weights_of_another_backbone_are_rejected_with_those_that_exist(self):
         for act in (
             lambda: check_weights("resnet18", "builtin"),
             lambda: load_weights(build_empty_body("resnet18"), "resnet18", "builtin"),
@@ -205,7 +206,7 @@ class TestKinds:
             with pytest.raises(ConfigError, match="resnet18 has no built-in weights; those that do: mobilenet_v3_small"):
                 act()
 
-    def test_builtin_half_precision_is_loaded_as_float32(self, tmp_path, monkeypatch):
+    def test_builtin_half_precision_weights_are_loaded_as_float32(self, tmp_path, monkeypatch):
         half = tensors_of(new_body(seed=1), torch.float16)
         save_file(half, tmp_path / f"{SMALL}.safetensors")
         monkeypatch.setattr(weights_module, "BUILTIN_FOLDER", tmp_path)
@@ -225,7 +226,7 @@ class TestKinds:
 
 
 class TestFile:
-    def test_round_trip_with_a_head_of_ours(self, tmp_path):
+    def test_an_exported_file_with_its_head_round_trips(self, tmp_path):
         source, path = new_body(seed=1), tmp_path / "best.safetensors"
         save_file({**tensors_of(source), "head.weight": torch.zeros(3, 576), "head.bias": torch.zeros(3)}, path)
         check_weights(SMALL, str(path))
@@ -238,14 +239,14 @@ class TestFile:
         "wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}], ids=["bare", "state", "model"]
     )
     @pytest.mark.parametrize("prefix", ["", "module."])
-    def test_wrapped_and_prefixed_pth(self, tmp_path, wrap, prefix):
+    def test_wrapped_and_prefixed_pth_files_are_read(self, tmp_path, wrap, prefix):
         source, path = new_body(seed=1), tmp_path / "theirs.pth"
         torch.save(wrap({prefix + key: value for key, value in source.trunk.state_dict().items()}), path)
         body = new_body()
         load_weights(body, SMALL, str(path))
         assert_equal(body, tensors_of(source))
 
-    def test_densenet_names_of_old(self, tmp_path):
+    def test_old_names_of_densenet_are_read(self, tmp_path):
         source, path = new_body("densenet121", seed=1), tmp_path / "old.pth"
         renamed = tensors_of(source)
         for kind in ("norm", "conv"):
@@ -260,7 +261,7 @@ class TestFile:
         load_weights(body, "densenet121", str(path))
         assert_equal(body, tensors_of(source))
 
-    def test_convnext_keeps_its_norm_though_it_stands_in_the_classifier(self, tmp_path):
+    def test_the_norm_in_convnexts_classifier_belongs_to_the_body(self, tmp_path):
         names = build_empty_body("convnext_tiny").trunk.state_dict()
         assert "classifier.0.weight" in names
         path = tmp_path / "cut.safetensors"
@@ -268,7 +269,7 @@ class TestFile:
         with pytest.raises(WeightsError, match=r"2 keys missing \(classifier\.0\.weight, classifier\.0\.bias\)"):
             check_weights("convnext_tiny", str(path))
 
-    def test_a_pickle_with_code_is_refused_and_not_run(self, tmp_path):
+    def test_a_pickle_with_code_is_rejected_and_not_run(self, tmp_path):
         path, trace = tmp_path / "evil.pth", tmp_path / "ran"
         for save in (torch.save, lambda value, to: to.write_bytes(pickle.dumps(value, protocol=2))):
             save({"features.0.0.weight": Evil(str(trace))}, path)
@@ -279,26 +280,26 @@ class TestFile:
 
     @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
     @pytest.mark.parametrize("content", [b"", b"hello", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n"])
-    def test_damaged_files_are_refused(self, tmp_path, suffix, content):
+    def test_damaged_files_are_rejected(self, tmp_path, suffix, content):
         path = tmp_path / f"damaged{suffix}"
         path.write_bytes(content)
         with pytest.raises(WeightsError, match="damaged"):
             check_weights(SMALL, str(path))
 
     @pytest.mark.parametrize("content", [[1, 2], {"state_dict": {}}, {"epoch": 3}, torch.zeros(2)], ids=str)
-    def test_files_without_named_tensors_are_refused(self, tmp_path, content):
+    def test_files_without_named_tensors_are_rejected(self, tmp_path, content):
         torch.save(content, tmp_path / "odd.pth")
         with pytest.raises(WeightsError, match="holds no tensors by name"):
             check_weights(SMALL, str(tmp_path / "odd.pth"))
 
-    def test_a_dictionary_that_holds_itself_ends(self, tmp_path):
+    def test_a_dictionary_that_contains_itself_is_rejected(self, tmp_path):
         endless = {}
         endless["model"] = endless["state_dict"] = endless
         torch.save(endless, tmp_path / "endless.pth")
         with pytest.raises(WeightsError, match="holds no tensors"):
             read_tensors(tmp_path / "endless.pth")
 
-    def test_missing_file(self, tmp_path):
+    def test_a_missing_file_is_rejected(self, tmp_path):
         with pytest.raises(WeightsError, match="no weights file"):
             check_weights(SMALL, str(tmp_path / "none.safetensors"))
         (tmp_path / "folder.pth").mkdir()
@@ -306,16 +307,16 @@ class TestFile:
             check_weights(SMALL, str(tmp_path / "folder.pth"))
 
     @pytest.mark.parametrize("saved", ["resnet34", "shufflenet_v2_x0_5"])
-    def test_the_backbone_that_would_fit_is_named(self, tmp_path, saved):
+    def test_the_error_names_the_backbone_that_fits(self, tmp_path, saved):
         path = tmp_path / "other.safetensors"
         save_file({**tensors_of(new_body(saved)), "fc.weight": torch.zeros(2, 2)}, path)
-        asked, body = "resnet18", new_body("resnet18")
+        name, body = "resnet18", new_body("resnet18")
         before = tensors_of(body)
-        with pytest.raises(WeightsError, match=rf"do not fit resnet18: .*\d+ keys unknown .*; they are of a {saved}$"):
-            load_weights(body, asked, str(path))
+        with pytest.raises(WeightsError, match=rf"do not fit resnet18: .*\d+ keys unknown .*; they fit {saved}$"):
+            load_weights(body, name, str(path))
         assert_equal(body, before)
 
-    def test_missing_reshaped_and_unknown_keys_are_counted(self, tmp_path):
+    def test_the_error_counts_missing_reshaped_and_unknown_keys(self, tmp_path):
         tensors, path = tensors_of(new_body()), tmp_path / "bad.safetensors"
         del tensors["features.0.0.weight"]
         tensors["features.12.0.weight"] = torch.zeros(1)
@@ -325,10 +326,10 @@ class TestFile:
         with pytest.raises(WeightsError) as caught:
             check_weights(SMALL, str(path))
         assert "1 keys missing, 2 keys of another shape, 1 keys unknown (features.0.0.weight, " in str(caught.value)
-        assert "no backbone that is known" in str(caught.value)
+        assert "they fit no backbone of the table" in str(caught.value)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-    def test_numbers_that_are_not_finite_are_refused(self, tmp_path, value):
+    def test_values_that_are_not_finite_are_rejected(self, tmp_path, value):
         tensors, path, body = tensors_of(new_body(seed=1)), tmp_path / "bad.safetensors", new_body()
         tensors["features.3.block.0.0.weight"].view(-1)[5] = value
         save_file(tensors, path)
@@ -337,7 +338,7 @@ class TestFile:
             load_weights(body, SMALL, str(path))
         assert_equal(body, before)
 
-    def test_layout_survives(self, tmp_path):
+    def test_the_memory_layout_of_the_body_is_kept(self, tmp_path):
         path = tmp_path / "plain.safetensors"
         source = new_body(seed=1)
         save_file(tensors_of(source), path)
@@ -348,8 +349,8 @@ class TestFile:
 
 
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3", "vgg11", "densenet121", "convnext_tiny", "mobilenet_v3_large"])
-def test_torchvisions_own_heads_are_left_out(name):
-    """Every key of a whole network of torchvision is the body's or a head's."""
+def test_the_head_keys_cover_torchvisions_own_heads(name):
+    """Every key of a whole torchvision network belongs to the body or to a head."""
     from torchvision import models
 
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
