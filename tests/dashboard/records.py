@@ -58,7 +58,7 @@ def study(*trials: TrialRecord, **more: Any) -> StudyRecord:
         "dataset": {"task": "multiclass", "classes": ["a", "b"], "images": {"train": 10}},
         "versions": {},
         "test": {},
-        "openings": (),
+        "test_evaluations": (),
         "folder": Path("/nowhere"),
         "root": "/nowhere",
         "seconds": 60.0,

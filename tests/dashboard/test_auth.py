@@ -10,18 +10,11 @@ FULL = (
 )
 
 
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch):
-    """What a test allows is forgotten after it."""
-    for name in (auth.ACTIONS, auth.LOGIN):
-        monkeypatch.setenv(name, "0")
-
-
 @pytest.fixture
 def secrets(tmp_path, monkeypatch):
     """Files of secrets in a home and in a project; none is there yet."""
     home, project = tmp_path / "home.toml", tmp_path / "project.toml"
-    monkeypatch.setattr(auth, "SECRETS", (home, project))
+    monkeypatch.setattr(auth, "SECRETS_FILES", (home, project))
     return home, project
 
 
@@ -32,43 +25,43 @@ def authlib(monkeypatch):
 
 
 def allowed():
-    return os.environ[auth.ACTIONS], os.environ[auth.LOGIN]
+    return os.environ[auth.ACTIONS_VARIABLE], os.environ[auth.LOGIN_VARIABLE]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1"])
 @pytest.mark.parametrize("actions", [False, True])
 def test_this_machine_needs_no_login(address, actions, secrets):
-    auth.permit(address, insecure=False, allow_actions=actions)
+    auth.set_permissions(address, insecure=False, allow_actions=actions)
     assert allowed() == (str(int(actions)), "0")
     assert auth.may_act() == actions
 
 
 def test_another_address_needs_a_provider(secrets):
-    with pytest.raises(ConfigError, match=r"others can open the page.*redirect_uri, cookie_secret.*--insecure"):
-        auth.permit("0.0.0.0", insecure=False, allow_actions=False)
+    with pytest.raises(ConfigError, match=r"other people can open the page.*redirect_uri, cookie_secret.*--insecure"):
+        auth.set_permissions("0.0.0.0", insecure=False, allow_actions=False)
     assert allowed() == ("0", "0")
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.168.1.5", "::", "127.0.0.1.example.org"])
 def test_with_a_provider_people_must_log_in(address, secrets, authlib):
     secrets[0].write_text(FULL)
-    auth.permit(address, insecure=False, allow_actions=True)
+    auth.set_permissions(address, insecure=False, allow_actions=True)
     assert allowed() == ("1", "1")
 
 
 def test_insecure_lets_everybody_look(secrets):
-    auth.permit("0.0.0.0", insecure=True, allow_actions=False)
+    auth.set_permissions("0.0.0.0", insecure=True, allow_actions=False)
     assert allowed() == ("0", "0")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
 def test_nobody_acts_on_an_insecure_page(address, secrets):
-    with pytest.raises(ConfigError, match="do not go together"):
-        auth.permit(address, insecure=True, allow_actions=True)
+    with pytest.raises(ConfigError, match="cannot be combined"):
+        auth.set_permissions(address, insecure=True, allow_actions=True)
     assert not auth.may_act()
 
 
-@pytest.mark.parametrize("missing", auth.NEEDED)
+@pytest.mark.parametrize("missing", auth.REQUIRED_SECRETS)
 def test_each_missing_secret_is_named(missing, secrets, authlib):
     lines = [line for line in FULL.splitlines() if not line.startswith(missing)]
     secrets[0].write_text("\n".join(lines))
@@ -78,14 +71,14 @@ def test_each_missing_secret_is_named(missing, secrets, authlib):
 
 def test_the_projects_secrets_do_as_well(secrets, authlib):
     secrets[1].write_text(FULL)
-    auth.permit("0.0.0.0", insecure=False, allow_actions=False)
+    auth.set_permissions("0.0.0.0", insecure=False, allow_actions=False)
     assert allowed() == ("0", "1")
 
 
 def test_secrets_of_other_things_do_not_hide_the_projects(secrets, authlib):
     secrets[0].write_text('token = "t"\n')
     secrets[1].write_text(FULL)
-    auth.permit("0.0.0.0", insecure=False, allow_actions=False)
+    auth.set_permissions("0.0.0.0", insecure=False, allow_actions=False)
     assert allowed() == ("0", "1")
 
 
@@ -122,7 +115,7 @@ def test_a_server_for_others_is_not_begun_without_a_provider(secrets):
 
 
 def test_streamlit_listens_where_it_is_told_and_sends_no_statistics():
-    options = serve.options(8501, "192.168.1.5")
+    options = serve.streamlit_options(8501, "192.168.1.5")
     assert options["server.address"] == "192.168.1.5"
     assert options["browser.gatherUsageStats"] is False
     assert options["server.fileWatcherType"] == "none"

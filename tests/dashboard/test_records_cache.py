@@ -1,15 +1,14 @@
-import time
-
 import optuna
 import pytest
 
 from dashboard import records_cache
-from search.record.records import AT_A_TIME, StudyReader, study_record
+from dashboard.markdown_text import escape
+from search.record.reader import TRIALS_PER_QUERY, StudyReader, study_record
 from search.record.store import create_study, open_storage
-from tests.dashboard.conftest import PlayedSearch, five_trials
+from tests.dashboard.played_search import PlayedSearch, five_trials
 from trainables.errors import StorageError
 
-pytestmark = pytest.mark.usefixtures("fresh_reads")
+pytestmark = pytest.mark.usefixtures("empty_caches")
 
 
 class Counting:
@@ -65,7 +64,7 @@ def test_reading_again_and_again_gives_what_reading_at_once_gives(play):
     )
     for step in steps:
         step()
-        search.record_writer.wait()
+        search.record_writer.flush()
         same(reader.read(), search)
 
 
@@ -80,7 +79,7 @@ def test_an_ended_trial_is_read_once(played, monkeypatch):
     assert reader.read().best.value == 0.95
     assert counting.taken() == [4, 5]
     played.bridge.on_trial_complete("ray4")
-    played.record_writer.wait()
+    played.record_writer.flush()
     reader.read()
     assert counting.taken() == [4]
     reader.read()
@@ -106,12 +105,12 @@ def test_progress_is_told_to_the_end(empty_storage):
     study = create_study(open_storage(empty_storage), "wide-fig", "max", optuna.samplers.RandomSampler())
     for name, value in {"config": {}, "dataset": {}, "metric": "accuracy", "folder": "/nowhere", "versions": {}}.items():
         study.set_user_attr(name, value)
-    count = AT_A_TIME + 20
+    count = TRIALS_PER_QUERY + 20
     study.add_trials([optuna.trial.create_trial(value=number / count) for number in range(count)])
     told = []
     reader = StudyReader(study)
     record = reader.read(lambda done, total: told.append((done, total)))
-    assert told == [(AT_A_TIME, count), (count, count)]
+    assert told == [(TRIALS_PER_QUERY, count), (count, count)]
     assert [trial.number for trial in record.trials] == list(range(count))
     told.clear()
     reader.read(lambda done, total: told.append((done, total)))
@@ -126,10 +125,11 @@ def test_a_study_of_another_program_is_refused(empty_storage):
         records_cache.study("foreign")
 
 
-def test_viewers_share_what_was_read_for_a_second(played):
+def test_viewers_share_a_record_until_it_is_too_old(played, monkeypatch):
+    monkeypatch.setattr(records_cache, "SHARED_SECONDS", 60.0)
     first = records_cache.study("calm-fig")
     assert records_cache.study("calm-fig") is first
-    time.sleep(records_cache.SHARED_SECONDS + 0.1)
+    monkeypatch.setattr(records_cache, "SHARED_SECONDS", 0.0)
     again = records_cache.study("calm-fig")
     assert again is not first
     assert again.trials[0] is first.trials[0]
@@ -137,7 +137,7 @@ def test_viewers_share_what_was_read_for_a_second(played):
 
 def test_the_shared_reader_tells_the_progress_of_the_first_reading(played):
     told = []
-    held = records_cache.Held(optuna.load_study(study_name=played.name, storage=open_storage(played.url)))
+    held = records_cache.SharedStudy(optuna.load_study(study_name=played.name, storage=open_storage(played.url)))
     record = held.record(lambda done, total: told.append((done, total)))
     assert len(record.trials) == 5
     assert told == [(5, 5)]
@@ -159,7 +159,6 @@ def test_an_empty_storage_says_how_to_start(empty_storage):
 def test_a_deleted_study_is_an_error_for_the_user(played):
     records_cache.study("calm-fig")
     optuna.delete_study(study_name="calm-fig", storage=played.url)
-    time.sleep(records_cache.SHARED_SECONDS + 0.1)
     with pytest.raises(StorageError):
         records_cache.study("calm-fig")
 
@@ -168,7 +167,6 @@ def test_a_study_that_was_deleted_and_made_anew_is_the_new_one(played, play):
     records_cache.study("calm-fig")
     optuna.delete_study(study_name="calm-fig", storage=played.url)
     play("calm-fig")
-    time.sleep(records_cache.SHARED_SECONDS + 0.1)
     try:
         found = records_cache.study("calm-fig")
     except StorageError:
@@ -183,7 +181,6 @@ def test_a_storage_that_was_removed_and_made_anew_is_the_new_one(played, play, t
     with pytest.raises(StorageError):
         records_cache.study("calm-fig")
     play("calm-fig")
-    time.sleep(records_cache.SHARED_SECONDS + 0.1)
     assert [trial.state for trial in records_cache.study("calm-fig").trials] == ["queued"]
 
 
@@ -205,12 +202,12 @@ def test_an_artifact_that_is_gone_is_said(tmp_path):
 
 
 def test_plain_escapes_every_mark_and_keeps_words():
-    assert records_cache.plain("a *b*\n:red[c] $x$ <i>") == r"a \*b\* \:red\[c\] \$x\$ \<i\>"
-    assert records_cache.plain("![y](http://z) 🌱 é") == r"\!\[y\]\(http\:\/\/z\) 🌱 é"
+    assert escape("a *b*\n:red[c] $x$ <i>") == r"a \*b\* \:red\[c\] \$x\$ \<i\>"
+    assert escape("![y](http://z) 🌱 é") == r"\!\[y\]\(http\:\/\/z\) 🌱 é"
 
 
 def test_the_refresh_is_what_the_launcher_says(monkeypatch):
     monkeypatch.delenv("INJERTO_DASHBOARD_REFRESH", raising=False)
-    assert records_cache.every() == 2.0
+    assert records_cache.refresh_seconds() == 2.0
     monkeypatch.setenv("INJERTO_DASHBOARD_REFRESH", "0.5")
-    assert records_cache.every() == 0.5
+    assert records_cache.refresh_seconds() == 0.5

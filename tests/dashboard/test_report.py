@@ -8,9 +8,9 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from dashboard import report
-from search.record.records import read_study
-from search.record.store import artifact_place
-from tests.dashboard.conftest import PlayedSearch, five_trials
+from search.record.artifacts import artifact_location
+from search.record.reader import read_study
+from tests.dashboard.played_search import PlayedSearch, five_trials
 from tests.dashboard.records import failed, older, study, trial
 from trainables.errors import ConfigError, ResourceError
 
@@ -41,7 +41,7 @@ def sections(page):
 
 @pytest.fixture(scope="module")
 def page(record):
-    return without_plotly(report.report(record))
+    return without_plotly(report.report_html(record))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_the_report_has_the_figures_and_the_numbers(page):
         "Learning curves",
         "Leaders",
         "The best configuration: trial 1",
-        "What it makes of the validation images",
+        "Predictions on the validation images",
         "Failures",
     ]
     assert page.count("Plotly.newPlot(") == 4
@@ -71,7 +71,7 @@ def test_the_report_has_the_figures_and_the_numbers(page):
         "Take mobilenet_v3_small",
         "trial_number: 1",
         "ValueError: &lt;b&gt;bad&lt;/b&gt; luck",
-        "<b>a (97%)</b>, is <b>b</b>",
+        "<b>a (97%)</b>, true <b>b</b>",
         "injerto 0.1.0",
     ):
         assert words in page
@@ -79,19 +79,19 @@ def test_the_report_has_the_figures_and_the_numbers(page):
 
 def test_test_scores_are_in_the_report_once_they_exist(record):
     scores = {"winner": {"test": {"accuracy": 0.8125}}, "default_recipe": {"test": {"accuracy": 0.75}}}
-    page = report.report(dataclasses.replace(record, test=scores))
+    page = report.report_html(dataclasses.replace(record, test=scores))
     assert "On the test images" in sections(page)
     assert "<td>0.8125</td>" in page
 
 
 def test_what_matters_is_told_of_enough_trials(learnt):
-    page = report.report(learnt)
-    assert "What matters" in sections(page)
+    page = report.report_html(learnt)
+    assert "Importance of parameters" in sections(page)
     assert "by PED-ANOVA over 12 finished trials" in page
 
 
 def test_the_leaders_come_in_order(learnt):
-    cells = re.findall(r"<tr>\s*<td>(\d+)</td>\s*<td>([\d.]+)</td>", report.report(learnt))
+    cells = re.findall(r"<tr>\s*<td>(\d+)</td>\s*<td>([\d.]+)</td>", report.report_html(learnt))
     values = [float(value) for _, value in cells]
     assert len(values) == report.LEADERS
     assert values == sorted(values, reverse=True)
@@ -115,14 +115,14 @@ def test_the_file_loads_nothing_and_may_not(page):
 
 
 def test_no_name_is_markup(nasty):
-    page = without_plotly(report.report(nasty))
+    page = without_plotly(report.report_html(nasty))
     assert NASTY.lower() not in page.lower()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "b &amp; 🌱" in page
 
 
 def test_every_script_is_plotlys(nasty):
-    scripts = re.findall(r"<script[^>]*>(.*?)</script>", without_plotly(report.report(nasty)), re.DOTALL)
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", without_plotly(report.report_html(nasty)), re.DOTALL)
     assert all(not script.strip() or "Plotly" in script for script in scripts)
 
 
@@ -145,31 +145,31 @@ def test_a_file_that_cannot_be_written_is_said(record, tmp_path, place):
 def test_a_study_without_an_ended_trial_has_a_report(played, play):
     young = read_study(play("young-fig").name, played.url)
     for record in (young, study(), study(trial(0, "running"))):
-        page = without_plotly(report.report(record))
+        page = without_plotly(report.report_html(record))
         assert record.name in page
         assert "<dt>gain over the default recipe</dt><dd>–</dd>" in page
         assert "Leaders" not in sections(page)
 
 
 def test_a_study_in_which_everything_failed_has_a_report():
-    page = report.report(study(failed(0), failed(1, message=NASTY)))
+    page = report.report_html(study(failed(0), failed(1, message=NASTY)))
     assert sections(page) == ["Failures"]
     assert NASTY not in without_plotly(page)
 
 
 def test_an_older_record_has_a_report(record, learnt):
-    page = report.report(older(record))
+    page = report.report_html(older(record))
     assert "<dd>0.8</dd>" in page
-    assert "What it makes of the validation images" not in sections(page)
-    assert "What matters" not in sections(report.report(older(learnt)))
+    assert "Predictions on the validation images" not in sections(page)
+    assert "Importance of parameters" not in sections(report.report_html(older(learnt)))
 
 
 @pytest.mark.parametrize("damage", ["gone", "broken"])
 def test_lost_artifacts_leave_the_rest_of_the_report(played, damage):
     record = read_study(played.name, played.url)
-    for path in Path(artifact_place(record.root)).iterdir():
+    for path in Path(artifact_location(record.root)).iterdir():
         path.unlink() if damage == "gone" else path.write_text("{")
-    page = report.report(record)
+    page = report.report_html(record)
     assert "<dd>0.8</dd>" in page
     assert "Leaders" in sections(page)
 
@@ -185,8 +185,8 @@ def test_lost_artifacts_leave_the_rest_of_the_report(played, damage):
 )
 def test_each_task_has_its_pictures_in_the_report(record, pictures, figures):
     best = dataclasses.replace(record.best)
-    best.__dict__["account"] = {"pictures": pictures}
-    page = report.report(dataclasses.replace(record, trials=(best,)))
-    picture = page.partition("What it makes of the validation images")[2].partition("</section>")[0]
+    best.__dict__["report"] = {"pictures": pictures}
+    page = report.report_html(dataclasses.replace(record, trials=(best,)))
+    picture = page.partition("Predictions on the validation images")[2].partition("</section>")[0]
     assert picture.count("Plotly.newPlot(") == figures
-    assert "Most wrong" not in picture
+    assert "The worst predictions" not in picture

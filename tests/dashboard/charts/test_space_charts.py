@@ -41,7 +41,7 @@ def test_lines_pass_through_each_field_and_the_value():
 
 def test_a_field_that_does_not_apply_passes_beneath_as_not_used():
     found = axes(valued(momentum=[0.5, None, 0.9], kind=["x", None, "y"]), ["momentum", "kind"])
-    assert found["momentum"].ticktext[0] == found["kind"].ticktext[0] == space_charts.MISSING == "not used"
+    assert found["momentum"].ticktext[0] == found["kind"].ticktext[0] == space_charts.NOT_USED == "not used"
     assert found["momentum"].values[1] == found["momentum"].tickvals[0] < 0.5
     assert list(found["kind"].values) == [1, 0, 2]
 
@@ -144,7 +144,7 @@ def test_the_strength_has_a_median_and_a_line_at_the_chosen_one():
 
 def test_nothing_and_one_trial_can_be_drawn():
     for record in (study(), study(trial(0))):
-        frame, fields = space_analysis.values(record), trial_table.searched(record)
+        frame, fields = space_analysis.values_by_field(record), trial_table.searched_fields(record)
         assert len(space_charts.parallel(frame, fields, "accuracy", "max", ["rate"]).data[0].dimensions) == 3
         assert [len(data.x) for data in space_charts.slices(frame, fields, "accuracy", ["rate"]).data] == [0, len(frame)] * 2
         assert len(space_charts.strength(pd.DataFrame({"augmentation_strength": [], "value": [], "trial": []}), "accuracy", 0.5).data) == 2
@@ -152,8 +152,8 @@ def test_nothing_and_one_trial_can_be_drawn():
 
 
 def test_a_real_space_is_drawn_whole(learnt):
-    frame, fields = space_analysis.values(learnt), trial_table.searched(learnt)
-    logarithmic = [name for name in fields if space_analysis.logarithmic(learnt, name)]
+    frame, fields = space_analysis.values_by_field(learnt), trial_table.searched_fields(learnt)
+    logarithmic = [name for name in fields if space_analysis.is_logarithmic(learnt, name)]
     found = axes(frame, fields, logarithmic)
     assert set(found) == {*(name.replace("_", " ") for name in fields), "accuracy"}
     assert found["momentum"].ticktext[0] == "not used"

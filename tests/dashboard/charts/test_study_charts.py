@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard.charts import study_charts
-from dashboard.charts.theme import COLORS, LOOKS, escaped, figure
+from dashboard.charts.theme import STYLES, escape_html, figure
 from dashboard.data import study_data
-from search.record.records import STATES, read_study
+from dashboard.palette import COLOR_CYCLE
+from search.record.reader import read_study
+from search.record.records import STATES
 from tests.dashboard.records import BEGAN, study, trial
 
 NASTY = "<script>alert(1)</script> & 🌱"
@@ -28,7 +30,7 @@ def progress(minutes, values):
 
 
 def drawn_curves(record):
-    return study_data.curves(record, study_data.drawn(record))
+    return study_data.learning_curves(record, study_data.trials_to_draw(record))
 
 
 def test_best_so_far_draws_marks_a_stair_and_the_default_recipe(record):
@@ -123,21 +125,21 @@ def test_a_study_without_an_ended_trial_can_be_compared():
 
 
 def test_more_studies_than_colours_are_drawn():
-    found = {str(number): progress([1], [0.5]) for number in range(len(COLORS) + 2)}
+    found = {str(number): progress([1], [0.5]) for number in range(len(COLOR_CYCLE) + 2)}
     figure = study_charts.compared(found, "accuracy")
     assert len(figure.data) == len(found)
-    assert figure.data[-1].line.color == COLORS[1]
+    assert figure.data[-1].line.color == COLOR_CYCLE[1]
 
 
 def test_chosen_trials_are_laid_over_each_other(record):
-    figure = study_charts.overlaid(study_data.curves(record, record.trials[:2]), "accuracy")
+    figure = study_charts.overlaid(study_data.learning_curves(record, record.trials[:2]), "accuracy")
     assert [data.name for data in figure.data] == ["trial 0", "trial 1"]
     assert list(figure.data[1].y) == [0.5, 0.6, 0.7, 0.8]
     assert len({data.line.color for data in figure.data}) == 2
 
 
 def test_a_lane_for_each_worker_and_a_bar_for_each_stretch(record):
-    figure = study_charts.timeline(study_data.spans(record))
+    figure = study_charts.timeline(study_data.work_spans(record))
     finished = trace(figure, "finished")
     assert list(finished.y) == ["node-1:11", "node-1:12"]
     assert list(finished.x) == [40_000, 40_000]
@@ -147,7 +149,7 @@ def test_a_lane_for_each_worker_and_a_bar_for_each_stretch(record):
 
 
 def test_a_worker_and_a_reason_cannot_smuggle_markup_into_the_timeline():
-    frame = pd.DataFrame([(0, "failed", NASTY, BEGAN, BEGAN + timedelta(seconds=5), NASTY)], columns=study_data.spans(study()).columns)
+    frame = pd.DataFrame([(0, "failed", NASTY, BEGAN, BEGAN + timedelta(seconds=5), NASTY)], columns=study_data.work_spans(study()).columns)
     figure = study_charts.timeline(frame)
     assert list(figure.data[0].y) == [SHOWN]
     assert figure.data[0].customdata[0][2] == SHOWN
@@ -160,7 +162,7 @@ def test_a_metric_cannot_smuggle_markup_into_a_chart(record, draw):
         "best_so_far": lambda: study_charts.best_so_far(study_data.best_so_far(record), NASTY, default=0.5),
         "curves": lambda: study_charts.curves(drawn_curves(record), NASTY),
         "overlaid": lambda: study_charts.overlaid(drawn_curves(record), NASTY),
-        "timeline": lambda: study_charts.timeline(study_data.spans(record)),
+        "timeline": lambda: study_charts.timeline(study_data.work_spans(record)),
     }[draw]()
     title = drawn.layout.yaxis.title.text
     assert title == ("" if draw == "timeline" else f"validation {SHOWN}")
@@ -177,18 +179,18 @@ def test_nothing_and_one_trial_can_be_drawn(record):
 
 
 def test_a_timeline_without_work_can_be_drawn():
-    assert len(study_charts.timeline(study_data.spans(study())).data) == 0
+    assert len(study_charts.timeline(study_data.work_spans(study())).data) == 0
 
 
 def test_every_role_has_a_look_of_its_own():
-    assert set(LOOKS) == {*STATES, "best", "default recipe"}
-    told_apart = {(look.color, look.dash, look.opacity) for role, look in LOOKS.items() if role != "queued"}
-    assert len(told_apart) == len(LOOKS) - 1
+    assert set(STYLES) == {*STATES, "best", "default recipe"}
+    told_apart = {(look.color, look.dash, look.opacity) for role, look in STYLES.items() if role != "queued"}
+    assert len(told_apart) == len(STYLES) - 1
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.text())
 def test_escaped_texts_hold_no_tag_and_can_be_read_back(text):
-    assert not set("<>") & set(escaped(text))
-    assert escaped(text).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") == text
-    assert figure(text).layout.yaxis.title.text == escaped(text)
+    assert not set("<>") & set(escape_html(text))
+    assert escape_html(text).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") == text
+    assert figure(text).layout.yaxis.title.text == escape_html(text)

@@ -2,11 +2,11 @@ import pandas as pd
 import pytest
 
 from dashboard.charts import trial_charts
-from dashboard.charts.prediction_charts import PICTURES, drawn
-from dashboard.charts.theme import LOOKS
+from dashboard.charts.prediction_charts import FIGURES, prediction_figures
+from dashboard.charts.theme import STYLES
 from dashboard.data import trial_data
-from tests.dashboard.conftest import pictures
-from trainables.training.diagnostics import PICTURES as TOLD
+from tests.dashboard.played_search import pictures
+from trainables.training.diagnostics import DIAGNOSTICS
 
 NASTY = "<script>alert(1)</script> & 🌱"
 SHOWN = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; 🌱"
@@ -23,14 +23,14 @@ def test_each_metric_has_a_panel_with_its_name(record):
     assert [note.text for note in figure.layout.annotations] == ["accuracy", "train loss", "loss"]
     assert list(figure.data[1].y) == [1.5, 1.4, 1.3, 1.2]
     assert list(figure.data[0].x) == [1, 2, 3, 4]
-    assert figure.data[0].line.color == LOOKS["best"].color
+    assert figure.data[0].line.color == STYLES["best"].color
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 13, 30])
 def test_any_number_of_metrics_finds_room(count):
     figure = trial_charts.metrics(many_metrics(count))
     assert len(figure.data) == count
-    assert figure.layout.height == trial_charts.PANEL * -(-count // trial_charts.ACROSS)
+    assert figure.layout.height == trial_charts.PANEL_HEIGHT * -(-count // trial_charts.COLUMNS)
 
 
 def test_a_metric_is_shown_as_it_is():
@@ -54,7 +54,7 @@ def test_a_class_without_images_has_no_share():
 
 
 def test_many_classes_have_no_numbers_in_their_squares():
-    classes = [str(number) for number in range(trial_charts.MOST_NUMBERS + 1)]
+    classes = [str(number) for number in range(trial_charts.MOST_NUMBERED_CLASSES + 1)]
     (heat,) = trial_charts.confusion(trial_data.confusion({"classes": classes, "confusion": [[0, 1, 5]]})).data
     assert heat.text is None
     assert heat.customdata[0][1] == 5
@@ -123,8 +123,8 @@ def test_nothing_can_be_drawn(draw):
 @pytest.mark.parametrize(
     ("told", "names", "title"),
     [
-        (pictures(4, 0.8), ["confusion", "reliability"], "Which class was taken for which"),
-        (pictures(4, 0.8, tuple(map(str, range(31)))), ["confusion", "reliability"], "The classes that are confused most often"),
+        (pictures(4, 0.8), ["confusion", "reliability"], "Confusion matrix"),
+        (pictures(4, 0.8, tuple(map(str, range(31)))), ["confusion", "reliability"], "The most frequent confusions"),
         ({"classes": ["age"], "scatter": [[1.0, 2.0]]}, ["scatter"], "Predicted against true"),
         (
             {"classes": ["cat"], "precision": [[0, 0.5, 3]], "reliability": [[0.5, 0.4, 3]]},
@@ -135,16 +135,16 @@ def test_nothing_can_be_drawn(draw):
     ids=["multiclass", "many classes", "regression", "multilabel"],
 )
 def test_each_task_has_its_pictures_with_titles(told, names, title):
-    shown = list(drawn(told))
+    shown = list(prediction_figures(told))
     assert [name for name, _, _ in shown] == names
     assert shown[0][1] == title
     assert all(len(figure.data) for _, _, figure in shown)
 
 
 def test_the_title_of_the_reliability_says_how_far_off_it_is():
-    (title,) = [title for name, title, _ in drawn(pictures(4, 0.8)) if name == "reliability"]
+    (title,) = [title for name, title, _ in prediction_figures(pictures(4, 0.8)) if name == "reliability"]
     assert title.endswith("off by 6.2 points on average")
 
 
 def test_every_picture_that_a_trial_may_tell_is_drawn():
-    assert {name for task in TOLD.values() for name in task} == set(PICTURES)
+    assert {name for task in DIAGNOSTICS.values() for name in task} == set(FIGURES)

@@ -10,7 +10,7 @@ from trainables.errors import InjertoError, StorageError
 
 
 def test_the_recipe_is_a_best_yaml_of_the_best_trial(record):
-    text = best_recipe.recipe(record)
+    text = best_recipe.recipe_yaml(record)
     assert text.startswith("# The best configuration of calm-fig.")
     found = Recipe.model_validate(yaml.safe_load(text))
     assert (found.study, found.trial_number, found.metric, found.value) == ("calm-fig", 1, "accuracy", 0.8)
@@ -20,40 +20,40 @@ def test_the_recipe_is_a_best_yaml_of_the_best_trial(record):
 
 def test_the_recipe_keeps_the_processors_that_trials_had(record):
     config = {**record.config, "resources": {"cpus_per_trial": 3}}
-    assert yaml.safe_load(best_recipe.recipe(dataclasses.replace(record, config=config)))["threads"] == 3
+    assert yaml.safe_load(best_recipe.recipe_yaml(dataclasses.replace(record, config=config)))["threads"] == 3
 
 
 @pytest.mark.parametrize("name", ["a: b", "🌱 **x**", "<script>", "'\"#"])
 def test_no_name_breaks_the_recipe(record, name):
-    found = yaml.safe_load(best_recipe.recipe(dataclasses.replace(record, name=name)))
+    found = yaml.safe_load(best_recipe.recipe_yaml(dataclasses.replace(record, name=name)))
     assert Recipe.model_validate(found).study == name
 
 
 def test_without_a_value_there_is_no_recipe():
     with pytest.raises(StorageError, match="no trial of 'made-fig' has ended"):
-        best_recipe.recipe(study())
+        best_recipe.recipe_yaml(study())
 
 
 def test_an_older_record_has_a_recipe(record):
-    assert best_recipe.recipe(older(record)) == best_recipe.recipe(record)
+    assert best_recipe.recipe_yaml(older(record)) == best_recipe.recipe_yaml(record)
 
 
 def test_a_configuration_of_another_version_is_an_error_for_the_user(record):
     best = dataclasses.replace(record.best, config={"backbone": "x", "wings": 2})
     with pytest.raises(InjertoError, match="wings"):
-        best_recipe.recipe(dataclasses.replace(record, trials=(best,)))
+        best_recipe.recipe_yaml(dataclasses.replace(record, trials=(best,)))
 
 
 def test_weights_are_a_file_of_this_machine_or_words(record, tmp_path):
     here = dataclasses.replace(record, folder=tmp_path)
-    assert best_recipe.weights(here) is None
+    assert best_recipe.weights_file(here) is None
     (tmp_path / "best.safetensors").write_bytes(b"weights")
-    assert best_recipe.weights(here).read_bytes() == b"weights"
+    assert best_recipe.weights_file(here).read_bytes() == b"weights"
 
 
 @pytest.mark.parametrize(
     ("state", "words"),
-    [("running", "when the search has ended"), ("interrupted", "when the search has ended"), ("finished", "on the machine that ran")],
+    [("running", "when the search ends"), ("interrupted", "when the search ends"), ("finished", "on the machine that ran it")],
 )
 def test_where_the_weights_are_is_said(record, state, words):
-    assert words in best_recipe.where_weights_are(dataclasses.replace(record, state=state))
+    assert words in best_recipe.weights_location(dataclasses.replace(record, state=state))

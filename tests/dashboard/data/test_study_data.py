@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard.data import study_data
-from search.record.records import read_study
-from search.record.store import artifact_place
-from tests.dashboard.conftest import CLASSES, PlayedSearch, pictures
+from search.record.artifacts import artifact_location
+from search.record.reader import read_study
+from tests.dashboard.played_search import CLASSES, PlayedSearch, pictures
 from tests.dashboard.records import BEGAN, older, study, trial
 from trainables.errors import InjertoError, StorageError
 
@@ -18,7 +18,7 @@ STATES = st.sampled_from(("finished", "stopped", "failed", "running", "queued"))
 
 
 def test_curves_are_over_each_trials_own_progress(record):
-    frame = study_data.curves(record, study_data.drawn(record))
+    frame = study_data.learning_curves(record, study_data.trials_to_draw(record))
     assert list(frame[frame["trial"] == 1]["progress"]) == [25.0, 50.0, 75.0, 100.0]
     assert list(frame[frame["trial"] == 1]["value"]) == [0.5, 0.6, 0.7, 0.8]
     assert frame.drop_duplicates("trial").set_index("trial")["role"].to_dict() == {
@@ -34,7 +34,7 @@ def test_curves_are_over_each_trials_own_progress(record):
 @given(st.lists(st.tuples(STATES, st.floats(0, 1)), min_size=1, max_size=400))
 def test_drawn_trials_are_few_and_have_the_best_the_first_and_the_running_ones(trials):
     record = study(*(trial(number, state, value) for number, (state, value) in enumerate(trials)))
-    chosen = {one.number for one in study_data.drawn(record)}
+    chosen = {one.number for one in study_data.trials_to_draw(record)}
     reported = {one.number for one in record.trials if one.intermediate}
     running = {one.number for one in record.trials if one.state == "running"}
     assert running <= chosen <= reported
@@ -45,22 +45,22 @@ def test_drawn_trials_are_few_and_have_the_best_the_first_and_the_running_ones(t
 
 def test_of_many_trials_no_more_than_the_most_curves_are_drawn():
     record = study(*(trial(number, value=0.9 if 1 <= number <= 100 else 0.1) for number in range(500)))
-    chosen = [one.number for one in study_data.drawn(record)]
+    chosen = [one.number for one in study_data.trials_to_draw(record)]
     assert {0, 1, 499} <= set(chosen)
     assert chosen == sorted(chosen)
     assert len(chosen) <= study_data.MOST_CURVES
 
 
 def test_a_small_study_is_drawn_whole(record):
-    assert [one.number for one in study_data.drawn(record)] == [0, 1, 2, 3, 4]
+    assert [one.number for one in study_data.trials_to_draw(record)] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
     ("algorithm", "places"),
-    [({}, [100 / 9, 100 / 3]), ({"reduction_factor": 2}, [25, 50]), ({"scheduler": "none"}, [])],
+    [({}, [11.1, 33.3]), ({"reduction_factor": 2}, [25, 50]), ({"scheduler": "none"}, [])],
 )
 def test_rungs_are_where_weak_trials_are_stopped(algorithm, places):
-    assert study_data.rungs(study(config={"algorithm": algorithm})) == pytest.approx(places)
+    assert study_data.rung_percentages(study(config={"algorithm": algorithm})) == pytest.approx(places)
 
 
 def test_best_so_far_counts_finished_trials_only(record):
@@ -95,21 +95,21 @@ def test_gain_is_positive_for_better_in_either_direction(record):
 
 
 def test_scores_begin_with_the_studys_metric(played):
-    assert study_data.scores(read_study(played.name, played.url)).empty
+    assert study_data.test_scores(read_study(played.name, played.url)).empty
     played.test_scores()
-    frame = study_data.scores(read_study(played.name, played.url))
+    frame = study_data.test_scores(read_study(played.name, played.url))
     assert list(frame.columns) == ["", "accuracy", "loss"]
     assert frame.to_dict("list") == {"": ["winner", "default recipe"], "accuracy": [0.8125, 0.75], "loss": [0.25, 0.5]}
 
 
 def test_a_configuration_of_another_version_is_an_error_for_the_user(record):
-    assert len(study_data.configuration(record.trials[1])) == 4
+    assert len(study_data.configuration_sentences(record.trials[1])) == 4
     with pytest.raises(StorageError, match="trial 1 is of another version"):
-        study_data.configuration(dataclasses.replace(record.trials[1], config={}))
+        study_data.configuration_sentences(dataclasses.replace(record.trials[1], config={}))
 
 
 def test_studies_are_listed_from_the_latest(record):
-    frame = study_data.studies([record, dataclasses.replace(record, name="later", trials=())])
+    frame = study_data.study_cards([record, dataclasses.replace(record, name="later", trials=())])
     assert list(frame["study"]) == ["later", "calm-fig"]
     assert list(frame["planned"]) == [8, 8]
     assert frame["best"].isna().tolist() == [True, False]
@@ -118,27 +118,32 @@ def test_studies_are_listed_from_the_latest(record):
 
 
 def test_a_card_of_a_long_study_has_a_short_sparkline():
-    card = study_data.studies([study(*(trial(number, value=number / 1000) for number in range(1000)))])
+    card = study_data.study_cards([study(*(trial(number, value=number / 1000) for number in range(1000)))])
     assert 100 <= len(card["sparkline"][0]) <= 101
 
 
 def test_no_study_is_no_row():
-    assert study_data.studies([]).empty
+    assert study_data.study_cards([]).empty
 
 
 def test_frames_of_nothing_keep_their_columns():
     nothing = study()
     assert list(study_data.best_so_far(nothing).columns) == ["trial", "state", "minutes", "value", "ended", "best"]
-    assert list(study_data.curves(nothing, study_data.drawn(nothing)).columns) == ["trial", "role", "progress", "value"]
-    assert list(study_data.spans(nothing).columns) == ["trial", "state", "worker", "began", "ended", "why"]
-    for frame in (study_data.best_so_far(nothing), study_data.spans(nothing), study_data.scores(nothing), study_data.nodes(nothing)):
+    assert list(study_data.learning_curves(nothing, study_data.trials_to_draw(nothing)).columns) == ["trial", "role", "progress", "value"]
+    assert list(study_data.work_spans(nothing).columns) == ["trial", "state", "worker", "began", "ended", "why"]
+    for frame in (
+        study_data.best_so_far(nothing),
+        study_data.work_spans(nothing),
+        study_data.test_scores(nothing),
+        study_data.nodes(nothing),
+    ):
         assert frame.empty
-    assert (study_data.began(nothing), study_data.interval(nothing), study_data.drawn(nothing)) == (None, None, [])
+    assert (study_data.first_start(nothing), study_data.interval(nothing), study_data.trials_to_draw(nothing)) == (None, None, [])
 
 
 def told(interval, metric="accuracy"):
     one = trial(0)
-    one.__dict__["account"] = {"pictures": {"interval": interval}}
+    one.__dict__["report"] = {"pictures": {"interval": interval}}
     return study(one, metric=metric)
 
 
@@ -167,19 +172,19 @@ def test_throughput_counts_ended_trials_an_hour_and_the_images_of_running_ones()
 
 
 def test_a_study_has_never_fewer_trials_planned_than_begun():
-    assert study_data.planned(study(trial(0), trial(1), config={"budget": {"trials": 1}})) == 2
-    assert study_data.planned(study(trial(0), config={"budget": {"trials": 9}})) == 9
+    assert study_data.planned_trials(study(trial(0), trial(1), config={"budget": {"trials": 1}})) == 2
+    assert study_data.planned_trials(study(trial(0), config={"budget": {"trials": 9}})) == 9
 
 
 def test_a_regression_is_told_without_classes():
-    words = study_data.in_a_line(study(dataset={"task": "regression", "classes": ["age"], "images": {"train": 1000}}))
+    words = study_data.describe_dataset(study(dataset={"task": "regression", "classes": ["age"], "images": {"train": 1000}}))
     assert words == "regression · 1,000 train images at ? px"
 
 
 def test_nodes_tell_how_busy_they_are_in_percent(record):
     frame = study_data.nodes(record).set_index("node")
-    assert list(frame["there"]) == [True, False]
-    assert frame.loc["node-1", "processors in use"] == 50
+    assert list(frame["alive"]) == [True, False]
+    assert frame.loc["node-1", "CPUs in use"] == 50
     assert frame.loc["node-1", "memory in use"] == 25
     assert frame.loc["node-1", "memory"] == 16
     assert pd.isna(frame.loc["node-2", "memory in use"])
@@ -187,7 +192,7 @@ def test_nodes_tell_how_busy_they_are_in_percent(record):
 
 
 def test_spans_tell_who_worked_at_which_trial(record):
-    frame = study_data.spans(record)
+    frame = study_data.work_spans(record)
     assert list(frame["trial"]) == [0, 1, 2, 3, 4]
     assert list(frame["worker"]) == ["node-1:11", "node-1:12", "node-1:11", "node-1:12", "node-1:11"]
     assert [(row.ended - row.began).total_seconds() for row in frame.itertuples()] == [40, 40, 20, 10, 20]
@@ -199,50 +204,50 @@ def test_a_worker_is_busy_for_the_part_of_its_time_that_it_works():
         [("w", 0, 30), ("w", 60, 90), ("v", 0, 10)],
         columns=["worker", "began", "ended"],
     ).assign(began=lambda f: BEGAN + pd.to_timedelta(f["began"], "s"), ended=lambda f: BEGAN + pd.to_timedelta(f["ended"], "s"))
-    assert study_data.busy(frame) == pytest.approx(70 / 100)
-    assert study_data.busy(frame.iloc[:0]) is None
+    assert study_data.share_busy(frame) == pytest.approx(70 / 100)
+    assert study_data.share_busy(frame.iloc[:0]) is None
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 10**6), st.integers(0, 10**6)), max_size=30))
 def test_workers_are_busy_between_never_and_always(rows):
     stretches = [(worker, BEGAN + timedelta(seconds=begun), BEGAN + timedelta(seconds=begun + lasted)) for worker, begun, lasted in rows]
-    share = study_data.busy(pd.DataFrame(stretches, columns=["worker", "began", "ended"]))
+    share = study_data.share_busy(pd.DataFrame(stretches, columns=["worker", "began", "ended"]))
     assert share is None or 0 <= share <= 1
 
 
 def test_the_first_trial_to_begin_is_when_the_study_began():
-    assert study_data.began(study(trial(0), trial(1, started=datetime(2025, 1, 1)))) == datetime(2025, 1, 1)
+    assert study_data.first_start(study(trial(0), trial(1, started=datetime(2025, 1, 1)))) == datetime(2025, 1, 1)
 
 
 def test_a_record_of_an_older_version_is_shown_as_far_as_it_goes(record):
     old = older(record)
     assert list(study_data.best_so_far(old)["best"]) == [0.7, 0.8, 0.8]
-    assert len(study_data.curves(old, study_data.drawn(old))) == 13
-    assert study_data.spans(old).empty
+    assert len(study_data.learning_curves(old, study_data.trials_to_draw(old))) == 13
+    assert study_data.work_spans(old).empty
     assert study_data.nodes(old).empty
     assert study_data.interval(old) is None
-    assert study_data.studies([old])["gain"][0] == pytest.approx(0.1)
+    assert study_data.study_cards([old])["gain"][0] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("damage", ["gone", "broken"])
 def test_an_interval_whose_account_is_lost_is_an_error_for_the_user(played, damage):
     record = read_study(played.name, played.url)
-    for path in Path(artifact_place(record.root)).iterdir():
+    for path in Path(artifact_location(record.root)).iterdir():
         path.unlink() if damage == "gone" else path.write_text("{")
     with pytest.raises(InjertoError, match="trial 1"):
         study_data.interval(record)
 
 
 def test_played_pictures_are_those_of_real_trials(record):
-    assert record.trials[1].account["pictures"] == pictures(4, 0.8)
-    assert record.trials[4].account["pictures"]["epoch"] == 2
+    assert record.trials[1].report["pictures"] == pictures(4, 0.8)
+    assert record.trials[4].report["pictures"]["epoch"] == 2
     assert record.dataset["classes"] == list(CLASSES)
 
 
 def test_a_study_without_trials_has_a_card(tmp_path):
     search = PlayedSearch(f"sqlite:///{tmp_path}/studies.db", tmp_path, "young-fig")
-    card = study_data.studies([read_study(search.name, search.url)]).iloc[0]
+    card = study_data.study_cards([read_study(search.name, search.url)]).iloc[0]
     assert pd.isna(card["best"])
     assert card["counts"]["queued"] == 1
     assert card["began"] is None

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard.data import trial_data
-from search.record.records import read_study
-from search.record.store import artifact_place
-from tests.dashboard.conftest import pictures
+from search.record.artifacts import artifact_location
+from search.record.reader import read_study
+from tests.dashboard.played_search import pictures
 from tests.dashboard.records import trial
 from trainables.errors import StorageError
 
@@ -32,28 +32,28 @@ def test_what_a_trial_cost_comes_last():
 def test_a_trial_that_has_reported_nothing_has_no_metric_and_no_account(tmp_path):
     silent = trial(7, "running", attributes={}, root=str(tmp_path))
     assert trial_data.metrics(silent).empty
-    assert silent.account == {}
+    assert silent.report == {}
 
 
 @pytest.mark.parametrize("damage", ["gone", "broken"])
-@pytest.mark.parametrize("ask", [trial_data.metrics, lambda trial: trial.account], ids=["metrics", "account"])
+@pytest.mark.parametrize("ask", [trial_data.metrics, lambda trial: trial.report], ids=["metrics", "account"])
 def test_a_lost_artifact_is_an_error_for_the_user(played, damage, ask):
     record = read_study(played.name, played.url)
-    for path in Path(artifact_place(record.root)).iterdir():
+    for path in Path(artifact_location(record.root)).iterdir():
         path.unlink() if damage == "gone" else path.write_text("{")
     with pytest.raises(StorageError, match="trial 1"):
         ask(record.trials[1])
 
 
 def test_the_account_of_a_running_trial_is_read_beside_its_state(record):
-    told = record.trials[4].account
+    told = record.trials[4].report
     assert told["log"] == ["epoch 1: objective 0.2", "epoch 2: objective 0.35"]
     assert told["pictures"]["epoch"] == 2
 
 
 def test_a_trial_of_an_older_version_has_no_account(record, tmp_path):
     old = dataclasses.replace(record.trials[1], attributes={"history": {}}, root=str(tmp_path))
-    assert old.account == {}
+    assert old.report == {}
 
 
 def test_confusion_has_the_true_classes_down_and_the_predicted_across():
@@ -77,17 +77,17 @@ def test_classes_of_one_name_are_kept_apart():
 
 
 def test_confused_pairs_are_wrong_ones_and_few():
-    assert trial_data.confused(pictures(4, 0.8)).to_dict("list") == {"taken for": ["b → a", "a → b"], "images": [30, 10]}
+    assert trial_data.confused(pictures(4, 0.8)).to_dict("list") == {"true → predicted": ["b → a", "a → b"], "images": [30, 10]}
     many = {"classes": list(range(50)), "confusion": [[0, said, 50 - said] for said in range(50)]}
     frame = trial_data.confused(many)
     assert len(frame) == trial_data.MOST_PAIRS
-    assert frame["taken for"][0] == "0 → 1"
+    assert frame["true → predicted"][0] == "0 → 1"
 
 
 def test_reliability_is_in_percent_and_its_error_is_weighted_by_images():
     frame = trial_data.reliability(pictures(4, 0.8))
-    assert frame["said"].tolist() == [60, 95]
-    assert frame["right"].tolist() == [50, 90]
+    assert frame["predicted"].tolist() == [60, 95]
+    assert frame["correct"].tolist() == [50, 90]
     assert trial_data.calibration_error(frame) == pytest.approx((10 * 50 + 5 * 150) / 200)
 
 
@@ -95,7 +95,7 @@ def test_reliability_is_in_percent_and_its_error_is_weighted_by_images():
 @given(st.lists(st.tuples(SHARE, SHARE, st.integers(1, 1000)), min_size=1, max_size=10))
 def test_the_calibration_error_is_never_more_than_the_worst_bin(bins):
     frame = trial_data.reliability({"reliability": [list(one) for one in bins]})
-    off = (frame["said"] - frame["right"]).abs()
+    off = (frame["predicted"] - frame["correct"]).abs()
     assert off.min() - 1e-9 <= trial_data.calibration_error(frame) <= off.max() + 1e-9
 
 

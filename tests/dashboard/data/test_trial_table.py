@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard.data import trial_table
-from search.record.records import read_study
+from search.record.reader import read_study
 from tests.dashboard.records import failed, older, study, trial
 
 STATES = ("finished", "stopped", "failed", "running")
@@ -20,11 +20,11 @@ def table(rows):
     for number, (state, value, rate, kind) in enumerate(rows):
         params = {"rate": rate} | ({} if kind is None else {"kind": kind})
         trials.append(trial(number, state, value, params=params))
-    return trial_table.trials(study(*trials))
+    return trial_table.trials_table(study(*trials))
 
 
 def test_trials_say_what_came_of_each_and_why(record):
-    frame = trial_table.trials(record)
+    frame = trial_table.trials_table(record)
     assert list(frame["state"]) == ["finished", "finished", "stopped", "failed", "running"]
     assert list(frame["value"]) == [0.7, 0.8, 0.9, 0.3, 0.35]
     assert list(frame["epochs done"]) == [4, 4, 2, 1, 2]
@@ -39,7 +39,7 @@ def test_trials_say_what_came_of_each_and_why(record):
 
 
 def test_what_does_not_apply_to_a_trial_is_left_empty(record):
-    frame = trial_table.trials(record)
+    frame = trial_table.trials_table(record)
     for one in record.trials[1:]:
         row = frame[frame["trial"] == one.number].iloc[0]
         assert pd.isna(row["momentum"]) == ("momentum" not in one.params)
@@ -48,28 +48,28 @@ def test_what_does_not_apply_to_a_trial_is_left_empty(record):
 
 
 def test_the_searched_fields_come_in_the_order_of_the_space_and_once(record):
-    fields = trial_table.searched(record)
+    fields = trial_table.searched_fields(record)
     assert fields[:4] == ["optimizer", "learning_rate", "momentum", "weight_decay"]
     assert len(fields) == len(set(fields))
     assert "epochs" not in fields
 
 
 def test_an_older_record_names_the_fields_that_its_trials_name(record):
-    fields = trial_table.searched(older(record))
+    fields = trial_table.searched_fields(older(record))
     assert "optimizer" in fields
     assert set(fields) <= set(record.trials[1].config)
-    assert len(trial_table.trials(older(record))) == 5
+    assert len(trial_table.trials_table(older(record))) == 5
 
 
 def test_a_table_of_no_trial_has_its_columns():
-    frame = trial_table.trials(study())
+    frame = trial_table.trials_table(study())
     assert frame.empty
-    assert list(frame.columns) == [*trial_table.ABOUT, "rate", "kind", trial_table.REASON, "node"]
+    assert list(frame.columns) == [*trial_table.FIXED_COLUMNS, "rate", "kind", trial_table.REASON, "node"]
 
 
 def test_a_queued_trial_has_a_row(played):
     played.study.enqueue_trial({"optimizer": "sgd"})
-    frame = trial_table.trials(read_study(played.name, played.url))
+    frame = trial_table.trials_table(read_study(played.name, played.url))
     assert list(frame["state"])[-1] == "queued"
     assert pd.isna(frame["value"].iloc[-1])
 
@@ -78,7 +78,7 @@ def test_a_queued_trial_has_a_row(played):
 @given(TRIALS)
 def test_without_conditions_every_trial_matches(rows):
     frame = table(rows)
-    pd.testing.assert_frame_equal(trial_table.matching(frame), frame)
+    pd.testing.assert_frame_equal(trial_table.filtered(frame), frame)
 
 
 @settings(deadline=None, max_examples=50)
@@ -91,7 +91,7 @@ def test_without_conditions_every_trial_matches(rows):
 )
 def test_matching_trials_are_those_that_satisfy_every_condition(rows, states, limits, kinds, text):
     frame = table(rows)
-    kept = trial_table.matching(frame, states=states, text=text, ranges={"rate": tuple(limits)}, choices={"kind": kinds})
+    kept = trial_table.filtered(frame, states=states, text=text, ranges={"rate": tuple(limits)}, choices={"kind": kinds})
 
     def fits(row):
         return (
@@ -105,16 +105,16 @@ def test_matching_trials_are_those_that_satisfy_every_condition(rows, states, li
 
 
 def test_a_text_is_no_pattern():
-    frame = trial_table.trials(study(failed(0, message="a.c"), failed(1, message="abc")))
+    frame = trial_table.trials_table(study(failed(0, message="a.c"), failed(1, message="abc")))
     frame[trial_table.REASON] = ["a.c", "abc"]
-    assert list(trial_table.matching(frame, text="A.C")["trial"]) == [0]
+    assert list(trial_table.filtered(frame, text="A.C")["trial"]) == [0]
 
 
 @settings(deadline=None, max_examples=50)
 @given(TRIALS, st.sampled_from(("trial", "state", "value", "rate", "kind", "minutes", trial_table.REASON)), st.booleans())
 def test_sorting_keeps_the_rows_and_puts_the_empty_ones_last(rows, by, descending):
     frame = table(rows)
-    rows = trial_table.ordered(frame, by, descending=descending)
+    rows = trial_table.sorted_by(frame, by, descending=descending)
     pd.testing.assert_frame_equal(rows.sort_index(), frame)
     empty = rows[by].isna().tolist()
     assert empty == sorted(empty)
@@ -124,12 +124,12 @@ def test_sorting_keeps_the_rows_and_puts_the_empty_ones_last(rows, by, descendin
 
 def test_few_different_numbers_are_choices():
     frame = pd.DataFrame({"few": [0.0, 0.9, 0.9], "many": [1.0, 2.0, 3.0], "words": ["a", "b", "c"]})
-    assert [trial_table.numeric(frame, name) for name in frame] == [False, True, False]
+    assert [trial_table.is_numeric(frame, name) for name in frame] == [False, True, False]
 
 
 def test_only_settings_that_differ_are_shown_where_that_is_asked(record):
     trials = list(record.trials[:2])
-    every, differing = trial_table.settings(record, trials), trial_table.settings(record, trials, differing=True)
+    every, differing = trial_table.configurations(record, trials), trial_table.configurations(record, trials, differing=True)
     assert list(every.columns) == ["trial 0", "trial 1"]
     assert "backbone" in every.index
     assert "seed" not in every.index
@@ -174,33 +174,33 @@ def test_a_planted_region_is_named(inside, outside):
     others = [trial(inside + number, params={"rate": rate, "kind": "x"}) for number, rate in enumerate(outside)]
     words = trial_table.failures(study(*planted, *others))["where"][0]
     assert words.startswith("rate from 0.5 to 0.5")
-    assert words.endswith(f": {inside} of {inside} trials there")
+    assert words.endswith(f": {inside} of {inside} trials failed")
 
 
 def test_a_region_may_be_a_choice():
     trials = [failed(n, params={"rate": n / 10, "kind": "y"}) for n in (1, 9)] + [
         trial(n, params={"rate": n / 10, "kind": "x"}) for n in (2, 3, 4, 5, 6, 7, 8)
     ]
-    assert trial_table.failures(study(*trials))["where"][0] == "kind y: 2 of 2 trials there"
+    assert trial_table.failures(study(*trials))["where"][0] == "kind y: 2 of 2 trials failed"
 
 
 @pytest.mark.parametrize("numbers", [{5}, set(range(10)), {0, 9}, {0, 4, 9}])
 def test_without_a_region_nothing_is_said(numbers):
-    frame = trial_table.trials(study(*(trial(number, params={"rate": number / 10, "kind": "x"}) for number in range(10))))
-    assert trial_table.region(frame, numbers, ["rate", "kind"]) == ""
+    frame = trial_table.trials_table(study(*(trial(number, params={"rate": number / 10, "kind": "x"}) for number in range(10))))
+    assert trial_table.failure_region(frame, numbers, ["rate", "kind"]) == ""
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.sets(st.integers(0, 29), min_size=1), st.lists(st.floats(1e-4, 1.0), min_size=30, max_size=30))
 def test_a_named_region_holds_all_of_them_and_they_are_half_of_it(numbers, rates):
-    frame = trial_table.trials(study(*(trial(number, params={"rate": rate, "kind": "x"}) for number, rate in enumerate(rates))))
-    words = trial_table.region(frame, numbers, ["rate", "kind"])
+    frame = trial_table.trials_table(study(*(trial(number, params={"rate": rate, "kind": "x"}) for number, rate in enumerate(rates))))
+    words = trial_table.failure_region(frame, numbers, ["rate", "kind"])
     if words:
-        some, there = words.rpartition(": ")[2].removesuffix(" trials there").split(" of ")
+        some, there = words.rpartition(": ")[2].removesuffix(" trials failed").split(" of ")
         assert int(some) == len(numbers)
         assert int(there) <= 2 * len(numbers)
 
 
 def test_minutes_are_known_of_ended_trials_only():
-    assert trial_table.minutes(trial(0)) == 1.0
-    assert trial_table.minutes(trial(0, "running")) is None
+    assert trial_table.minutes_taken(trial(0)) == 1.0
+    assert trial_table.minutes_taken(trial(0, "running")) is None

@@ -1,221 +1,229 @@
-"""The dashboard as a person sees it: in a real browser, over a search that has finished and one that runs."""
+"""The dashboard in a real browser, over a finished and a running search."""
 
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 
 import pytest
 
-from search.record.records import read_study
-from search.record.store import load_study, open_storage
+from dashboard import layout
+from dashboard.record_errors import UNREADABLE_PART
+from search.record import lease
+from search.record.reader import read_study
+from tests.dashboard.played_search import PlayedSearch, five_trials, twelve_trials
+from tests.dashboard.serving import serve_dashboard
 from tests.paths import REPOSITORY
-from tests.search.conftest import folders
-from tests.search.replaying import replay_search
-from trainables.worker.simulated_trial import Simulation
+from tests.waiting import wait_until
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-SCREENS = {
-    "study": "early-fig",
-    "trials": "Trials",
-    "trial": "Trial",
-    "space": "Space",
-    "augmentation": "Augmentation",
-    "timeline": "Timeline",
-    "compare": "Compare",
-    "export": "Export",
-}
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 PATIENCE = 60_000
-RUNNING = """
+FINISHED, RUNNING = "wise-fig", "calm-fig"
+SEARCH = """
 import sys
 from pathlib import Path
 from tests.search.replaying import replay_search
 from trainables.worker.simulated_trial import Simulation
-replay_search(Path(sys.argv[1]), Simulation(seconds=3), trials=500, name="late-fig", max_concurrent_trials=2)
+replay_search(Path(sys.argv[1]), Simulation(seconds=1), trials=500, name="late-fig", max_concurrent_trials=2)
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("there is no Chromium on the path")
     with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="module")
-def root(own_cache, tmp_path_factory):
-    """A storage with a finished search on images, one of replayed trials, and one that runs."""
-    root = tmp_path_factory.mktemp("served")
-    storage = f"sqlite:///{root}/studies.db"
-    photos = folders(root / "photos")
-    command = [sys.executable, "-m", "search.cli", "search", photos, "--trials", "2", "--name", "early-fig", "--image-size", "32"]
-    subprocess.run(
-        [*command, "--storage", storage, "--output", root / "out", "--set", "space.epochs=2"], cwd=REPOSITORY, check=True, timeout=300
-    )
-    return root
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("served")
 
 
 @pytest.fixture(scope="module")
-def running(root, ray_session):
-    """A search in a process of its own, which has ended a few trials."""
-    replay_search(root, Simulation(), trials=12, name="ripe-fig")
-    process = subprocess.Popen([sys.executable, "-c", RUNNING, root], cwd=REPOSITORY, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        names = [study.study_name for study in open_storage(f"sqlite:///{root}/studies.db").get_all_studies()]
-        if "late-fig" in names and read_study("late-fig", f"sqlite:///{root}/studies.db").counts["finished"] >= 1:
-            break
-        time.sleep(0.5)
-    yield process
-    process.kill()
-    process.wait()
+def storage(root):
+    return f"sqlite:///{root}/studies.db"
 
 
 @pytest.fixture(scope="module")
-def served(root):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "search.cli", "dashboard", "--storage", f"sqlite:///{root}/studies.db", "--port", str(port)]
-    server = subprocess.Popen([*command, "--allow-actions", "--refresh", "1"], cwd=REPOSITORY)
-    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(f"{address}/_stcore/health", timeout=2)
-            break
-        except OSError:
-            time.sleep(0.2)
-    yield address
-    server.terminate()
-    server.wait(timeout=20)
+def finished(storage, root):
+    """A finished study of twelve trials, with test scores."""
+    search = twelve_trials(PlayedSearch(storage, root, FINISHED, trials=12))
+    search.test_scores()
+    return search
 
 
-@pytest.fixture
-def page(browser, served):
-    """A page of the dashboard; whatever it asks of another machine is noted in `abroad`."""
+@pytest.fixture(scope="module")
+def running(storage, root):
+    """A study that this process runs: five trials have begun, one of them still runs."""
+    return five_trials(PlayedSearch(storage, root, RUNNING))
+
+
+@pytest.fixture(scope="module")
+def served(storage, finished, running):
+    """The address of a dashboard over both studies, on which viewers may act."""
+    with serve_dashboard(storage, "--allow-actions", "--refresh", "0.5") as server:
+        yield server.address
+
+
+@pytest.fixture(scope="module")
+def context(browser):
+    """One browser profile for all tests, so that the scripts of the page are loaded once."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.abroad = []
-    page.on("request", lambda request: page.abroad.append(request.url) if not request.url.startswith((served, "data:", "blob:")) else None)
-    yield page
-    assert [url for url in page.abroad if not url.startswith(served.replace("http", "ws"))] == []
+    yield context
     context.close()
 
 
-def settled(page):
-    """Wait until Streamlit has run the page to its end, and give its text."""
+@pytest.fixture
+def page(context, served):
+    """A page of the dashboard; the test fails if the page requests anything from another server."""
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    elsewhere = []
+    own = (served, served.replace("http", "ws"), "data:", "blob:")
+    page.on("request", lambda request: elsewhere.append(request.url) if not request.url.startswith(own) else None)
+    yield page
+    page.close()
+    assert elsewhere == []
+
+
+def text_of(page, *awaited):
+    """Wait until Streamlit has drawn the page, with all `awaited` texts in it; return its text. Fail if a part of it failed."""
     page.wait_for_selector("h1")
     page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
-    page.wait_for_timeout(500)
-    return page.inner_text("[data-testid=stMain]")
-
-
-def whole(page):
-    """No part of a page failed."""
-    text = settled(page)
+    for text in awaited:
+        page.get_by_text(text).first.wait_for()
+    text = page.inner_text("[data-testid=stMain]")
     assert page.locator("[data-testid=stException]").count() == 0, text
+    assert UNREADABLE_PART not in text
     return text
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("study", ["early-fig", "late-fig"])
-def test_every_screen_opens_by_its_address(screen, study, page, served, running):
-    page.goto(f"{served}/{screen}?study={study}")
-    whole(page)
-    title = study if screen == "study" else SCREENS[screen]
-    assert page.inner_text("h1") == title
+LAST_ON_SCREEN = {
+    "study": "Actions",
+    "trials": "select rows to compare trials",
+    "trial": "Log,",
+    "space": "finished trials use both parameters",
+    "augmentation": "Value by strength",
+    "timeline": "Nodes",
+    "compare": "Choose at least one other study.",
+    "export": "Write the main figures to one HTML file",
+}
+"""Screen → a text of its last part."""
+
+
+def assert_opens(page, address, screen, study):
+    page.goto(f"{address}/{screen}?study={study}")
+    text_of(page, LAST_ON_SCREEN[screen])
+    assert page.inner_text("h1") == (study if screen == "study" else layout.SCREENS[screen])
     assert f"study={study}" in page.url
 
 
-def test_from_the_studies_to_a_study_to_its_best_trial_to_a_comparison(page, served, running):
+@pytest.mark.parametrize("screen", layout.SCREENS)
+def test_every_screen_opens_by_its_address(screen, page, served):
+    assert_opens(page, served, screen, FINISHED)
+    assert page.locator("[data-testid=stAlertContentWarning]").count() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("screen", [name for name in layout.SCREENS if name not in ("space",)])
+def test_every_screen_of_a_running_search_opens_by_its_address(screen, page, served):
+    assert_opens(page, served, screen, RUNNING)
+
+
+def test_a_study_its_best_trial_and_a_comparison_are_reached_by_links(page, served, finished):
     page.goto(served)
-    page.get_by_role("link", name=re.compile("early-fig")).first.click()
-    page.wait_for_url(re.compile("/study.*study=early-fig"))
-    whole(page)
-    best = read_study("early-fig", storage_of(running)).best.number
-    page.get_by_role("link", name=f"Look at trial {best}").click()
+    page.get_by_role("link", name=re.compile(FINISHED)).first.click()
+    page.wait_for_url(re.compile(f"/study.*study={FINISHED}"))
+    best = read_study(FINISHED, finished.url).best.number
+    page.get_by_role("link", name=f"See trial {best}").click()
     page.wait_for_url(re.compile(f"/trial.*trial={best}"))
-    text = whole(page)
-    assert "Which class was taken for which" in text
+    text_of(page, "Confusion matrix", "Log,")
     assert page.locator("[data-testid=stPlotlyChart]").count() >= 3
     page.locator("[data-testid=stSidebar]").get_by_role("link", name="Compare").click()
-    page.wait_for_url(re.compile("/compare.*study=early-fig"))
-    settled(page)
+    page.wait_for_url(re.compile(f"/compare.*study={FINISHED}"))
+    text_of(page, "Choose at least one other study.")
     page.get_by_role("combobox").last.click()
-    page.get_by_role("option", name="ripe-fig").click()
-    page.wait_for_selector("text=Their spaces")
-    assert "with=ripe-fig" in page.url
+    page.get_by_role("option", name=RUNNING).click()
+    text_of(page, "These studies search the same space.")
+    assert f"with={RUNNING}" in page.url
 
 
-def storage_of(process):
-    return f"sqlite:///{process.args[-1]}/studies.db"
-
-
-def test_the_table_is_filtered_and_the_address_says_how(page, served, running):
-    page.goto(f"{served}/trials?study=ripe-fig")
-    assert "12 trials of 12" in whole(page)
+def test_a_filter_of_the_table_is_part_of_the_address(page, served):
+    page.goto(f"{served}/trials?study={FINISHED}")
+    text_of(page, "12 trials of 12")
     page.get_by_label("Text").fill("default recipe")
     page.keyboard.press("Enter")
-    page.wait_for_selector("text=1 trials of 12")
+    text_of(page, "1 trials of 12")
     assert "text=default" in page.url
     page.goto(page.url)
-    assert "1 trials of 12" in whole(page)
+    text_of(page, "1 trials of 12")
 
 
-def test_the_slider_shows_another_strength(page, served, root):
-    page.goto(f"{served}/augmentation?study=early-fig&strength=0.5")
-    whole(page)
-    shown = page.locator("[data-testid=stMain] img").first
-    assert shown.get_attribute("alt") == "Images at strength 0.5"
-    before = shown.get_attribute("src")
+def test_the_slider_shows_another_strength(page, served):
+    page.goto(f"{served}/augmentation?study={FINISHED}&strength=0.5")
+    text_of(page)
+    image = page.locator("[data-testid=stMain] img").first
+    assert image.get_attribute("alt") == "Images at strength 0.5"
+    before = image.get_attribute("src")
     page.get_by_role("slider").focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_selector("img[alt='Images at strength 0.625']")
+    page.wait_for_selector("img[alt='Images at strength 1.0']")
     assert page.locator("[data-testid=stMain] img").first.get_attribute("src") != before
 
 
-def ended(page):
-    tile = page.locator("[data-testid=stMetric]", has_text="trials").filter(has_text="of 500")
-    return int(re.search(r"(\d+) of 500", tile.first.inner_text())[1])
+def ended_trials(page, budget):
+    tile = page.locator("[data-testid=stMetric]", has_text="trials").filter(has_text=f"of {budget}")
+    return int(re.search(rf"(\d+) of {budget}", tile.first.inner_text())[1])
 
 
-def test_a_new_trial_appears_without_a_reload_and_the_button_ends_the_search(page, served, running):
-    page.goto(f"{served}/study?study=late-fig")
-    whole(page)
+def test_a_new_trial_and_the_answer_to_a_command_appear_without_a_reload(page, served, running):
+    page.goto(f"{served}/study?study={RUNNING}")
+    text_of(page, "Actions")
     page.evaluate("window.loadedOnce = true")
-    before = ended(page)
-    deadline = time.monotonic() + 60
-    while ended(page) <= before and time.monotonic() < deadline:
-        page.wait_for_timeout(500)
-    assert ended(page) > before
-    assert page.evaluate("window.loadedOnce")
+    before = ended_trials(page, 8)
+    running.run(0.6, 0.7, 0.8, 0.85)
+    wait_until(lambda: ended_trials(page, 8) == before + 1, 30, "the new trial on the screen")
     page.get_by_role("button", name="End the search").click()
     page.get_by_role("button", name="End it now").click()
-    running.wait(timeout=120)
-    assert running.returncode == 0
-    page.wait_for_selector("text=ended early by the dashboard")
-    record = read_study("late-fig", storage_of(running))
+    (command,) = wait_until(lambda: running.attributes("command:").values(), 30, "the command in the record")
+    assert command["do"] == "finish"
+    lease.answer_command(running.study, next(iter(lease.pending_commands(running.study))), "the search ends now")
+    text_of(page, "the search ends now")
+    assert page.evaluate("window.loadedOnce")
+
+
+@pytest.mark.slow
+def test_the_button_ends_a_real_search(page, served, root, storage):
+    search = subprocess.Popen([sys.executable, "-c", SEARCH, root], cwd=REPOSITORY, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
+    try:
+        wait_until(lambda: read_study("late-fig", storage).counts["finished"], 120, "a finished trial", ignoring=(Exception,))
+        page.goto(f"{served}/study?study=late-fig")
+        text_of(page, "Actions")
+        before = ended_trials(page, 500)
+        wait_until(lambda: ended_trials(page, 500) > before, 60, "another trial on the screen")
+        page.get_by_role("button", name="End the search").click()
+        page.get_by_role("button", name="End it now").click()
+        assert search.wait(timeout=120) == 0
+        text_of(page, "ended early by the dashboard")
+    finally:
+        search.kill()
+        search.wait()
+    record = read_study("late-fig", storage)
     assert record.state == "finished"
     assert record.counts["running"] == 0
 
 
-def test_markup_in_a_name_is_text(page, served, root):
-    study = load_study(open_storage(f"sqlite:///{root}/studies.db"), "early-fig")
-    study.set_user_attr(
-        "note:1", {"trial": None, "text": "<img src=x onerror=alert(1)> **bold** 🌱", "by": "a test", "at": "2026-01-01 00:00:00"}
-    )
+def test_markup_in_a_note_is_shown_as_text(page, served, finished):
+    note = {"trial": None, "text": "<img src=x onerror=alert(1)> **bold** 🌱", "by": "a test", "at": "2026-01-01 00:00:00"}
+    finished.study.set_user_attr("note:1", note)
     dialogs = []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    page.goto(f"{served}/study?study=early-fig")
-    page.wait_for_selector("text=onerror=alert(1)")
-    assert "<img src=x onerror=alert(1)> **bold** 🌱" in whole(page)
+    page.goto(f"{served}/study?study={FINISHED}")
+    assert note["text"] in text_of(page, "onerror=alert(1)")
     assert dialogs == []
