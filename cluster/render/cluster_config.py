@@ -129,7 +129,7 @@ class Kubernetes(Model):
     )
     pgpass_secret: DnsName | None = Field(None, description="secret whose key pgpass holds a PostgreSQL password file")
     objects_secret: DnsName | None = Field(
-        None, description="secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, where `root` is a bucket"
+        None, description="secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, if `root` is a bucket"
     )
     head_memory: int = Field(8, ge=2, le=1024, description="memory of the head, which runs the search and no trials, GiB")
 
@@ -157,7 +157,7 @@ class Onprem(Model):
     ssh_private_key: LocalFile | None = Field(None, description="key file on the machine where `ray up` runs; chosen by ssh by default")
     token_file: LocalFile = Field(
         "~/.ray/auth_token",
-        description="file of Ray's token on the machine where `ray up` runs, copied to every machine; `ray get-auth-token --generate` creates it",
+        description="Ray's token where `ray up` runs, copied to every machine; `ray get-auth-token --generate` creates it",
     )
 
     @model_validator(mode="after")
@@ -173,9 +173,7 @@ class ClusterConfig(Model):
 
     name: ClusterName = Field("injerto", description="name of the cluster, 1 to 40 lowercase letters, digits and hyphens")
     image: Image | None = Field(None, description="container image with this package (cluster/Dockerfile); needed by Kubernetes only")
-    environment: Path | None = Field(
-        None, description="virtual environment with this package, at the same path on every machine; for Slurm and SSH"
-    )
+    environment: Path | None = Field(None, description="virtual environment with this package, same path on every machine; Slurm and SSH")
     workers: int = Field(1, ge=1, le=10000, description="machines that run trials")
     min_workers: int | None = Field(
         None,
@@ -207,7 +205,7 @@ class ClusterConfig(Model):
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """The fewest and the most workers; equal where nothing scales."""
+        """The smallest and the largest number of workers; equal without autoscaling."""
         return (
             self.workers if self.min_workers is None else self.min_workers,
             self.workers if self.max_workers is None else self.max_workers,
@@ -225,9 +223,9 @@ class ClusterConfig(Model):
 
 
 def require(kind: str, value: Any, key: str, hint: str) -> Any:
-    """Return a setting that a kind of cluster needs. Raises ``ConfigError`` if it is not set."""
+    """Return a setting that a kind of cluster requires. Raises ``ConfigError`` if it is not set."""
     if value is None or value == ():
-        raise ConfigError(f"{key} is not set, but {kind} needs it: {hint}")
+        raise ConfigError(f"{key} must be set for {kind}: {hint}")
     return value
 
 

@@ -16,10 +16,8 @@ Files = dict[str, str]
 
 def _as_yaml(documents: Callable[[ClusterConfig], dict[str, tuple[str, dict[str, Any]]]]) -> Callable[[ClusterConfig], Files]:
     def texts(config: ClusterConfig) -> Files:
-        return {
-            name: _comment(header) + yaml.safe_dump(content, sort_keys=False, width=120)
-            for name, (header, content) in documents(config).items()
-        }
+        rendered = documents(config).items()
+        return {name: _comment(header) + yaml.safe_dump(content, sort_keys=False, width=120) for name, (header, content) in rendered}
 
     return texts
 

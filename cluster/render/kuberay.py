@@ -19,30 +19,30 @@ CACHE, SECRETS, PGPASS = "/run/injerto/cache", "/run/injerto/secrets", "/run/inj
 SHELL_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-+@=")
 
 CLUSTER_HEADER = """\
-A Ray cluster for KubeRay 1.5.1 or newer. It stands until it is deleted, so that the next search finds its nodes warm and
-their images decoded. The head runs the search and no trials. Ray's token is in a secret: KubeRay makes one, of the cluster's
-name, unless kubernetes.token_secret names another.
+A Ray cluster for KubeRay 1.5.1 or newer. It runs until it is deleted: the next search finds its nodes started and its images
+decoded. The head runs the search and no trials. Ray's token is in a secret: KubeRay creates one with the cluster's name,
+unless kubernetes.token_secret names another.
   kubectl apply -f raycluster.yaml
   kubectl delete -f raycluster.yaml
 """
 SCALING_HEADER = """\
-Workers that are idle for {idle} s end, down to {least}. A search uses those that are there and those that come;
-with resources.may_grow=true in its settings it asks for more.
+Workers that are idle for {idle} s are removed, down to {least}. A search uses all present workers and those that join later.
+With resources.may_grow=true in its settings it requests more.
 """
 SEARCH_HEADER = """\
-Searches on the cluster of raycluster.yaml, which it selects and leaves standing: whoever owns the cluster decides when it ends.
-Results are under injerto-output in the shared storage. If the head is lost, rayjob-resume.yaml goes on.
+Searches on the cluster of raycluster.yaml, and leaves that cluster running; its owner decides when to delete it.
+Results are under injerto-output in the shared storage. If the head is lost, rayjob-resume.yaml continues the search.
   kubectl apply -f rayjob-search.yaml
   kubectl logs -n {namespace} -f -l job-name={name}-search
 """
 RESUME_HEADER = """\
-Goes on with the search of rayjob-search.yaml from its last epochs, after the head was lost or the search was paused.
+Continues the search of rayjob-search.yaml from its last epochs, after the head was lost or the search was paused.
   kubectl delete --ignore-not-found -f rayjob-resume.yaml && kubectl apply -f rayjob-resume.yaml
 """
 
 
 def render(config: ClusterConfig) -> dict[str, tuple[str, Document]]:
-    """Return file names → what a comment at their top says, and their content. Raises ``ConfigError`` for what KubeRay cannot do."""
+    """Return file name → (comment for its top, content). Raises ``ConfigError`` if a setting is missing or cannot be used."""
     least, most = config.bounds
     header = CLUSTER_HEADER + (SCALING_HEADER.format(idle=IDLE_SECONDS, least=least) if least < most else "")
     search = ["injerto", "search", f"{config.shared}/{config.settings}", "--name", config.study_name]
@@ -70,7 +70,7 @@ def cluster(config: ClusterConfig) -> Document:
         "authOptions": {"mode": "token", **token},
         **(scaling if least < most else {}),
         "headGroupSpec": {
-            "rayStartParams": {"num-cpus": "0"},  # no processors: trials are for workers
+            "rayStartParams": {"num-cpus": "0"},  # no CPUs for trials: they run on workers
             "template": _head(config),
         },
         "workerGroupSpecs": [
@@ -88,7 +88,7 @@ def cluster(config: ClusterConfig) -> Document:
 
 
 def job(config: ClusterConfig, suffix: str, command: list[str]) -> Document:
-    """Return a RayJob that runs a command on the head of the cluster's."""
+    """Return a RayJob that runs a command on the cluster's head. Raises ``ConfigError`` for a word that a shell could change."""
     for word in command:
         if not SHELL_SAFE.issuperset(word):
             raise ConfigError(
@@ -99,7 +99,7 @@ def job(config: ClusterConfig, suffix: str, command: list[str]) -> Document:
         "clusterSelector": {"ray.io/cluster": config.name},
         "entrypoint": " ".join(command),
         "submissionMode": "K8sJobMode",
-        "backoffLimit": 0,  # a second try would find the name taken; rayjob-resume.yaml goes on instead
+        "backoffLimit": 0,  # a second try would find the study's name taken; rayjob-resume.yaml continues instead
     }
     return _resource("RayJob", config, f"{config.name}-{suffix}", spec)
 
@@ -125,9 +125,9 @@ def _worker(config: ClusterConfig) -> Document:
     if config.gpu.count:
         resources["nvidia.com/gpu"] = str(config.gpu.count)
     pod = _pod(config, "ray-worker", resources, seconds=SPOT_GRACE_SECONDS if config.spot else GRACE_SECONDS)
-    # The head hears at once that the node is going, rather than from missed heartbeats; trials have their last epoch on disk.
+    # Tells the head at once that the node ends, before heartbeats are missed; the trials' last epochs are on disk.
     pod["spec"]["containers"][0]["lifecycle"] = {"preStop": {"exec": {"command": ["ray", "stop", "--grace-period", "10"]}}}
-    pod["spec"] |= _place(config)
+    pod["spec"] |= _scheduling(config)
     return pod
 
 
@@ -147,7 +147,7 @@ def _pod(config: ClusterConfig, name: str, resources: Document, seconds: int) ->
             {"name": "cache", "mountPath": CACHE},
             {"name": "shm", "mountPath": "/dev/shm"},
         ],
-        "securityContext": _confined(),
+        "securityContext": _unprivileged(),
     }
     spec = {
         "terminationGracePeriodSeconds": seconds,
@@ -156,19 +156,19 @@ def _pod(config: ClusterConfig, name: str, resources: Document, seconds: int) ->
         "volumes": [
             {"name": "shared", "persistentVolumeClaim": {"claimName": claim}},
             {"name": "cache", "emptyDir": {}},
-            # Ray's object store; Kubernetes gives 64 MB by default, and counts this as the container's memory
+            # for Ray's object store; the default is 64 MB. Kubernetes counts it as memory of the container
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{max(1, memory * 3 // 10)}Gi"}},
         ],
     }
     return {"spec": spec}
 
 
-def _confined() -> Document:
+def _unprivileged() -> Document:
     return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
-def _place(config: ClusterConfig) -> Document:
-    """Return on which nodes the workers may be."""
+def _scheduling(config: ClusterConfig) -> Document:
+    """Return the node selector and the tolerations of the workers."""
     selector: dict[str, str] = {}
     tolerations: list[dict[str, str]] = []
     if config.gpu.type:
@@ -183,22 +183,22 @@ def _place(config: ClusterConfig) -> Document:
 
 
 def _add_pgpass(config: ClusterConfig, spec: Document, secret: str) -> None:
-    """Give the head a password file; copied, because PostgreSQL's client ignores one that others could read, as mounted secrets are."""
+    """Give the head a password file. PostgreSQL's client ignores a mounted secret, because others can read it; so this is a copy."""
     container = spec["containers"][0]
-    copy = ["install", "-m", "0600", f"{SECRETS}/pgpass", f"{PGPASS}/pgpass"]
-    to = {"name": "pgpass", "mountPath": PGPASS}
+    copy_command = ["install", "-m", "0600", f"{SECRETS}/pgpass", f"{PGPASS}/pgpass"]
+    target = {"name": "pgpass", "mountPath": PGPASS}
     spec["initContainers"] = [
         {
             "name": "pgpass",
             "image": config.image,
-            "command": copy,
+            "command": copy_command,
             "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}},
-            "volumeMounts": [{"name": "pgpass-secret", "mountPath": SECRETS, "readOnly": True}, to],
-            "securityContext": _confined(),
+            "volumeMounts": [{"name": "pgpass-secret", "mountPath": SECRETS, "readOnly": True}, target],
+            "securityContext": _unprivileged(),
         }
     ]
     container["env"].append({"name": "PGPASSFILE", "value": f"{PGPASS}/pgpass"})
-    container["volumeMounts"].append(to | {"readOnly": True})
+    container["volumeMounts"].append(target | {"readOnly": True})
     spec["volumes"] += [
         {"name": "pgpass-secret", "secret": {"secretName": secret, "defaultMode": 0o440}},
         {"name": "pgpass", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},

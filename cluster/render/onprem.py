@@ -1,46 +1,50 @@
-"""A cluster of machines reached by ssh, as `ray up` takes it: provider `local`, every machine named."""
+"""A cluster of machines reached by SSH, as a configuration for `ray up` with provider `local`, which names every machine."""
 
 import shlex
 from typing import Any
 
-from cluster.render.cluster_config import ClusterConfig, need, refuse
+from cluster.render.cluster_config import ClusterConfig, reject_unused, require
 
 HEADER = """\
-Machines that are there already; `ray up` starts Ray on them through ssh. They need this package in the environment, the shared
-folder, and nobody else's Ray: `ray stop` ends every Ray of the user there.
-Nobody without the token can use the cluster: make it once, where this file is, with
+Existing machines; `ray up` starts Ray on them by SSH. They need this package in the environment, the shared folder, and no
+other Ray of the same user: `ray stop` ends all of them.
+The cluster can be used only with the token. Create it once, on the machine where this file is:
   ray get-auth-token --generate && chmod 600 ~/.ray/auth_token
   ray up -y onprem.yaml
   ray exec --tmux onprem.yaml {search}
   ray down -y onprem.yaml
 """
 TOKEN = "~/.ray/auth_token"
-"""Where Ray looks for its token on its own."""
+"""Ray's default path of its token."""
 
 
 def render(config: ClusterConfig) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return file names → what a comment at their top says, and their content. Raises ``ConfigError`` for what `ray up` cannot do."""
+    """Return file name → (comment for its top, content). Raises ``ConfigError`` if a setting is missing or has no effect onprem."""
     return {"onprem.yaml": (HEADER.format(search=shlex.quote(search(config))), machines(config))}
 
 
 def machines(config: ClusterConfig) -> dict[str, Any]:
     """Return the configuration of `ray up`."""
-    kind, here = "machines reached by ssh", config.onprem
-    head = need(kind, here.head_ip, "onprem.head_ip", "the machine that runs the search")
-    user = need(kind, here.ssh_user, "onprem.ssh_user", "who logs in there")
-    count = 1 + len(here.worker_ips)
-    refuse(kind, config.workers not in (1, count), f"workers: {config.workers}", f"onprem names {count}, the head among them; leave it out")
-    refuse(kind, config.bounds != (config.workers,) * 2, "min_workers or max_workers", "all that are named take part; leave them out")
-    refuse(kind, config.spot, "spot", "nobody takes those away; leave it out")
-    refuse(kind, config.image is not None, "image", "trials run in `environment` there")
-    key = {"ssh_private_key": here.ssh_private_key} if here.ssh_private_key else {}
+    kind, onprem = "machines reached by SSH", config.onprem
+    head = require(kind, onprem.head_ip, "onprem.head_ip", "the machine that runs the search")
+    user = require(kind, onprem.ssh_user, "onprem.ssh_user", "the user who logs in there")
+    count = 1 + len(onprem.worker_ips)
+    reject_unused(
+        kind, config.workers not in (1, count), f"workers: {config.workers}", f"onprem names {count}, the head among them; leave it out"
+    )
+    reject_unused(
+        kind, config.bounds != (config.workers,) * 2, "min_workers or max_workers", "all named machines take part; leave them out"
+    )
+    reject_unused(kind, config.spot, "spot", "these machines are not taken away; leave it out")
+    reject_unused(kind, config.image is not None, "image", "trials run in `environment` there")
+    key = {"ssh_private_key": onprem.ssh_private_key} if onprem.ssh_private_key else {}
     start = _prefix(config) + "ulimit -n 65536 2>/dev/null; ray start --disable-usage-stats"
     return {
         "cluster_name": config.name,
-        "max_workers": len(here.worker_ips),
-        "provider": {"type": "local", "head_ip": head, "worker_ips": list(here.worker_ips)},
+        "max_workers": len(onprem.worker_ips),
+        "provider": {"type": "local", "head_ip": head, "worker_ips": list(onprem.worker_ips)},
         "auth": {"ssh_user": user, **key},
-        "file_mounts": {TOKEN: here.token_file},
+        "file_mounts": {TOKEN: onprem.token_file},
         "setup_commands": [f"chmod 600 {TOKEN}"],
         "head_start_ray_commands": [
             _prefix(config) + "ray stop",
@@ -51,7 +55,7 @@ def machines(config: ClusterConfig) -> dict[str, Any]:
 
 
 def search(config: ClusterConfig) -> str:
-    """Return the command that searches, for the head's shell."""
+    """Return the command that starts the search, for the shell of the head."""
     words = ["injerto", "search", config.settings, "--name", config.study_name, "--address", f"{config.onprem.head_ip}:6379"]
     return f"{_prefix(config)}cd {shlex.quote(config.shared)} && INJERTO_STORAGE={shlex.quote(config.storage_url)} {shlex.join(words)}"
 

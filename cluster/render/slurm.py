@@ -1,27 +1,27 @@
-"""A cluster as a Slurm job: one batch script that starts Ray on the job's nodes, searches, and ends both."""
+"""A cluster as a Slurm job: one batch script that starts Ray on the job's nodes, runs the search, and stops Ray."""
 
 import re
 import shlex
 from importlib.resources import files
 
-from cluster.render.cluster_config import ClusterConfig, refuse
+from cluster.render.cluster_config import ClusterConfig, reject_unused
 
 PORTS = 20000
-"""First port of Ray's heads; a job takes the one of its number, so that two jobs on a node do not meet."""
+"""First port of Ray's heads; a job adds its number, so that two jobs on a node use different ports."""
 
 
 def render(config: ClusterConfig) -> dict[str, str]:
-    """Return the batch script by its file name. Raises ``ConfigError`` for what Slurm cannot do."""
-    refuse("Slurm", config.bounds != (config.workers,) * 2, "min_workers or max_workers", "a job keeps its nodes; set workers alone")
-    refuse("Slurm", config.spot, "spot", "name a preemptible partition in slurm.partition; the job is queued again by slurm.requeue")
-    refuse("Slurm", config.image is not None, "image", "trials run in `environment` there")
+    """Return file name → text of the batch script. Raises ``ConfigError`` for a setting that has no effect on Slurm."""
+    reject_unused("Slurm", config.bounds != (config.workers,) * 2, "min_workers or max_workers", "a job keeps its nodes; set workers alone")
+    reject_unused("Slurm", config.spot, "spot", "name a preemptible partition in slurm.partition; the job is queued again by slurm.requeue")
+    reject_unused("Slurm", config.image is not None, "image", "trials run in `environment` there")
     template = files("cluster.render").joinpath("templates", "slurm.sh").read_text(encoding="utf-8")
-    return {f"{config.name}.sbatch": fill(template, {"options": _options(config), **_values(config)})}
+    return {f"{config.name}.sbatch": fill_template(template, {"options": _options(config), **_values(config)})}
 
 
-def fill(template: str, values: dict[str, str]) -> str:
-    """Return a template with every ``@name@`` replaced, once: a value that looks like a marker stays what it is."""
-    return re.sub(r"@([a-z_]+)@", lambda found: values[found[1]], template)
+def fill_template(template: str, values: dict[str, str]) -> str:
+    """Return a template with every ``@name@`` replaced by its value. Markers inside values are not replaced."""
+    return re.sub(r"@([a-z_]+)@", lambda match: values[match[1]], template)
 
 
 def _values(config: ClusterConfig) -> dict[str, str]:
@@ -42,7 +42,7 @@ def _values(config: ClusterConfig) -> dict[str, str]:
 
 
 def _options(config: ClusterConfig) -> str:
-    """Return what the scheduler reads; all of it is names and numbers, so that nothing needs its quoting."""
+    """Return the ``#SBATCH`` lines. Their values are checked names and numbers that need no quoting."""
     slurm, gpu = config.slurm, config.gpu
     options = {
         "job-name": config.name,

@@ -1,10 +1,12 @@
-"""Machines of the tests' own on this one: each a network namespace with an address, a host name and a cache, joined by a bridge.
+"""Simulated machines: network namespaces, each with an address, a host name and a cache, connected by a bridge.
 
-What they say to each other crosses a network that can be cut. It takes root and iproute2; `missing` says where that is not to be had.
+Their network can be cut. They need root and iproute2; `missing` returns what is not available. Names and the subnet are those of this
+process, so that several test runs can have machines at the same time.
 """
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -13,22 +15,20 @@ import tempfile
 import time
 from pathlib import Path
 
-BRIDGE = "injerto0"
-NETWORK = "10.213.7"
-OUTSIDE = f"{NETWORK}.1"
-"""This machine's own address on the bridge: where the tests submit from, and where their database and bucket are."""
-HEAD_PORT, DASHBOARD_PORT, AGENT_PORT = 6379, 8265, 52365
+PREFIX = f"ij{os.getpid():x}"
+"""Starts the names of this process's namespaces and network devices; a device's name may have 15 characters."""
+HEAD_PORT, DASHBOARD_PORT, AGENT_PORT = 6379, 8265, 52365  # the same in every namespace, each of which has its own ports
 START_SECONDS = 90
 
 
 def missing():
-    """Why there can be no machines here."""
+    """Return why there can be no machines here; None if there can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     if any(shutil.which(program) is None for program in ("ip", "unshare")):
         return "no iproute2 on this machine: apt-get install iproute2"
-    probe = subprocess.run(["ip", "netns", "add", "injerto-probe"], capture_output=True, text=True)
-    subprocess.run(["ip", "netns", "del", "injerto-probe"], capture_output=True)
+    probe = subprocess.run(["ip", "netns", "add", f"{PREFIX}-probe"], capture_output=True, text=True)
+    subprocess.run(["ip", "netns", "del", f"{PREFIX}-probe"], capture_output=True)
     return f"no network namespaces here: {probe.stderr.strip()}" if probe.returncode else None
 
 
@@ -36,17 +36,29 @@ def ip(*arguments):
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
+def free_network():
+    """Return the first three numbers of a /24 network in 10.128.0.0/9 that no device of this machine uses."""
+    used = subprocess.run(["ip", "-4", "-o", "addr"], capture_output=True, text=True, check=True).stdout
+    candidates = [f"10.{128 + number // 256}.{number % 256}" for number in random.SystemRandom().sample(range(128 * 256), 100)]
+    return next(network for network in candidates if f" {network}." not in used)
+
+
 class Machines:
-    """A Ray cluster of separate machines: `head`, then as many as `add` is asked for."""
+    """A Ray cluster of simulated machines: `head`, and others that `add` starts.
+
+    `outside` is this machine's own address on the bridge: tests submit from it, and their database and bucket are there.
+    """
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder, self.environment = folder, environment
         self.numbers: dict[str, int] = {}
+        self.hidden: set[str] = set()
+        self.network, self.last = free_network(), 10
+        self.outside = f"{self.network}.1"
         self.session = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # of sockets, whose paths must be short
-        self._clear()
-        ip("link", "add", BRIDGE, "type", "bridge")
-        ip("addr", "add", f"{OUTSIDE}/24", "dev", BRIDGE)
-        ip("link", "set", BRIDGE, "up")
+        ip("link", "add", PREFIX, "type", "bridge")
+        ip("addr", "add", f"{self.outside}/24", "dev", PREFIX)
+        ip("link", "set", PREFIX, "up")
 
     @property
     def dashboard(self):
@@ -57,21 +69,26 @@ class Machines:
         return f"{self.address('head')}:{HEAD_PORT}"
 
     def address(self, name):
-        return f"{NETWORK}.{self.numbers[name]}"
+        return f"{self.network}.{self.numbers[name]}"
+
+    def device(self, name):
+        return f"{PREFIX}v{self.numbers[name]}"
 
     def add(self, name, *arguments, hidden=None, **environment):
-        """Start a machine and its Ray; on it the folder `hidden` is empty."""
-        number = self.numbers[name] = max(self.numbers.values(), default=10) + 1
-        ip("netns", "add", space(name))
-        subprocess.run(["ip", "link", "del", f"v{number}"], capture_output=True)  # a namespace's end takes its links with it, but later
-        ip("link", "add", f"v{number}", "type", "veth", "peer", "name", "eth0", "netns", space(name))
-        ip("link", "set", f"v{number}", "master", BRIDGE, "up")
+        """Start a machine and its Ray. On that machine the folder `hidden` is empty."""
+        self.last += 1
+        number = self.numbers[name] = self.last  # never used twice: the kernel removes the devices of a removed namespace with a delay
+        if hidden:
+            self.hidden.add(name)
+        ip("netns", "add", namespace(name))
+        ip("link", "add", self.device(name), "type", "veth", "peer", "name", "eth0", "netns", namespace(name))
+        ip("link", "set", self.device(name), "master", PREFIX, "up")
         for inside in (
             ["addr", "add", f"{self.address(name)}/24", "dev", "eth0"],
             ["link", "set", "eth0", "up"],
             ["link", "set", "lo", "up"],
         ):
-            ip("-n", space(name), *inside)
+            ip("-n", namespace(name), *inside)
         joins = (
             ["--head", "--port", str(HEAD_PORT), "--dashboard-host", self.address(name), "--dashboard-port", str(DASHBOARD_PORT)]
             if name == "head"
@@ -99,7 +116,7 @@ class Machines:
                 "ip",
                 "netns",
                 "exec",
-                space(name),
+                namespace(name),
                 "unshare",
                 "--uts",
                 "--mount",
@@ -117,41 +134,50 @@ class Machines:
         )
 
     def kill(self, name):
-        """Take a machine away as a loss of power does."""
-        ip("link", "set", f"v{self.numbers[name]}", "down")
-        kill_all(space(name))
+        """End a machine without warning, as a loss of power does."""
+        ip("link", "set", self.device(name), "down")
+        self._remove(name)
 
     def cut(self, name):
-        """Take a machine's network away."""
-        ip("link", "set", f"v{self.numbers[name]}", "down")
+        """Disconnect a machine from the network."""
+        ip("link", "set", self.device(name), "down")
 
-    def mend(self, name):
-        """Give a machine's network back."""
-        ip("link", "set", f"v{self.numbers[name]}", "up")
+    def reconnect(self, name):
+        """Connect a machine to the network again."""
+        ip("link", "set", self.device(name), "up")
+
+    def processes(self, name):
+        """Return the ids of the processes on a machine."""
+        return process_ids(namespace(name))
 
     def close(self):
-        self._clear()
+        """End the machines that this object has started, and remove their network."""
+        for name in list(self.numbers):
+            self._remove(name)
+        ip("link", "del", PREFIX)
         shutil.rmtree(self.session, ignore_errors=True)
 
-    def _clear(self):
-        """Remove what these machines, or those of a run that was cut short, have left."""
-        spaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split()
-        for name in spaces:
-            if name.startswith(space("")):
-                kill_all(name)
-                ip("netns", "del", name)
-        subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True)
+    def _remove(self, name):
+        kill_all(namespace(name))
+        ip("netns", "del", namespace(name))
+        del self.numbers[name]
+        self.hidden.discard(name)
 
 
-def space(name):
-    """The name of a machine's network namespace."""
-    return f"injerto-{name}"
+def namespace(name):
+    """Return the name of a machine's network namespace."""
+    return f"{PREFIX}-{name}"
 
 
-def kill_all(name):
-    """End every process in a namespace, and wait until they are gone."""
-    while pids := subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split():
-        for pid in pids:
+def process_ids(space):
+    """Return the ids of the processes in a network namespace."""
+    return [int(id) for id in subprocess.run(["ip", "netns", "pids", space], capture_output=True, text=True).stdout.split()]
+
+
+def kill_all(space):
+    """Kill every process in a network namespace, and wait until they have ended."""
+    while ids := process_ids(space):
+        for id in ids:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(id, signal.SIGKILL)
         time.sleep(0.1)

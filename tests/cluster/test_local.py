@@ -71,6 +71,7 @@ def place(own_cache):
     with recording_proxy() as proxy, http_server(200, "", asked=reports) as report_url:
         os.environ |= proxy.environment() | {
             "TMPDIR": str(folder),
+            "INJERTO_STORAGE": f"sqlite:///{folder}/studies.db",
             "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
             "RAY_USAGE_STATS_ENABLED": "1",
             "RAY_USAGE_STATS_REPORT_INTERVAL_S": "5",
@@ -154,8 +155,21 @@ def test_a_command_runs_as_a_job(cluster):
 
 def test_a_submitted_search_shows_its_logs_and_pauses(cluster, place):
     photos = folders(place["folder"] / "photos", each=8)
-    size = ("--trials", 2, "--max-concurrent-trials", 1, "--image-size", 32, "--set", "space.epochs=200", "--set", "weights=none")
-    submitted = injerto("submit", photos, "--name", "fig", "--address", cluster.dashboard, *size)
+    size = (
+        "--output",
+        place["folder"] / "output",
+        "--trials",
+        2,
+        "--max-concurrent-trials",
+        1,
+        "--image-size",
+        32,
+        "--set",
+        "space.epochs=200",
+        "--set",
+        "weights=none",
+    )
+    submitted = injerto("submit", photos, "--name", "fig", "--address", cluster.dashboard, *settings, *size)
     assert submitted.returncode == 0, submitted.stderr
     assert re.search(r"job injerto-fig-search-\w{6}", submitted.stdout), submitted.stdout
 

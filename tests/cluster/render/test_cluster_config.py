@@ -66,13 +66,13 @@ NAMES = [
         ({"onprem": {"worker_ips": ["10.0.0.256"]}}, "onprem.worker_ips: must be an IP address but got '10.0.0.256'"),
         (
             {"onprem": {"head_ip": "10.0.0.1", "worker_ips": ["10.0.0.1"]}},
-            "onprem: each machine must be named once, the head as head_ip alone, but got 10.0.0.1 more often",
+            "onprem: each machine must be named once, the head as head_ip only, but got 10.0.0.1 more than once",
         ),
         ({"slurm": {"time": "a day"}}, "slurm.time: must be minutes, hours:minutes:seconds or days-hours:minutes:seconds but got 'a day'"),
         ({"storage": "studies.db"}, "storage: must be a storage URL such as postgresql://user@host/database but got 'studies.db'"),
     ],
 )
-def test_what_is_wrong_is_one_line_that_says_what_came(values, message):
+def test_a_wrong_value_is_explained_in_one_line(values, message):
     with pytest.raises(ConfigError) as caught:
         validate(ClusterConfig, values)
     assert str(caught.value) == message
@@ -89,13 +89,13 @@ def test_what_is_wrong_is_one_line_that_says_what_came(values, message):
         "mysql://me@db/injerto?passwd=hidden-word",
     ],
 )
-def test_a_password_is_refused_and_not_repeated(url):
+def test_a_password_is_rejected_and_not_repeated(url):
     with pytest.raises(ConfigError, match=r"^storage: must hold no password") as caught:
         validate(ClusterConfig, {"storage": url})
     assert "hidden-word" not in str(caught.value)
 
 
-def test_a_url_that_is_none_is_not_repeated():
+def test_an_invalid_url_is_not_repeated():
     with pytest.raises(ConfigError, match=r"^storage: must be a storage URL") as caught:
         validate(ClusterConfig, {"storage": "postgresql://[me:hidden-word@db/injerto"})
     assert "hidden-word" not in str(caught.value)
@@ -103,13 +103,13 @@ def test_a_url_that_is_none_is_not_repeated():
 
 @pytest.mark.parametrize("value", HOSTILE)
 @pytest.mark.parametrize(("kind", "key"), NAMES, ids=[key for _, key in NAMES])
-def test_names_are_no_code(kind, key, value):
+def test_hostile_names_are_rejected(kind, key, value):
     with pytest.raises(ConfigError, match=f"^{key}: must be "):
         validate(kind, {key: value})
 
 
 @given(TEXT)
-def test_whatever_passes_as_a_name_needs_no_quoting(text):
+def test_accepted_names_need_no_quoting(text):
     for kind, key in NAMES:
         try:
             value = getattr(validate(kind, {key: text, **({"count": 1} if key == "type" else {})}), key)
@@ -120,7 +120,7 @@ def test_whatever_passes_as_a_name_needs_no_quoting(text):
 
 
 @given(TEXT)
-def test_a_path_that_passes_is_one_line(text):
+def test_accepted_paths_are_one_line(text):
     for key, value in (("shared", "/" + text), ("settings", text)):
         try:
             assert getattr(validate(ClusterConfig, {key: value}), key).isprintable()
@@ -128,7 +128,7 @@ def test_a_path_that_passes_is_one_line(text):
             continue
 
 
-def test_every_field_says_what_it_is():
+def test_every_field_has_a_description():
     for kind in (ClusterConfig, Gpu, Kubernetes, Slurm, Onprem):
         for name, field in kind.model_fields.items():
             assert field.description or name in ("gpu", "kubernetes", "slurm", "onprem"), name

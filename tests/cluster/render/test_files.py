@@ -48,7 +48,7 @@ def head_and_worker(**values):
 
 
 @pytest.mark.parametrize("values", KUBERAY_CONFIGS)
-def test_kuberay_takes_what_is_rendered(values):
+def test_rendered_files_match_kuberays_schema(values):
     found = documents("kuberay", values)
     assert [document["kind"] for document in found.values()] == ["RayCluster", "RayJob", "RayJob"]
     for document in found.values():
@@ -56,7 +56,7 @@ def test_kuberay_takes_what_is_rendered(values):
     assert "&id" not in "".join(render("kuberay", validate(ClusterConfig, values)).values())
 
 
-def test_the_schema_refuses_what_it_does_not_know():
+def test_the_schema_rejects_unknown_fields():
     document = documents("kuberay", KUBERNETES)["raycluster.yaml"]
     for spoil in ({"rayVersoin": "2.60.0"}, {"authOptions": {"mode": "none"}}, {"workerGroupSpecs": [{}]}):
         with pytest.raises(jsonschema.ValidationError):
@@ -67,7 +67,7 @@ def test_the_schema_refuses_what_it_does_not_know():
     CRDS is None, reason="name a folder with KubeRay's ray.io_rayclusters.yaml and ray.io_rayjobs.yaml in INJERTO_KUBERAY_CRDS"
 )
 @pytest.mark.parametrize("values", KUBERAY_CONFIGS)
-def test_kuberay_takes_it_by_its_own_definition(values):
+def test_rendered_files_match_kuberays_own_definitions(values):
     """Run with the files of ray-operator/config/crd/bases of a KubeRay release, 1.5.1 or newer, 1.6 for token_secret."""
     for document in documents("kuberay", values).values():
         name = f"ray.io_{document['kind'].lower()}s.yaml"
@@ -77,15 +77,15 @@ def test_kuberay_takes_it_by_its_own_definition(values):
 
 
 def strict(schema):
-    """The API server drops what a schema does not name; here that is an error. `metadata` it checks itself."""
+    """Return a schema that also rejects unknown fields, which the API server would drop. The server itself checks `metadata`."""
     if isinstance(schema, list):
         return [strict(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {key: strict(part) for key, part in schema.items()}
+    strict_schema = {key: strict(part) for key, part in schema.items()}
     if isinstance(schema.get("properties"), dict) and schema.get("type", "object") == "object":
-        made.setdefault("additionalProperties", False)
-    return made
+        strict_schema.setdefault("additionalProperties", False)
+    return strict_schema
 
 
 def test_trials_run_on_workers_behind_a_token():
@@ -95,14 +95,14 @@ def test_trials_run_on_workers_behind_a_token():
     assert "enableInTreeAutoscaling" not in spec
 
 
-def test_bounds_switch_autoscaling_on():
+def test_different_bounds_turn_autoscaling_on():
     spec = documents("kuberay", KUBERNETES | {"workers": 2, "min_workers": 0, "max_workers": 5})["raycluster.yaml"]["spec"]
     group = spec["workerGroupSpecs"][0]
     assert spec["enableInTreeAutoscaling"]
     assert (group["minReplicas"], group["replicas"], group["maxReplicas"]) == (0, 2, 5)
 
 
-def test_gpus_and_spot_choose_the_nodes():
+def test_gpus_and_spot_select_the_nodes():
     head, worker = head_and_worker(gpu={"type": "nvidia-tesla-t4", "count": 2}, spot=True)
     assert worker["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
     assert worker["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4", "cloud.google.com/gke-spot": "true"}
@@ -112,7 +112,7 @@ def test_gpus_and_spot_choose_the_nodes():
     assert "nvidia.com/gpu" not in head["containers"][0]["resources"]["limits"]
 
 
-def test_every_mount_has_its_volume_and_every_pod_the_shared_one():
+def test_every_mount_has_a_volume_and_every_pod_the_shared_one():
     for pod in head_and_worker(kubernetes={"claim": "data", "pgpass_secret": "pg"}):
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         containers = pod["containers"] + pod.get("initContainers", [])
@@ -122,7 +122,7 @@ def test_every_mount_has_its_volume_and_every_pod_the_shared_one():
         assert {"/shared", "/dev/shm"} <= mounts
 
 
-def test_secrets_are_named_and_the_database_s_goes_to_the_head_alone():
+def test_secrets_are_references_and_only_the_head_gets_the_database_password():
     head, worker = head_and_worker(kubernetes={"claim": "data", "pgpass_secret": "pg", "objects_secret": "s3"})
     assert head["containers"][0]["envFrom"] == worker["containers"][0]["envFrom"] == [{"secretRef": {"name": "s3"}}]
     assert {"name": "PGPASSFILE", "value": "/run/injerto/pgpass/pgpass"} in head["containers"][0]["env"]
@@ -130,7 +130,7 @@ def test_secrets_are_named_and_the_database_s_goes_to_the_head_alone():
     assert "pgpass" not in json.dumps(worker)
 
 
-def test_a_job_searches_and_another_goes_on():
+def test_one_job_starts_the_search_and_another_resumes_it():
     found = documents("kuberay", KUBERNETES | {"name": "pears", "shared": "/data", "settings": "a/b.yaml", "study": "Pears"})
     search, resume = found["rayjob-search.yaml"]["spec"], found["rayjob-resume.yaml"]["spec"]
     assert search["clusterSelector"] == resume["clusterSelector"] == {"ray.io/cluster": "pears"}
@@ -139,7 +139,7 @@ def test_a_job_searches_and_another_goes_on():
 
 
 @pytest.mark.parametrize("values", ONPREM_CONFIGS)
-def test_ray_up_takes_what_is_rendered(values):
+def test_ray_up_accepts_the_rendered_file(values):
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     (config,) = documents("onprem", values).values()
@@ -151,7 +151,7 @@ def test_ray_up_takes_what_is_rendered(values):
 
 
 @given(PATHS)
-def test_yaml_gives_back_what_was_put_in(path):
+def test_paths_survive_the_yaml_file(path):
     (config,) = documents("onprem", {"shared": path, "onprem": ONPREM["onprem"] | {"token_file": path, "ssh_private_key": path}}).values()
     assert config["auth"]["ssh_private_key"] == config["file_mounts"]["~/.ray/auth_token"] == path
 
@@ -163,12 +163,12 @@ def test_yaml_gives_back_what_was_put_in(path):
         (
             "kuberay",
             {"kubernetes": {"claim": "d"}},
-            "image is not set, and KubeRay cannot do without: build one with cluster/Dockerfile and push",
+            "image must be set for KubeRay: build one with cluster/Dockerfile and push",
         ),
         (
             "kuberay",
             {"image": "a"},
-            "kubernetes.claim is not set, and KubeRay cannot do without: the claim that is mounted at `shared` on every pod",
+            "kubernetes.claim must be set for KubeRay: the claim that is mounted at `shared` on every pod",
         ),
         (
             "kuberay",
@@ -176,25 +176,25 @@ def test_yaml_gives_back_what_was_put_in(path):
             "'/a b/study.yaml' cannot be part of a RayJob's command, which passes through two shells",
         ),
         ("kuberay", KUBERNETES | {"settings": "$(id).yaml"}, "'/shared/$(id).yaml' cannot be part of a RayJob's command"),
-        ("slurm", {"spot": True}, "spot means nothing to Slurm: name a preemptible partition in slurm.partition"),
-        ("slurm", {"max_workers": 9}, "min_workers or max_workers means nothing to Slurm: a job keeps its nodes; set workers alone"),
-        ("slurm", {"image": "a"}, "image means nothing to Slurm: trials run in `environment` there"),
-        ("onprem", {}, "onprem.head_ip is not set, and machines reached by ssh cannot do without: the machine that runs the search"),
+        ("slurm", {"spot": True}, "spot has no effect on Slurm: name a preemptible partition in slurm.partition"),
+        ("slurm", {"max_workers": 9}, "min_workers or max_workers has no effect on Slurm: a job keeps its nodes; set workers alone"),
+        ("slurm", {"image": "a"}, "image has no effect on Slurm: trials run in `environment` there"),
+        ("onprem", {}, "onprem.head_ip must be set for machines reached by SSH: the machine that runs the search"),
         (
             "onprem",
             {"onprem": {"head_ip": "::1"}},
-            "onprem.ssh_user is not set, and machines reached by ssh cannot do without: who logs in there",
+            "onprem.ssh_user must be set for machines reached by SSH: the user who logs in there",
         ),
-        ("onprem", ONPREM | {"workers": 4}, "workers: 4 means nothing to machines reached by ssh: onprem names 1, the head among them"),
+        ("onprem", ONPREM | {"workers": 4}, "workers: 4 has no effect on machines reached by SSH: onprem names 1, the head among them"),
     ],
 )
-def test_what_a_kind_needs_and_what_it_could_only_ignore(kind, values, message):
+def test_missing_settings_and_those_without_effect_are_rejected(kind, values, message):
     with pytest.raises(ConfigError) as caught:
         render(kind, validate(ClusterConfig, values))
     assert str(caught.value).startswith(message)
 
 
-def test_there_is_an_example_of_every_kind_and_each_renders():
+def test_every_kind_has_an_example_that_renders():
     assert [path.stem for path in EXAMPLES] == sorted(KINDS)
     for path in EXAMPLES:
         config = read(path)
@@ -204,7 +204,7 @@ def test_there_is_an_example_of_every_kind_and_each_renders():
                 jsonschema.validate(yaml.safe_load(text), SCHEMA)
 
 
-def test_files_are_written_all_or_none_and_never_over_others(tmp_path):
+def test_write_writes_all_files_or_none(tmp_path):
     config = validate(ClusterConfig, KUBERNETES)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "rayjob-search.yaml").write_text("mine")
@@ -217,7 +217,7 @@ def test_files_are_written_all_or_none_and_never_over_others(tmp_path):
         write("kuberay", config, paths[0])
 
 
-def test_a_wrong_file_is_named(tmp_path):
+def test_an_invalid_file_is_named(tmp_path):
     (tmp_path / "cluster.yaml").write_text("workers: many\n")
     with pytest.raises(ConfigError, match=r"^in .*cluster.yaml:\nworkers: must be a valid integer"):
         read(tmp_path / "cluster.yaml")

@@ -1,4 +1,4 @@
-"""The Dockerfile and the compose file, as far as they can be checked without a daemon, and the entry point itself."""
+"""The Dockerfile and the compose file, as far as they can be checked without a Docker daemon, and the entry point."""
 
 import os
 import re
@@ -94,12 +94,12 @@ def instructions():
     return [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in lines if line and not line.startswith("#")]
 
 
-def test_compose_is_what_compose_takes(compose):
+def test_compose_file_matches_the_schema(compose):
     jsonschema.validate(compose, COMPOSE)
     assert set(compose["services"]) == SERVICES
 
 
-def test_what_a_service_names_is_there(compose):
+def test_everything_that_a_service_names_exists(compose):
     for name, service in compose["services"].items():
         assert set(service.get("secrets", ())) <= set(compose["secrets"]), name
         assert set(service["networks"]) <= set(compose["networks"]), name
@@ -113,17 +113,17 @@ def test_what_a_service_names_is_there(compose):
             assert variable in service["secrets"], name
 
 
-def test_only_dashboards_can_be_reached_and_only_from_here(compose):
+def test_only_dashboards_are_published_and_only_on_loopback(compose):
     published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
     assert set(published) == {"head", "dashboard"}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
-def test_workers_can_be_many(compose):
+def test_workers_can_be_scaled(compose):
     assert not {"ports", "container_name"} & set(compose["services"]["worker"])
 
 
-def test_no_secret_is_written_down(compose):
+def test_the_compose_file_holds_no_secret(compose):
     for name, service in compose["services"].items():
         for variable, value in service.get("environment", {}).items():
             assert not re.search("PASSWORD|SECRET|TOKEN|KEY", variable) or value.startswith("/run/secrets/"), name
@@ -131,7 +131,7 @@ def test_no_secret_is_written_down(compose):
     assert "postgres_password" not in compose["services"]["worker"]["secrets"]
 
 
-def test_stages_follow_from_one_another(instructions):
+def test_every_stage_is_built_from_a_known_one(instructions):
     known = {"python:${PYTHON}-slim-bookworm"}
     for instruction, rest in instructions:
         if instruction == "FROM":
@@ -143,14 +143,14 @@ def test_stages_follow_from_one_another(instructions):
     assert {"torch-cpu", "torch-cuda"} <= known
 
 
-def test_the_image_is_nobody_s_root_and_holds_no_secret(instructions):
+def test_the_image_does_not_run_as_root_and_holds_no_secret(instructions):
     last = [rest for instruction, rest in instructions if instruction == "USER"][-1]
     assert last == "1000:1000"
     assert "ADD" not in {instruction for instruction, _ in instructions}
     assert not [rest for instruction, rest in instructions if instruction in ("ARG", "ENV") and re.search("PASSWORD|SECRET|TOKEN", rest)]
 
 
-def test_what_is_copied_is_there_and_goes_to_the_builder(instructions):
+def test_copied_files_exist_and_are_sent_to_the_builder(instructions):
     sent = {line[1:].rstrip("/") for line in (HERE / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = [
         source
@@ -164,12 +164,12 @@ def test_what_is_copied_is_there_and_goes_to_the_builder(instructions):
         assert source.split("/")[0] in sent
 
 
-def test_no_index_is_named():
+def test_no_package_index_is_named():
     for name in ("Dockerfile", "compose.yaml"):
         assert not re.search(r"https?://(?!minio|127\.0\.0\.1|\$\$)", (HERE / name).read_text(encoding="utf-8"))
 
 
-def test_shellcheck_has_nothing_against_the_entry_point():
+def test_the_entry_point_passes_shellcheck():
     done = subprocess.run(["shellcheck", HERE / "entrypoint.sh"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
@@ -187,7 +187,7 @@ def enter(folder, secrets):
     return subprocess.run(["bash", HERE / "entrypoint.sh", "env"], env=environment, capture_output=True, text=True, check=True).stdout
 
 
-def test_secrets_become_files_that_only_their_user_reads_and_no_variables(tmp_path):
+def test_secrets_become_private_files_and_no_variables(tmp_path):
     seen = enter(tmp_path, {"postgres_password": r"a:b\c", "objects_user": "me", "objects_password": "hidden-word"})
     assert (tmp_path / "pgpass").read_text() == "*:*:*:*:a\\:b\\\\c\n"
     assert "aws_secret_access_key = hidden-word\n" in (tmp_path / "credentials").read_text()
@@ -195,14 +195,14 @@ def test_secrets_become_files_that_only_their_user_reads_and_no_variables(tmp_pa
     assert "hidden-word" not in seen
 
 
-def test_without_secrets_the_command_runs_all_the_same(tmp_path):
+def test_the_command_runs_without_secrets(tmp_path):
     assert "PGPASSFILE" in enter(tmp_path, {})
     assert not (tmp_path / "pgpass").exists()
 
 
 @settings(max_examples=25, deadline=None)
 @given(password=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30))
-def test_any_password_can_be_read_back(tmp_path_factory, password):
+def test_every_password_is_escaped_correctly(tmp_path_factory, password):
     folder = tmp_path_factory.mktemp("secrets")
     enter(folder, {"postgres_password": password})
     field = (folder / "pgpass").read_text().removesuffix("\n").removeprefix("*:*:*:*:")

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.render.cluster_config import ClusterConfig
-from cluster.render.slurm import fill, render
+from cluster.render.slurm import fill_template, render
 from trainables.config import validate
 
 CONFIGS = [
@@ -37,7 +37,7 @@ def script(values):
 
 
 def assigned(text):
-    """What bash itself makes of the script's assignments, as bytes."""
+    """The values that bash itself reads from the script's assignments, as bytes."""
     lines = text.split("set -euo pipefail\n\n", 1)[1].split("\n\n", 1)[0]
     show = "; ".join(f"printf '%s\\0' \"${name}\"" for name in VARIABLES)
     done = subprocess.run(["bash", "-c", f"{lines}\n{show}"], capture_output=True, check=True)
@@ -45,7 +45,7 @@ def assigned(text):
 
 
 @pytest.mark.parametrize("values", CONFIGS)
-def test_bash_and_shellcheck_have_nothing_against_it(tmp_path, values):
+def test_the_script_passes_bash_and_shellcheck(tmp_path, values):
     path = tmp_path / "job.sbatch"
     path.write_text(script(values), encoding="utf-8")
     for command in (["bash", "-n", path], ["shellcheck", "--exclude=SC2016", path]):  # a value may look like code
@@ -55,7 +55,7 @@ def test_bash_and_shellcheck_have_nothing_against_it(tmp_path, values):
 
 @settings(max_examples=60, deadline=None)
 @given(PRINTABLE, PRINTABLE)
-def test_bash_reads_the_same_bytes(folder, file):
+def test_bash_reads_the_configured_bytes(folder, file):
     config = ClusterConfig(shared="/x" + folder, environment="/x" + folder, settings="x/y" + file)
     found = assigned(render(config)["injerto.sbatch"])
     assert found["shared"] == found["environment"] == config.shared.encode()
@@ -63,12 +63,12 @@ def test_bash_reads_the_same_bytes(folder, file):
     assert found["storage"] == config.storage_url.encode()
 
 
-def test_a_value_that_looks_like_a_marker_stays_what_it_is():
-    assert fill("a=@shared@ b=@study@", {"shared": "'@study@'", "study": "pears"}) == "a='@study@' b=pears"
+def test_markers_inside_values_are_not_replaced():
+    assert fill_template("a=@shared@ b=@study@", {"shared": "'@study@'", "study": "pears"}) == "a='@study@' b=pears"
     assert assigned(script({"shared": "/@study@"}))["shared"] == b"/@study@"
 
 
-def test_the_scheduler_is_told_what_was_described():
+def test_scheduler_options_match_the_configuration():
     text = script(CONFIGS[1] | {"name": "pears", "slurm": {"partition": "gpu", "pause": 900}})
     options = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH")]
     wanted = "--job-name=pears --nodes=8 --cpus-per-task=32 --mem=240G --gres=gpu:a100:4 --partition=gpu --signal=B:TERM@900 --requeue"
@@ -76,22 +76,22 @@ def test_the_scheduler_is_told_what_was_described():
     assert text.splitlines()[1 : 1 + len(options)] == [f"#SBATCH {option}" for option in options]
 
 
-def test_the_token_is_on_no_command_line():
+def test_the_token_is_in_a_private_file_and_on_no_command_line():
     text = script({})
     assert "umask 077" in text
     assert 'RAY_AUTH_TOKEN_PATH="$private/token"' in text
     assert not [line for line in text.splitlines() if "ray stop" in line and not line.startswith("#")]
 
 
-def test_a_roll_call_ends_in_time():
+def test_waiting_for_nodes_ends_at_its_time_limit():
     command = [sys.executable, "-m", "cluster.wait_for_nodes", "127.0.0.1:1", "2", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert re.match(r"error: 0 of 2 nodes have joined 127.0.0.1:1 after 1 s \(no Ray cluster answers", done.stderr)
 
 
-# A Slurm of this machine's own: two nodes that are two loopback addresses.
-STAND_INS = {
+# Replacements for Slurm's commands: two nodes that are two loopback addresses.
+FAKE_COMMANDS = {
     "srun": """
 chosen=(n1 n2)
 while [[ $1 == --* ]]; do
@@ -110,12 +110,12 @@ wait
 
 @pytest.fixture
 def job(tmp_path, own_cache):
-    """Starts the script as Slurm would; everything that it started must have ended with it."""
+    """Start the script as Slurm would; at the end every process that it started must have ended."""
     number = str(os.getpid())
     tools, shared = tmp_path / "bin", tmp_path / "shared folder"
     tools.mkdir()
     shared.mkdir()
-    for name, body in STAND_INS.items():
+    for name, body in FAKE_COMMANDS.items():
         (tools / name).write_text(f"#!{shutil.which('bash')}\n{body}\n")
         (tools / name).chmod(0o755)
     (shared / "study.yaml").write_text("budget: {trials: 1}\nspace: {epochs: 1}\n")
@@ -150,7 +150,7 @@ def status(shared):
 
 
 @pytest.mark.slow
-def test_two_nodes_search_and_nothing_is_left(job):
+def test_two_nodes_search_and_leave_no_process_or_file(job):
     start, shared, folder = job
     process = start()
     assert process.wait(400) == 0, (folder / "log").read_text()
@@ -162,7 +162,7 @@ def test_two_nodes_search_and_nothing_is_left(job):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_before_its_time_is_over_it_pauses_asks_to_be_queued_again_and_goes_on(job):
+def test_the_job_pauses_before_its_time_limit_and_the_requeued_job_resumes(job):
     start, shared, folder = job
     process = start("builtin:digits", "--trials", "2", "--set", "space.epochs=3")
     until = time.monotonic() + 400
@@ -179,7 +179,7 @@ def test_before_its_time_is_over_it_pauses_asks_to_be_queued_again_and_goes_on(j
 
 
 @pytest.mark.parametrize("argument", ["--name", "--name=pears"])
-def test_the_study_s_name_is_not_an_argument(tmp_path, argument):
+def test_a_name_argument_is_rejected(tmp_path, argument):
     (tmp_path / "job.sbatch").write_text(script({"shared": str(tmp_path)}))
     done = subprocess.run(["bash", tmp_path / "job.sbatch", argument], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
