@@ -45,7 +45,7 @@ class DataConfig(Model):
     image_column: str | None = Field(None, description="CSV column of image paths; a 0-based number if there is no header")
     label_columns: tuple[str, ...] = Field((), description="CSV column of the label or target; several 0/1 columns for multilabel")
     header: bool = Field(True, description="whether the CSV's first line names its columns")
-    extension: str = Field("", description="appended to image names without one, '.jpg' say")
+    extension: str = Field("", description="appended to image names without one, such as '.jpg'")
     strip_prefix: str = Field("", description="leading part to remove from the image paths, such as another machine's folder")
     image_folder: str | None = Field(None, description="folder that image paths are relative to; the CSV's own folder by default")
     split_column: str = Field("split", description="CSV column that names each image's split, if there is one")

@@ -43,7 +43,7 @@ def objective(task: str, targets: np.ndarray, metric: str | None = None) -> str:
     """
     if metric is not None:
         if metric not in METRICS[task]:
-            raise ConfigError(f"metric {metric!r} does not judge a {task} task{did_you_mean(metric, METRICS[task])}")
+            raise ConfigError(f"metric {metric!r} is not a metric of a {task} task{did_you_mean(metric, METRICS[task])}")
         if metric == "top5" and targets.max() < 9:
             raise ConfigError(f"metric top5 needs at least 10 classes, but there are {targets.max() + 1:.0f}")
         return metric
@@ -60,7 +60,7 @@ def objective(task: str, targets: np.ndarray, metric: str | None = None) -> str:
 def training_loss(task: str, name: str | None) -> str:
     """Return the name of a task's training loss. Raises ``ConfigError`` for one that the task does not have."""
     if name is not None and name not in LOSSES[task]:
-        raise ConfigError(f"loss {name!r} does not train a {task} task{did_you_mean(name, LOSSES[task])}")
+        raise ConfigError(f"loss {name!r} is not a loss of a {task} task{did_you_mean(name, LOSSES[task])}")
     return name or LOSSES[task][0]
 
 

@@ -70,7 +70,7 @@ def test_data_with_another_fingerprint_is_refused(recipe, tmp_path):
         ({"trial": {"learning_rate": -1}}, "trial.learning_rate: must be greater than 0 but got -1"),
         ({"threads": 0}, "threads"),
         ({"trial": {"batch_size": 4096}, "fingerprint": None}, "batch_size must be at most"),
-        ({"metric": "mae"}, "does not judge a multiclass task"),
+        ({"metric": "mae"}, "is not a metric of a multiclass task"),
     ],
 )
 def test_a_recipe_that_does_not_fit_is_refused(changes, fragment, recipe, tmp_path):

@@ -64,7 +64,7 @@ class Network(nn.Module):
         return self
 
     def parameter_groups(self, learning_rate: float, stage_lr_decay: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Return optimizer groups: the head at `learning_rate`, each stage further from it `stage_lr_decay` times the one before.
+        """Return optimizer groups: the head has the rate `learning_rate`, each stage `stage_lr_decay` times the rate of what follows it.
 
         Weights of linear layers and convolutions have weight decay, not biases, norms and layer scales. `peak` is a group's largest rate.
         """

@@ -86,7 +86,7 @@ BAD_SOURCES = {
 }
 BAD_ARGUMENTS = {
     "unknown metric": (["--metric", "acuracy"], "did you mean 'accuracy'"),
-    "metric of another task": (["--metric", "mae"], "does not judge a multiclass task"),
+    "metric of another task": (["--metric", "mae"], "is not a metric of a multiclass task"),
     "top5 of three classes": (["--metric", "top5"], "needs at least 10 classes"),
     "unknown task": (["--task", "multi"], "data.task: unknown 'multi'"),
     "task that the labels are not": (["--task", "multilabel"], "multilabel needs a CSV"),
@@ -112,8 +112,8 @@ BAD_ARGUMENTS = {
     "stages": (["--set", "space.unfrozen_stages=9"], "unfrozen_stages must be at most"),
     "weights": (["--weights", "imagnet"], "did you mean 'imagenet'"),
     "missing weights": (["--weights", "mine.safetensors"], "mine.safetensors"),
-    "loss of another task": (["--set", "space.loss=mse"], "loss 'mse' does not train a multiclass task"),
-    "losses of another task": (["--set", "space.loss=[cross_entropy, mae]"], "loss 'mae' does not train a multiclass task"),
+    "loss of another task": (["--set", "space.loss=mse"], "loss 'mse' is not a loss of a multiclass task"),
+    "losses of another task": (["--set", "space.loss=[cross_entropy, mae]"], "loss 'mae' is not a loss of a multiclass task"),
     "a setting in the space": (["--set", "space.image_size=[32, 64]"], "set image_size instead"),
     "logarithm": (["--set", "space.target=log"], "target: log is for regression"),
     "storage in words": (["--storage", "here"], "is not a storage URL"),

@@ -46,13 +46,13 @@ def test_multiclass_metrics_equal_scikit_learn(seed, classes, images):
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(images, classes)).astype(np.float32)
     targets = rng.integers(0, classes, images)
-    found, labels = logits.argmax(1), np.arange(classes)
+    predicted, labels = logits.argmax(1), np.arange(classes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes that occur among the predictions only
         expected = {
-            "accuracy": sk.accuracy_score(targets, found),
-            "balanced_accuracy": sk.balanced_accuracy_score(targets, found),
-            "macro_f1": sk.f1_score(targets, found, average="macro"),
+            "accuracy": sk.accuracy_score(targets, predicted),
+            "balanced_accuracy": sk.balanced_accuracy_score(targets, predicted),
+            "macro_f1": sk.f1_score(targets, predicted, average="macro"),
             "loss": float(F.cross_entropy(torch.as_tensor(logits), torch.as_tensor(targets))),
         }
         if classes >= 10:
@@ -66,15 +66,15 @@ def test_multilabel_metrics_equal_scikit_learn(seed, labels, images, share):
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(images, labels)).astype(np.float32)
     targets = (rng.random((images, labels)) < share).astype(np.float32)
-    scores, found = 1 / (1 + np.exp(-logits)), logits > 0
+    scores, predicted = 1 / (1 + np.exp(-logits)), logits > 0
     present = [label for label in range(labels) if targets[:, label].any()]
     precisions = [sk.average_precision_score(targets[:, label], scores[:, label]) for label in present]
     assert metrics_of("multilabel", logits, targets) == pytest.approx(
         {
             "map": np.mean(precisions) if present else 0.0,
-            "micro_f1": sk.f1_score(targets, found, average="micro", zero_division=0),
-            "macro_f1": sk.f1_score(targets, found, average="macro", zero_division=0),
-            "hamming": sk.hamming_loss(targets, found),
+            "micro_f1": sk.f1_score(targets, predicted, average="micro", zero_division=0),
+            "macro_f1": sk.f1_score(targets, predicted, average="macro", zero_division=0),
+            "hamming": sk.hamming_loss(targets, predicted),
             "loss": np.mean(np.logaddexp(0, logits) - targets * logits),
         },
         abs=1e-5,
@@ -99,15 +99,15 @@ def test_regression_metrics_equal_scikit_learn_in_original_units(seed, images, u
     )
     outputs = rng.normal(size=(len(targets), 1)).astype(np.float32)
     scale = fit_target_scale(targets.astype(np.float64), "linear")
-    found = metrics_of("regression", outputs, targets, scale=scale)
+    metrics = metrics_of("regression", outputs, targets, scale=scale)
     predictions = scale.decode(torch.as_tensor(outputs).double())[:, 0].numpy()
     targets = targets.astype(np.float64)
-    assert found["mae"] == pytest.approx(sk.mean_absolute_error(targets, predictions), rel=1e-5)
-    assert found["rmse"] == pytest.approx(sk.root_mean_squared_error(targets, predictions), rel=1e-5)
-    assert found["r2"] == pytest.approx(sk.r2_score(targets, predictions), rel=1e-4, abs=1e-4)
+    assert metrics["mae"] == pytest.approx(sk.mean_absolute_error(targets, predictions), rel=1e-5)
+    assert metrics["rmse"] == pytest.approx(sk.root_mean_squared_error(targets, predictions), rel=1e-5)
+    assert metrics["r2"] == pytest.approx(sk.r2_score(targets, predictions), rel=1e-4, abs=1e-4)
     large = np.abs(targets) > 1e-5  # torchmetrics takes a smaller target for 1e-6
     if large.all():
-        assert found["mape"] == pytest.approx(sk.mean_absolute_percentage_error(targets, predictions), rel=1e-4)
+        assert metrics["mape"] == pytest.approx(sk.mean_absolute_percentage_error(targets, predictions), rel=1e-4)
 
 
 def test_mape_leaves_out_targets_at_zero():
@@ -125,16 +125,16 @@ def test_metrics_of_log_targets_are_in_original_units():
     scale = fit_target_scale(targets, "log")
     encoded = scale.encode(torch.as_tensor(targets))
     assert (encoded.mean().item(), encoded.std(correction=0).item()) == pytest.approx((0, 1), abs=1e-9)
-    found = metrics_of("regression", encoded.view(-1, 1) + 0.5, targets, scale=scale)
+    metrics = metrics_of("regression", encoded.view(-1, 1) + 0.5, targets, scale=scale)
     predictions = targets * math.exp(0.5 * scale.deviation)
-    assert found["mae"] == pytest.approx(np.abs(predictions - targets).mean())
-    assert found["mape"] == pytest.approx(math.exp(0.5 * scale.deviation) - 1)
-    assert found["loss"] == pytest.approx(0.25), "the loss is in the units that the network is trained on"
+    assert metrics["mae"] == pytest.approx(np.abs(predictions - targets).mean())
+    assert metrics["mape"] == pytest.approx(math.exp(0.5 * scale.deviation) - 1)
+    assert metrics["loss"] == pytest.approx(0.25), "the loss is in the units that the network is trained on"
 
 
 def test_metrics_of_a_huge_output_on_a_log_target_are_finite():
-    found = metrics_of("regression", [[1e6], [0.0]], [1.0, 2.0], scale=TargetScale(0, 1, logarithm=True))
-    assert all(map(math.isfinite, found.values()))
+    metrics = metrics_of("regression", [[1e6], [0.0]], [1.0, 2.0], scale=TargetScale(0, 1, logarithm=True))
+    assert all(map(math.isfinite, metrics.values()))
 
 
 @pytest.mark.parametrize(
@@ -187,9 +187,9 @@ def test_every_task_gives_all_metrics_of_the_table_and_every_loss_a_gradient(tas
     for name in LOSSES[row.name]:
         loss = build_loss(task, name)
         loss(logits, targets).backward()
-        found = score(task, logits.detach(), targets, loss, TargetScale())
-        assert set(found) == set(METRICS[task])
-        assert all(map(math.isfinite, found.values()))
+        metrics = score(task, logits.detach(), targets, loss, TargetScale())
+        assert set(metrics) == set(METRICS[task])
+        assert all(map(math.isfinite, metrics.values()))
     assert logits.grad.abs().sum() > 0
 
 
@@ -199,7 +199,7 @@ def test_top5_is_computed_from_ten_classes_on():
 
 
 def test_a_loss_of_another_task_is_rejected():
-    with pytest.raises(ConfigError, match="loss 'mse' does not train a multiclass task"):
+    with pytest.raises(ConfigError, match="loss 'mse' is not a loss of a multiclass task"):
         build_loss("multiclass", "mse")
     with pytest.raises(ConfigError, match="did you mean 'mse'"):
         build_loss("regression", "msee")
@@ -210,6 +210,6 @@ def test_metrics_of_targets_far_from_zero_are_exact(start):
     """In single precision all targets around 1e12 would round to one number, and any prediction near it would be perfect."""
     targets = start + np.arange(40) * abs(start) * 1e-12 + np.arange(40) * (start > 1)
     scale = fit_target_scale(targets, "linear")
-    found = score("regression", torch.zeros(40, 1), torch.from_numpy(targets), build_loss("regression", "mse", scale=scale), scale)
-    assert found["mae"] == pytest.approx(np.abs(targets - targets.mean()).mean(), rel=1e-6)
-    assert found["loss"] == pytest.approx(1, rel=1e-5)
+    metrics = score("regression", torch.zeros(40, 1), torch.from_numpy(targets), build_loss("regression", "mse", scale=scale), scale)
+    assert metrics["mae"] == pytest.approx(np.abs(targets - targets.mean()).mean(), rel=1e-6)
+    assert metrics["loss"] == pytest.approx(1, rel=1e-5)

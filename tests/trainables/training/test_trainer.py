@@ -323,9 +323,9 @@ def test_a_batch_of_more_than_a_quarter_of_the_images_is_rejected(multiclass, ti
 
 
 def test_settings_that_do_not_fit_the_data_are_rejected(multiclass, regression, tiny):
-    with pytest.raises(ConfigError, match="does not train a multiclass task"):
+    with pytest.raises(ConfigError, match="is not a loss of a multiclass task"):
         build(multiclass, tiny(loss="mse"))
-    with pytest.raises(ConfigError, match="does not judge a multiclass task"):
+    with pytest.raises(ConfigError, match="is not a metric of a multiclass task"):
         build(multiclass, tiny(), metric="mae")
     with pytest.raises(ConfigError, match="at most 5, the stages of this backbone"):
         build(multiclass, tiny(unfrozen_stages=6))

@@ -233,8 +233,8 @@ def test_the_evaluation_of_a_finished_trial_gives_its_last_value(tmp_path):
     while not trial.step()["done"]:
         pass
     value = curve(TrialConfig(epochs=EPOCHS))[-1]
-    found = SimulatedTrial.evaluate_finished(config["assignment"], str(tmp_path / "out" / "best.safetensors"))
-    assert found == {"test": {"accuracy": value}, "validation": {"accuracy": value}}
+    evaluation = SimulatedTrial.evaluate_finished(config["assignment"], str(tmp_path / "out" / "best.safetensors"))
+    assert evaluation == {"test": {"accuracy": value}, "validation": {"accuracy": value}}
     assert (tmp_path / "out" / "best.safetensors").read_bytes() == (tmp_path / "00000" / STATE_FILE).read_bytes()
 
 
