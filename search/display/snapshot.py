@@ -8,7 +8,7 @@ from search.config import EARLY_STOPPING
 from search.display.view import MAX_PROBLEMS, Best, RunningRow, Snapshot
 from search.events import ENDED, Gauge
 from search.forecast.time_left import SHARE_WITH_RUNGS, Pace, seconds_left
-from search.formatting import in_brief
+from search.formatting import brief_configuration
 from search.policy.budget import BestSoFar, gauges
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def objective_by_epoch(trial: "TrialRecord") -> dict[int, float]:
 
 
 def _running_row(trial: "TrialRecord") -> RunningRow:
-    config = in_brief(trial.config) if trial.config else ""
+    config = brief_configuration(trial.config) if trial.config else ""
     speeds = trial.attributes.get("history", {}).get("images_per_second", [])
     return RunningRow(trial.number, trial.epochs_done, trial.epochs_planned, config, _curve(trial), speeds[-1] if speeds else None)
 

@@ -13,7 +13,7 @@ from search.display.snapshot import snapshot_of
 from search.display.summary import print_summary
 from search.display.terminal import status_line
 from search.display.view import render_snapshot
-from search.formatting import duration, plain
+from search.formatting import duration, one_line
 from search.record.reader import study_record
 from search.record.records import StudyRecord
 from search.record.store import load_study, open_storage, storage_errors
@@ -75,7 +75,7 @@ def _show_live(out: Console, polled: PolledRecords) -> StudyRecord:
             if record.state == "running":
                 head = Text.assemble((record.name, "bold"), f" running for {duration(record.seconds)}")
                 view = render_snapshot(snapshot_of(record), out.width, out.height - 2)
-                live.update(Group(head, view, *([Text(plain(trouble), style="red")] if trouble else [])), refresh=True)
+                live.update(Group(head, view, *([Text(one_line(trouble), style="red")] if trouble else [])), refresh=True)
     return record
 
 
@@ -85,7 +85,7 @@ def _print_changes(out: Console, polled: PolledRecords) -> StudyRecord:
         snapshot = snapshot_of(record)
         current = (dict(snapshot.counts), snapshot.best and snapshot.best.number, trouble)
         if record.state == "running" and current != previous:
-            out.print(Text(plain(trouble or status_line(snapshot, record.seconds))), soft_wrap=True)
+            out.print(Text(one_line(trouble or status_line(snapshot, record.seconds))), soft_wrap=True)
         previous = current
     return record
 

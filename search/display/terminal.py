@@ -16,7 +16,7 @@ from search.display.line_writer import LineWriter
 from search.display.view import MAX_PROBLEMS, STYLES, Best, RunningRow, Snapshot, best_as_text, render_snapshot, time_left_as_text
 from search.events import ENDED
 from search.forecast.time_left import SHARE_WITH_RUNGS, Estimate
-from search.formatting import duration, in_brief, plain, printable
+from search.formatting import brief_configuration, duration, one_line, printable
 from trainables.errors import InjertoError
 from trainables.objectives import is_better
 
@@ -45,7 +45,7 @@ class RunningTrial:
     def row(self) -> RunningRow:
         """Return the trial's row in the view."""
         config, speed = self.event.config, self.event.metrics.get("images_per_second")
-        return RunningRow(self.event.number, self.event.epoch, config.epochs, in_brief(config.model_dump()), self.curve(), speed)
+        return RunningRow(self.event.number, self.event.epoch, config.epochs, brief_configuration(config.model_dump()), self.curve(), speed)
 
     def curve(self) -> list[float]:
         """Return the objective by epoch, in order."""
@@ -113,7 +113,7 @@ class Terminal:
             line = self._event_line(event)
             if event.kind in ("failed", "retry"):
                 self._problems.append(line.partition("] ")[2] or line)
-        self._lines.put(Text(plain(line), style=STYLES[event.kind]))
+        self._lines.put(Text(one_line(line), style=STYLES[event.kind]))
 
     def say(self, text: str) -> None:
         """Write a line."""

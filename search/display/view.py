@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.events import Gauge
-from search.formatting import amount, duration, number, plain, sparkline
+from search.formatting import amount, duration, number, one_line, sparkline
 
 STYLES = {
     "finished": "green",
@@ -84,7 +84,7 @@ def render_snapshot(snapshot: Snapshot, width: int, height: int) -> RenderableTy
     parts: list[RenderableType] = [
         _overview(snapshot, curve_width=48 if wide else 24),
         _gauges(snapshot, bar_width=40 if wide else 16),
-        *(Text(plain(problem), style="red", no_wrap=True, overflow="ellipsis") for problem in problems),
+        *(Text(one_line(problem), style="red", no_wrap=True, overflow="ellipsis") for problem in problems),
     ]
     used = (5 if snapshot.best else 4) + len(snapshot.gauges) + len(problems) + 4
     return Group(*parts, _running_trials(snapshot, wide=wide, rows=max(1, height - used)), Text(""))
@@ -159,7 +159,7 @@ def _running_trials(snapshot: Snapshot, *, wide: bool, rows: int) -> RenderableT
         speed = ("" if row.speed is None else number(round(row.speed)),) if wide else ()
         value = f"{row.curve[-1]:.4g}" if row.curve else ""
         table.add_row(
-            str(row.number), f"{row.epoch}/{row.epochs}", value, sparkline(row.curve, CURVE_WIDTH[wide]), *speed, Text(plain(row.config))
+            str(row.number), f"{row.epoch}/{row.epochs}", value, sparkline(row.curve, CURVE_WIDTH[wide]), *speed, Text(one_line(row.config))
         )
     hidden = len(snapshot.running) - rows
     return Group(Text(""), table, *([Text(f"and {hidden} more running", style="dim")] if hidden > 0 else []))

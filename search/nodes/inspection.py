@@ -86,7 +86,8 @@ def _gpus(required: Requirements, gpus: float) -> str:
 
 
 def _disk(required: Requirements, gpus: float) -> str:
-    from trainables.storage.cache import cache_root, show_bytes
+    from trainables.storage.byte_sizes import show_bytes
+    from trainables.storage.cache import cache_root
 
     cache_root().mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache_root()).free
@@ -99,7 +100,8 @@ def _disk(required: Requirements, gpus: float) -> str:
 
 
 def _storage(required: Requirements, gpus: float) -> str:
-    from trainables.storage.locations import Root, is_url, probe
+    from trainables.storage.locations import is_url
+    from trainables.storage.root import Root, probe
 
     if required.root is None:
         return "-"

@@ -66,9 +66,9 @@ def _prepare(plan: "Plan", resources: TrialResources, root: str, manifest: str, 
 
 def fill_cache(manifest: str, image_size: int, aspect: Aspect) -> int:
     """Decode the images of a manifest into this node's cache, unless they are there already; return how many there are."""
-    from trainables.data.manifest import prepare_from
+    from trainables.data.manifest import prepare_from_manifest
 
-    return len(prepare_from(manifest, image_size, aspect).images)
+    return len(prepare_from_manifest(manifest, image_size, aspect).images)
 
 
 def check_nodes(config: SearchConfig, watcher: Watcher) -> None:

@@ -104,12 +104,12 @@ def _no_room_message(capacity: Capacity, resources: TrialResources, wanted: Reso
 
 def assignment_factory(plan: "Plan", root: str, resources: TrialResources) -> Callable[[int, TrialConfig], Any]:
     """Return a function from a trial's number and configuration to the assignment of its worker."""
-    from trainables.worker.trainable import Assignment
+    from trainables.worker.assignment import Assignment
 
     def assign(number: int, trial: TrialConfig) -> Assignment:
         return Assignment(
             number=number,
-            trial=plan.assigned(number, trial),
+            trial=plan.with_seed(number, trial),
             data=plan.config.data,
             task=plan.dataset.task,
             fingerprint=plan.dataset.fingerprint,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
-from search.formatting import plain
+from search.formatting import one_line
 from search.trackers.mlflow import MLflowTracker
 from search.trackers.tensorboard import TensorBoardTracker
 from search.trackers.tracker import Tracker
@@ -34,5 +34,5 @@ def _open_tracker(name: str) -> Tracker:
     except InjertoError:
         raise
     except Exception as error:
-        cause = plain(f"{type(error).__name__}: {error}")[:300]
+        cause = one_line(f"{type(error).__name__}: {error}")[:300]
         raise ConfigError(f"--track {name}: the package {name} does not work with its settings here ({cause})") from None

@@ -5,7 +5,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from search.formatting import plain
+from search.formatting import one_line
 from search.trackers.tracker import Tracker
 from search.watcher import SilentWatcher
 
@@ -77,5 +77,5 @@ class TrackerThread(SilentWatcher):
                     function(*arguments)
             except (Exception, SystemExit) as error:
                 failed = True
-                cause = plain(f"{type(error).__name__}: {error}")[:300]
+                cause = one_line(f"{type(error).__name__}: {error}")[:300]
                 self._write(f"--track {self._name} failed and is switched off; the search goes on ({cause})")

@@ -17,7 +17,7 @@ def test_the_snapshot_of_a_record(halfway):
     }
     assert (snapshot.best.number, snapshot.best.value, list(snapshot.best.curve)) == (2, 0.9, [0.3, 0.5, 0.8, 0.9])
     assert snapshot.best.gain == pytest.approx(0.3)
-    assert 0 <= snapshot.best.after < 60
+    assert 0 <= snapshot.best.after_seconds < 60
     assert {gauge.name: (round(gauge.used, 3), gauge.limit) for gauge in snapshot.gauges if gauge.name != "time"} == {
         "trials": (4, 6),
         "GPU-hours": (1.25, 2.0),

@@ -38,7 +38,7 @@ def printed(capsys):
 def test_the_summary_names_state_best_trial_and_how_to_resume(finished, capsys):
     print_summary(finished)
     text = printed(capsys)
-    assert text.startswith("calm-fig finished: all 7 trials have ended trials: ")
+    assert text.startswith("calm-fig finished: all 6 trials have ended trials: ")
     assert f"best validation loss: {finished.best.value:.4g} (trial {finished.best.number})" in text
     print_summary(replace(finished, state="interrupted", why="interrupted by SIGINT"))
     assert "go on with it: injerto resume calm-fig" in printed(capsys)
@@ -67,6 +67,6 @@ def test_the_conclusion_of_a_search_without_a_finished_trial(finished, capsys):
     )
     record = replace(finished, trials=failed)
     print_failures(record)
-    assert "failed other: [bold] boom (trial 0, 1, 2, 3, 4, 5, 6)" in printed(capsys)
+    assert "failed other: [bold] boom (trial 0, 1, 2, 3, 4, 5)" in printed(capsys)
     print_conclusion(record)
     assert "no trial finished; so there is no result to export" in printed(capsys)

@@ -1,5 +1,4 @@
 import re
-import time
 from io import StringIO
 
 from optuna.trial import TrialState
@@ -11,6 +10,7 @@ from search.events import Event
 from search.policy.stop_condition import StopCondition
 from tests.search.conftest import watched_plan
 from tests.search.running_study import RunningStudy
+from tests.waiting import wait_until
 from trainables.config import TrialConfig
 
 CONFIG = TrialConfig(epochs=4)
@@ -154,9 +154,7 @@ def test_without_a_terminal_a_status_line_is_written_after_a_silence(monkeypatch
     terminal.begin("calm-fig", watched_plan(), 1, StopCondition("max", trials=3), 0)
     terminal.event(Event("began", 0, CONFIG))
     terminal.event(Event("epoch", 0, CONFIG, epoch=1, value=0.25, metrics=SPEED))
-    deadline = time.monotonic() + 10
-    while "trial 0 epoch 1/4" not in text.getvalue() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: "trial 0 epoch 1/4" in text.getvalue(), 10, "a status line")
     terminal.__exit__()
     assert re.search(
         r"^0 s: 1 running, 2 queued; trial 0 epoch 1/4 0\.25; 1,200 images/s; (about \d+ s left|almost done)$",

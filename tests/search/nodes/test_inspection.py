@@ -4,7 +4,7 @@ import pytest
 
 from search.nodes.inspection import CHECKS, Requirements, inspect_node
 from search.nodes.versions import versions
-from trainables.storage.locations import Root
+from trainables.storage.root import Root
 
 
 def requirements(**changes):
