@@ -12,7 +12,8 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from search.space.space import build_space, default_parameters
+from search.space.changes import build_space
+from search.space.default_space import default_parameters
 from trainables.recipe import default_recipe
 
 COLOURS = {"blue": (60, 60, 190), "green": (60, 190, 60), "red": (190, 60, 60)}
@@ -84,11 +85,11 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def search(ray_session, tmp_path):
-    """Search in this process: `search(source, trials=3, epochs=2, settings=(...), watcher=...)`."""
+    """Search in this process: `search(source, trials=3, epochs=2, settings=(...), watcher=..., trainable=...)`."""
     return lambda source, **options: run_here(source, tmp_path, **options)
 
 
-def run_here(source, root, *, epochs=2, settings=(), watcher=None, **options):
+def run_here(source, root, *, epochs=2, settings=(), watcher=None, trainable=None, **options):
     from search.config_reader import read_config
     from search.driver.launch import launch
 
@@ -98,7 +99,7 @@ def run_here(source, root, *, epochs=2, settings=(), watcher=None, **options):
         "image_size": IMAGE_SIZE,
         "max_concurrent_trials": 1,
     }
-    return launch(read_config(source, defaults | options, (f"space.epochs={epochs}", *settings)), watcher)
+    return launch(read_config(source, defaults | options, (f"space.epochs={epochs}", *settings)), watcher, trainable=trainable)
 
 
 REFERENCE = {"epochs": 3, "metric": "loss", "seed": 3}
@@ -106,9 +107,9 @@ REFERENCE = {"epochs": 3, "metric": "loss", "seed": 3}
 
 @pytest.fixture(scope="session")
 def finished(ray_session, photos, tmp_path_factory):
-    """The record of a finished search, seven trials of three epochs by validation loss; not to be changed."""
+    """The record of a finished search: six trials of three epochs, the last one stopped at a rung. Tests must not change it."""
     root = tmp_path_factory.mktemp("finished")
-    return run_here(photos, root, trials=7, name="calm-fig", **REFERENCE)
+    return run_here(photos, root, trials=6, name="calm-fig", **REFERENCE)
 
 
 @pytest.fixture(scope="session")
@@ -145,9 +146,7 @@ STARTED: list[subprocess.Popen] = []
 def start(*arguments: object, **options) -> subprocess.Popen:
     """Start the command line in a process group of its own, as a terminal does; `no_command_stays` kills it at the end of the test."""
     command = [str(Path(sys.executable).with_name("injerto")), *map(str, arguments)]
-    STARTED.append(
-        subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-    )
+    STARTED.append(subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options))
     return STARTED[-1]
 
 

@@ -11,6 +11,7 @@ from tests.search.conftest import COLOURS, IMAGE_SIZE, REFERENCE, TABLES, folder
 from tests.search.watchers import InterruptAfter
 from trainables.errors import ConfigError, InjertoError, StorageError
 from trainables.objectives import METRICS
+from trainables.worker.simulated_trial import SimulatedTrial, Simulation
 
 
 @pytest.mark.parametrize(
@@ -37,23 +38,30 @@ def test_the_default_recipe_comes_first(finished):
     assert (recipe["batch_size"], recipe["epochs"], recipe["label_smoothing"]) == (8, 3, 0.1)
 
 
-def test_a_time_budget_ends_a_search(search, photos):
-    record = search(photos, trials=50, epochs=40, time_budget="3s", settings=("space.unfrozen_stages=0",))
+@pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.slow)])
+def trainable(request):
+    """Simulated trials of 0.2 s an epoch where there are 40 epochs; in the slow tests real ones."""
+    return SimulatedTrial.of(Simulation(seconds=8)) if request.param == "simulated" else None
+
+
+def test_a_time_budget_ends_a_search(search, photos, trainable):
+    record = search(photos, trials=50, epochs=40, time_budget="3s", settings=("space.unfrozen_stages=0",), trainable=trainable)
     assert (record.state, record.why) == ("finished", "the time budget of 3 s is over")
     last = record.trials[-1]
     assert (last.state, last.stop_reason) == ("stopped", "budget: the time budget of 3 s is over")
     assert 1 <= last.epochs_done < 40
     assert len(record.trials) < 50
     assert record.counts["running"] + record.counts["paused"] + record.counts["queued"] == 0
-    assert record.seconds < 60
 
 
-def test_a_target_ends_a_search(search, photos):
-    record = search(photos, trials=50, target=0.01, metric="accuracy", settings=("space.unfrozen_stages=0",))
+@pytest.mark.parametrize("trainable", [SimulatedTrial, pytest.param(None, marks=pytest.mark.slow)])
+def test_a_target_ends_a_search(search, photos, trainable):
+    record = search(photos, trials=50, target=0.01, metric="accuracy", settings=("space.unfrozen_stages=0",), trainable=trainable)
     assert (record.state, record.why) == ("finished", "the target 0.01 is reached")
     assert len(record.trials) < 5
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_resumes_to_what_it_would_have_been(search, photos, finished, tmp_path):
     options = REFERENCE | {"trials": 5, "name": "calm-fig"}
     paused = search(photos, watcher=InterruptAfter(10), **options)
@@ -169,7 +177,8 @@ def test_running_searches_and_changed_images_are_not_resumed(search, tmp_path):
                 with pytest.raises(StorageError, match="is running since"):
                     resume("ripe-pear", storage)
 
-    paused = search(source, trials=2, epochs=3, name="ripe-pear", watcher=Impatient(1))
+    simulated = SimulatedTrial.of(Simulation(seconds=1))
+    paused = search(source, trials=2, epochs=3, name="ripe-pear", watcher=Impatient(1), trainable=simulated)
     assert refusals == ["running"]
     assert paused.state == "interrupted"
     moved = paused.folder.rename(tmp_path / "elsewhere")

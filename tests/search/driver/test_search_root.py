@@ -17,7 +17,7 @@ from search.watcher import SilentWatcher
 from tests.search.conftest import IMAGE_SIZE, command
 from tests.search.simulated_search import run_simulated_search
 from trainables.errors import ResourceError, StorageError
-from trainables.storage.locations import join, split
+from trainables.storage.locations import join, split_location
 from trainables.storage.root import Root, size_of
 
 
@@ -56,7 +56,7 @@ def check(record, place, kept):
     assert record.state == "finished"
     for trial in record.trials:
         assert len(trial.history["objective"]) == trial.epochs_done
-        assert split(split(trial.attributes["checkpoint"])[0])[0] == join(place, "trials")
+        assert split_location(split_location(trial.attributes["checkpoint"])[0])[0] == join(place, "trials")
     sizes = {trial.number: size_of(trial.attributes["checkpoint"]) for trial in record.trials}
     assert {number for number, size in sizes.items() if size} == kept
     assert all(trial.attributes["checkpoint_bytes"] == sizes[trial.number] for trial in record.trials if trial.number in kept)
@@ -72,7 +72,9 @@ def test_a_search_with_its_states_in_another_folder(ray_session, tmp_path):
     record = run_simulated_search(tmp_path, settings=settings, **options)
     check(record, str(tmp_path / "root" / "calm-fig"), {0} | {trial.number for trial in record.ranking[:2]})
     with pytest.raises(StorageError, match="is not empty; choose another --name or --root"):
-        run_simulated_search(tmp_path, settings=settings, **options, output=str(tmp_path / "other"), storage=f"sqlite:///{tmp_path}/other.db")
+        run_simulated_search(
+            tmp_path, settings=settings, **options, output=str(tmp_path / "other"), storage=f"sqlite:///{tmp_path}/other.db"
+        )
 
 
 @pytest.mark.slow
@@ -87,10 +89,17 @@ def test_a_search_with_its_states_in_a_bucket(bucket, photos, home):
         assert file.metadata()["fingerprint"] == record.dataset["fingerprint"]
 
 
-def test_a_disk_budget_holds_while_a_search_goes_on(ray_session, tmp_path):
+ROOM = {"trials": 6, "epochs": 2, "max_concurrent_trials": 1, "seed": 1, "metric": "loss"}
+
+
+@pytest.fixture(scope="module")
+def free(ray_session, tmp_path_factory):
+    """The record of a search that has room for the state of each of its trials."""
+    return run_simulated_search(tmp_path_factory.mktemp("free"), settings=("keep.best=6",), **ROOM)
+
+
+def test_a_disk_budget_holds_while_a_search_goes_on(free, tmp_path):
     """What is on the disk is measured at every event."""
-    options = {"trials": 6, "epochs": 2, "max_concurrent_trials": 1, "seed": 1, "metric": "loss"}
-    free = run_simulated_search(tmp_path / "free", settings=("keep.best=6",), **options)
     sizes = [trial.attributes["checkpoint_bytes"] for trial in free.trials]
     assert free.best.number != 0
     disk, measured = 3 * max(sizes), []
@@ -100,7 +109,7 @@ def test_a_disk_budget_holds_while_a_search_goes_on(ray_session, tmp_path):
             measured.append(sum(path.stat().st_size for path in (tmp_path / "tight").rglob("last.*") if path.exists()))
 
     (tmp_path / "tight").mkdir()
-    tight = run_simulated_search(tmp_path / "tight", settings=("keep.best=6", f"keep.disk={disk}"), watcher=Measuring(), **options)
+    tight = run_simulated_search(tmp_path / "tight", settings=("keep.best=6", f"keep.disk={disk}"), watcher=Measuring(), **ROOM)
     assert [trial.value for trial in tight.trials] == [trial.value for trial in free.trials]
     kept = {trial.number for trial in tight.trials if size_of(trial.attributes["checkpoint"])}
     assert {tight.best.number, 0} <= kept
@@ -108,12 +117,10 @@ def test_a_disk_budget_holds_while_a_search_goes_on(ray_session, tmp_path):
     assert 0 < max(measured) <= disk + 2 * max(sizes)  # what goes is removed after what comes is written
 
 
-def test_a_default_recipe_that_had_no_room_is_left_out_of_the_end(ray_session, tmp_path):
-    options = {"trials": 6, "epochs": 2, "max_concurrent_trials": 1, "seed": 1, "metric": "loss"}
-    free = run_simulated_search(tmp_path / "free", settings=("keep.best=6",), **options)
+def test_a_default_recipe_that_had_no_room_is_left_out_of_the_end(free, tmp_path):
     largest = max(trial.attributes["checkpoint_bytes"] for trial in free.trials)
     assert set(free.test) >= {"winner", "default_recipe"}
-    tight = run_simulated_search(tmp_path / "tight", settings=(f"keep.disk={2 * largest + 1}",), **options)
+    tight = run_simulated_search(tmp_path / "tight", settings=(f"keep.disk={2 * largest + 1}",), **ROOM)
     assert tight.best.number == free.best.number
     assert tight.trials[0].value > tight.trials[1].value  # so that later ones run beside a better one
     assert tight.test["winner"] == free.test["winner"]

@@ -191,7 +191,8 @@ class Watching(SilentWatcher):
             self.began += 1
             threading.Thread(target=remove).start()
 
-record = run_simulated_search(Path(sys.argv[1]), Simulation(seconds=6), trials=12, name="calm-fig", watcher=Watching(), address=cluster.address)
+options = {"trials": 12, "name": "calm-fig", "watcher": Watching(), "address": cluster.address}
+record = run_simulated_search(Path(sys.argv[1]), Simulation(seconds=6), **options)
 retries = [retry["kind"] for trial in record.trials for retry in trial.attributes.get("retries", [])]
 values = [list(trial.intermediate.values()) == trial.history["objective"] for trial in record.trials]
 print(json.dumps({"state": record.state, "counts": record.counts, "retries": retries, "removed": removed.is_set(), "whole": all(values)}))
