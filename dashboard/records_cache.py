@@ -37,7 +37,7 @@ class SharedStudy:
     """The reader of one study and the record that it read last, shared by all viewers."""
 
     def __init__(self, study: optuna.Study) -> None:
-        self._reader, self._lock = StudyReader(study), Lock()
+        self._study, self._reader, self._lock = study, StudyReader(study), Lock()
         self._record: StudyRecord | None = None
         self._read_at = 0.0
 
@@ -45,9 +45,17 @@ class SharedStudy:
         """Return the study as it was at most `SHARED_SECONDS` ago. `on_progress` is called during the first reading only."""
         with self._lock:
             if self._record is None or time.monotonic() - self._read_at > SHARED_SECONDS:
+                self._replace_deleted_study()
                 self._record = self._reader.read(on_progress if self._record is None else None)
                 self._read_at = time.monotonic()
             return self._record
+
+    def _replace_deleted_study(self) -> None:
+        """Turn to the study that has the name now, if the one that was read is deleted: databases can give its id to any new study."""
+        name, storage = self._study.study_name, self._study._storage
+        if storage.get_study_id_from_name(name) != self._study._study_id:
+            self._study = optuna.load_study(study_name=name, storage=storage)
+            self._reader, self._record = StudyReader(self._study), None
 
 
 def _inode(url: str) -> int:

@@ -2,7 +2,6 @@ import optuna
 import pytest
 
 from dashboard import records_cache
-from dashboard.markdown_text import escape
 from search.record.reader import TRIALS_PER_QUERY, StudyReader, study_record
 from search.record.store import create_study, open_storage
 from tests.dashboard.played_search import PlayedSearch, five_trials
@@ -12,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("empty_caches")
 
 
 class Counting:
-    """A storage that notes which trials are read from the database."""
+    """Records which trials a reader reads from the database."""
 
     def __init__(self, reader, monkeypatch):
         self.rows = []
@@ -25,7 +24,7 @@ class Counting:
 
         monkeypatch.setattr(reader._backend, "_get_trials", counted)
 
-    def taken(self):
+    def read_trials(self):
         rows, self.rows = [number for row in self.rows for number in row], []
         return rows
 
@@ -46,7 +45,7 @@ def same(read, search):
     ]
 
 
-def test_reading_again_and_again_gives_what_reading_at_once_gives(play):
+def test_incremental_reading_equals_reading_at_once(play):
     search = play("calm-fig")
     reader = reader_of(search)
     same(reader.read(), search)
@@ -72,21 +71,21 @@ def test_an_ended_trial_is_read_once(played, monkeypatch):
     reader = reader_of(played)
     counting = Counting(reader, monkeypatch)
     reader.read()
-    assert counting.taken() == [0, 1, 2, 3, 4]
+    assert counting.read_trials() == [0, 1, 2, 3, 4]
     reader.read()
-    assert counting.taken() == [4]
+    assert counting.read_trials() == [4]
     played.run(0.6, 0.7, 0.8, 0.95)
     assert reader.read().best.value == 0.95
-    assert counting.taken() == [4, 5]
+    assert counting.read_trials() == [4, 5]
     played.bridge.on_trial_complete("ray4")
     played.record_writer.flush()
     reader.read()
-    assert counting.taken() == [4]
+    assert counting.read_trials() == [4]
     reader.read()
-    assert counting.taken() == []
+    assert counting.read_trials() == []
 
 
-def test_a_trial_that_reports_and_ends_between_two_readings_is_read_whole(play):
+def test_a_trial_that_reports_and_ends_between_two_readings_is_read_completely(play):
     search = play("calm-fig")
     reader = reader_of(search)
     assert reader.read().trials[0].state == "queued"
@@ -101,23 +100,23 @@ def test_studies_of_one_storage_are_kept_apart(empty_storage, tmp_path):
     assert [len(reader.read().trials) for reader in readers] == [5, 6]
 
 
-def test_progress_is_told_to_the_end(empty_storage):
+def test_the_first_reading_reports_its_progress(empty_storage):
     study = create_study(open_storage(empty_storage), "wide-fig", "max", optuna.samplers.RandomSampler())
     for name, value in {"config": {}, "dataset": {}, "metric": "accuracy", "folder": "/nowhere", "versions": {}}.items():
         study.set_user_attr(name, value)
     count = TRIALS_PER_QUERY + 20
     study.add_trials([optuna.trial.create_trial(value=number / count) for number in range(count)])
-    told = []
+    progress = []
     reader = StudyReader(study)
-    record = reader.read(lambda done, total: told.append((done, total)))
-    assert told == [(TRIALS_PER_QUERY, count), (count, count)]
+    record = reader.read(lambda done, total: progress.append((done, total)))
+    assert progress == [(TRIALS_PER_QUERY, count), (count, count)]
     assert [trial.number for trial in record.trials] == list(range(count))
-    told.clear()
-    reader.read(lambda done, total: told.append((done, total)))
-    assert told == []
+    progress.clear()
+    reader.read(lambda done, total: progress.append((done, total)))
+    assert progress == []
 
 
-def test_a_study_of_another_program_is_refused(empty_storage):
+def test_a_study_of_another_program_is_rejected(empty_storage):
     foreign = optuna.create_study(study_name="foreign", storage=empty_storage)
     with pytest.raises(StorageError, match="'foreign' was not made by injerto"):
         StudyReader(foreign).read()
@@ -135,15 +134,15 @@ def test_viewers_share_a_record_until_it_is_too_old(played, monkeypatch):
     assert again.trials[0] is first.trials[0]
 
 
-def test_the_shared_reader_tells_the_progress_of_the_first_reading(played):
-    told = []
+def test_the_shared_study_reports_the_progress_of_the_first_reading(played):
+    progress = []
     held = records_cache.SharedStudy(optuna.load_study(study_name=played.name, storage=open_storage(played.url)))
-    record = held.record(lambda done, total: told.append((done, total)))
+    record = held.record(lambda done, total: progress.append((done, total)))
     assert len(record.trials) == 5
-    assert told == [(5, 5)]
+    assert progress == [(5, 5)]
 
 
-def test_names_are_listed_from_the_oldest_and_the_latest_is_shown(empty_storage, play):
+def test_names_are_listed_oldest_first_and_the_latest_study_is_the_default(empty_storage, play):
     assert records_cache.names() == []
     play("late-fig")
     play("early-fig")
@@ -151,30 +150,29 @@ def test_names_are_listed_from_the_oldest_and_the_latest_is_shown(empty_storage,
     assert records_cache.study().name == "early-fig"
 
 
-def test_an_empty_storage_says_how_to_start(empty_storage):
+def test_the_error_of_an_empty_storage_names_the_command_to_start(empty_storage):
     with pytest.raises(StorageError, match="injerto search"):
         records_cache.study()
 
 
-def test_a_deleted_study_is_an_error_for_the_user(played):
+def test_a_deleted_study_raises_a_storage_error(played):
     records_cache.study("calm-fig")
     optuna.delete_study(study_name="calm-fig", storage=played.url)
     with pytest.raises(StorageError):
         records_cache.study("calm-fig")
 
 
-def test_a_study_that_was_deleted_and_made_anew_is_the_new_one(played, play):
+@pytest.mark.parametrize("before", [[], ["other-fig"]], ids=["the same id", "another id"])
+def test_a_study_that_was_deleted_and_created_again_is_the_new_one(played, play, before):
     records_cache.study("calm-fig")
     optuna.delete_study(study_name="calm-fig", storage=played.url)
+    for name in before:
+        play(name).run(0.4, 0.5)
     play("calm-fig")
-    try:
-        found = records_cache.study("calm-fig")
-    except StorageError:
-        found = records_cache.study("calm-fig")
-    assert [trial.state for trial in found.trials] == ["queued"]
+    assert [trial.state for trial in records_cache.study("calm-fig").trials] == ["queued"]
 
 
-def test_a_storage_that_was_removed_and_made_anew_is_the_new_one(played, play, tmp_path):
+def test_a_storage_that_was_removed_and_created_again_is_the_new_one(played, play, tmp_path):
     assert len(records_cache.study("calm-fig").trials) == 5
     for file in tmp_path.glob("studies.db*"):
         file.unlink()
@@ -189,24 +187,19 @@ def test_an_artifact_is_read(record):
 
 
 @pytest.mark.parametrize("name", ["../x", "..", ".", "", "a/../../x", "/etc/hostname", "a\\b", "x\0y", "trials/../../x"])
-def test_no_artifact_name_leaves_its_store(tmp_path, name):
+def test_an_artifact_name_cannot_leave_the_store(tmp_path, name):
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "x").write_text("not an artifact")
     with pytest.raises(StorageError):
         records_cache.artifact(str(tmp_path), name)
 
 
-def test_an_artifact_that_is_gone_is_said(tmp_path):
+def test_a_missing_artifact_raises_a_storage_error(tmp_path):
     with pytest.raises(StorageError, match=r"is not at .* any more: nothing"):
         records_cache.artifact(str(tmp_path), "nothing")
 
 
-def test_plain_escapes_every_mark_and_keeps_words():
-    assert escape("a *b*\n:red[c] $x$ <i>") == r"a \*b\* \:red\[c\] \$x\$ \<i\>"
-    assert escape("![y](http://z) 🌱 é") == r"\!\[y\]\(http\:\/\/z\) 🌱 é"
-
-
-def test_the_refresh_is_what_the_launcher_says(monkeypatch):
+def test_the_refresh_interval_is_read_from_the_environment(monkeypatch):
     monkeypatch.delenv("INJERTO_DASHBOARD_REFRESH", raising=False)
     assert records_cache.refresh_seconds() == 2.0
     monkeypatch.setenv("INJERTO_DASHBOARD_REFRESH", "0.5")
