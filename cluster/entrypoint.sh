@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Turns mounted secrets into the files that the clients of PostgreSQL and S3 read, and becomes the command.
-# PostgreSQL's takes no password file that others could read, as mounted secrets are; and what is in no environment leaks from none.
+# Writes mounted secrets to the files that the clients of PostgreSQL and S3 read, then runs the command.
+# PostgreSQL's client ignores a password file that others can read, as mounted secrets are. Secrets in files cannot leak with the environment.
 set -euo pipefail
 
 secrets=${INJERTO_SECRETS:-/run/secrets}

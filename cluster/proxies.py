@@ -6,9 +6,13 @@ A proxy reads every HTTP request that passes it, the cluster's token included. P
 - requests and curl accept address ranges such as 127.0.0.0/8; urllib compares whole names and addresses, and the ends of names.
 - gRPC reads ``no_grpc_proxy`` in place of ``no_proxy`` where it is set. (Ray turns proxies off for its own gRPC connections.)
 - ``*`` alone exempts every address, but not as one of several entries.
+
+``python -P -m cluster.proxies HOST...`` prints the changed variables for a shell script.
 """
 
 import os
+import shlex
+import sys
 from collections.abc import Mapping, MutableMapping
 from urllib.parse import urlsplit
 
@@ -63,3 +67,16 @@ def _extended(value: str, hosts: tuple[str, ...]) -> str:
     if value.strip() == "*":
         return value
     return ",".join(dict.fromkeys(entry for entry in (*(part.strip() for part in value.split(",")), *DIRECT, *hosts) if entry))
+
+
+def main() -> None:
+    """Print ``export`` lines that exempt this machine and the hosts on the command line from proxies; nothing without a proxy."""
+    environment = dict(os.environ)
+    add_direct_hosts(*sys.argv[1:], environment=environment)
+    for name, value in environment.items():
+        if value != os.environ.get(name):
+            print(f"export {name}={shlex.quote(value)}")
+
+
+if __name__ == "__main__":
+    main()

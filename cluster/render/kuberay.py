@@ -5,6 +5,7 @@ The fields are those of KubeRay's ray.io/v1 types, 1.5.1 and newer; `tests/clust
 
 from typing import Any
 
+from cluster.environment import NO_URL, REPORT_URL
 from cluster.render.cluster_config import ClusterConfig, require
 from trainables.errors import ConfigError
 
@@ -140,7 +141,11 @@ def _pod(config: ClusterConfig, name: str, resources: Document, seconds: int) ->
         "name": name,
         "image": image,
         "resources": {"requests": resources, "limits": dict(resources)},
-        "env": [{"name": "INJERTO_CACHE", "value": CACHE}, {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}],
+        "env": [
+            {"name": "INJERTO_CACHE", "value": CACHE},
+            {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
+            {"name": REPORT_URL, "value": NO_URL},
+        ],
         **({"envFrom": [{"secretRef": {"name": objects}}]} if objects else {}),
         "volumeMounts": [
             {"name": "shared", "mountPath": config.shared},

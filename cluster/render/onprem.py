@@ -3,6 +3,7 @@
 import shlex
 from typing import Any
 
+from cluster.environment import NO_URL, REPORT_URL
 from cluster.render.cluster_config import ClusterConfig, reject_unused, require
 
 HEADER = """\
@@ -62,4 +63,4 @@ def search(config: ClusterConfig) -> str:
 
 def _prefix(config: ClusterConfig) -> str:
     path = f'PATH={shlex.quote(f"{config.environment}/bin")}:"$PATH" ' if config.environment else ""
-    return f"export {path}RAY_AUTH_MODE=token; "
+    return f"export {path}RAY_AUTH_MODE=token {REPORT_URL}={NO_URL}; "

@@ -155,20 +155,8 @@ def test_a_command_runs_as_a_job(cluster):
 
 def test_a_submitted_search_shows_its_logs_and_pauses(cluster, place):
     photos = folders(place["folder"] / "photos", each=8)
-    size = (
-        "--output",
-        place["folder"] / "output",
-        "--trials",
-        2,
-        "--max-concurrent-trials",
-        1,
-        "--image-size",
-        32,
-        "--set",
-        "space.epochs=200",
-        "--set",
-        "weights=none",
-    )
+    settings = ("--output", place["folder"] / "output", "--set", "space.epochs=200", "--set", "weights=none")
+    size = ("--trials", 2, "--max-concurrent-trials", 1, "--image-size", 32)
     submitted = injerto("submit", photos, "--name", "fig", "--address", cluster.dashboard, *settings, *size)
     assert submitted.returncode == 0, submitted.stderr
     assert re.search(r"job injerto-fig-search-\w{6}", submitted.stdout), submitted.stdout

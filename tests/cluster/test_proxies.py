@@ -93,6 +93,15 @@ def test_workers_keep_the_exemptions_of_their_node(environment):
     assert [url for url in ("http://node.example.org", "http://127.0.0.1:1", "http://head:1") if asks_proxy_requests(url)] == []
 
 
+@pytest.mark.parametrize("proxy", ["http://proxy:3128", ""])
+def test_a_shell_script_gets_the_exemptions(proxy):
+    variables = {"PATH": os.environ["PATH"], "http_proxy": proxy, "NO_PROXY": "a.org"}
+    script = f'eval "$({sys.executable} -P -m cluster.proxies head n1)"; echo "$no_proxy" "$NO_PROXY"'
+    done = subprocess.run(["bash", "-euc", script.replace("$no_proxy", "${no_proxy-}")], capture_output=True, text=True, env=variables)
+    expected = ",".join(("a.org", *proxies.DIRECT, "head", "n1"))
+    assert done.stdout == (f"{expected} {expected}\n" if proxy else " a.org\n"), done.stderr
+
+
 def test_the_token_never_reaches_a_proxy(serve):
     """Neither from our own request nor from Ray's client; in a process of its own, because Ray reads the token once in a process."""
     asked = []

@@ -173,7 +173,7 @@ def test_the_job_pauses_before_its_time_limit_and_the_requeued_job_resumes(job):
     assert (folder / "asked").read_text() == f"requeue {os.getpid()}\n"
     assert status(shared)["state"] == "interrupted"
     assert start("builtin:digits", "--trials", "2").wait(400) == 0, (folder / "log").read_text()
-    assert "the study injerto is there and goes on" in (folder / "log").read_text()
+    assert "the study injerto exists and is resumed" in (folder / "log").read_text()
     assert status(shared)["state"] == "finished"
     assert status(shared)["trials"]["paused"] == 0
 
