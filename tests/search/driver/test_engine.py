@@ -1,4 +1,4 @@
-"""What a search does when its trials, its budget or its cluster do not go along; over replayed trials."""
+"""How a search of simulated trials ends, resumes and gives up: failing trials, spent budgets, crashes, a second driver."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ def storage(root):
     ("kind", "words"),
     [("non-finite", "non-finite: "), pytest.param("exception", "other: RuntimeError: a simulated exception", marks=pytest.mark.slow)],
 )
-def test_a_search_whose_first_trials_all_fail_alike_is_given_up(kind, words, ray_session, tmp_path):
+def test_a_search_ends_when_its_first_three_trials_fail_alike(kind, words, ray_session, tmp_path):
     record = run_simulated_search(
         tmp_path, Simulation(rates={kind: 1}, attempts=EVERY_ATTEMPT), trials=40, epochs=1, max_concurrent_trials=1
     )
@@ -35,8 +35,8 @@ def test_a_search_whose_first_trials_all_fail_alike_is_given_up(kind, words, ray
     assert not (record.folder / "best.yaml").exists()
 
 
-def test_a_configuration_that_failed_twice_the_same_way_is_not_tried_again(ray_session, tmp_path):
-    """A space of one point: trial 0 fails twice within its own tries, and none after it is run."""
+def test_a_configuration_that_failed_twice_alike_is_not_tried_again(ray_session, tmp_path):
+    """In a space of one point trial 0 fails twice, so that no later trial runs."""
     fixed = tuple(f"space.{setting}" for setting in ONE_POINT)
     replay = Simulation(rates={"exception": 1}, attempts=EVERY_ATTEMPT)
     record = run_simulated_search(tmp_path, replay, trials=4, epochs=1, settings=fixed, max_concurrent_trials=1, name="one")
@@ -70,8 +70,8 @@ def test_trials_without_improvement_end_a_search(ray_session, tmp_path):
     assert max(values) == record.best.value
 
 
-def test_a_storage_that_is_named_from_here_stays_here(ray_session, tmp_path, monkeypatch):
-    """The driver changes its folder, and looks every few seconds whether the file is still there."""
+def test_a_relative_storage_url_is_resolved_before_the_driver_changes_folder(ray_session, tmp_path, monkeypatch):
+    """The driver changes into the output folder, and checks every few seconds that the database file exists."""
     monkeypatch.chdir(tmp_path)
     record = run_simulated_search(tmp_path, trials=1, storage="sqlite:///here.db", name="calm-fig")
     assert record.state == "finished"
@@ -79,13 +79,13 @@ def test_a_storage_that_is_named_from_here_stays_here(ray_session, tmp_path, mon
     assert resume("calm-fig", "sqlite:///here.db", trainable=SimulatedTrial, add_trials=1).counts["finished"] == 2
 
 
-def test_gpu_hours_need_gpus(ray_session, tmp_path):
+def test_a_gpu_hours_budget_needs_gpus(ray_session, tmp_path):
     with pytest.raises(ConfigError, match="trials here have no GPU"):
         run_simulated_search(tmp_path, trials=2, gpu_hours=1.0)
 
 
-def test_a_verdict_that_was_written_but_not_told_stands_after_a_resume(ray_session, tmp_path):
-    """A driver that was killed between a rung's verdict and the trial's end finds the verdict in the record."""
+def test_resume_applies_a_recorded_rung_verdict(ray_session, tmp_path):
+    """The driver was killed after it recorded a rung's verdict and before it ended the trial."""
     record = run_simulated_search(tmp_path, trials=3, name="calm-fig", max_concurrent_trials=1)
     assert record.counts["finished"] == 3
     study = load_study(open_storage(storage(tmp_path)), "calm-fig")
@@ -100,7 +100,7 @@ def test_a_verdict_that_was_written_but_not_told_stands_after_a_resume(ray_sessi
     assert [trial.state for trial in resumed.trials] == ["finished"] * 3 + ["stopped", "finished"]
 
 
-def test_an_epoch_that_was_saved_but_not_recorded_is_not_trained_again(ray_session, tmp_path):
+def test_resume_records_an_epoch_that_was_saved_but_not_recorded(ray_session, tmp_path):
     record = run_simulated_search(tmp_path, trials=1, epochs=6, name="calm-fig", watcher=InterruptAfter(1))
     assert (record.trials[0].state, record.trials[0].epochs_done) == ("paused", 2)
     state = json.loads(Path(record.folder / "trials/00000/last.json").read_text())
@@ -114,7 +114,7 @@ def test_an_epoch_that_was_saved_but_not_recorded_is_not_trained_again(ray_sessi
     assert resumed.trials[0].state == "finished"
 
 
-def test_a_paused_trial_is_stopped_where_the_budget_is_over_before_it_can_go_on(ray_session, tmp_path):
+def test_resume_stops_a_paused_trial_if_the_budget_is_spent(ray_session, tmp_path):
     paused = run_simulated_search(tmp_path, trials=3, name="calm-fig", watcher=InterruptAfter(7), time_budget="1h", max_concurrent_trials=1)
     assert (paused.counts["finished"], paused.counts["paused"]) == (1, 1)
     study = load_study(open_storage(storage(tmp_path)), "calm-fig")
@@ -127,7 +127,7 @@ def test_a_paused_trial_is_stopped_where_the_budget_is_over_before_it_can_go_on(
 
 
 def crash(root, record, *, trials, keep):
-    """Rewrite a finished study's storage as a crash leaves it: trials from `trials` on are gone, that one is open with what `keep` says."""
+    """Rewrite a finished study's storage as a crash leaves it: trial `trials` runs with the attributes in `keep`, later ones are gone."""
     import sqlalchemy
 
     database = sqlalchemy.create_engine(storage(root))
@@ -151,8 +151,8 @@ def crash(root, record, *, trials, keep):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("keep", [("config", "history", "facts"), ("config", "history", "facts", "verdict")])
-def test_a_crash_before_a_trial_is_told_changes_nothing(keep, ray_session, tmp_path):
-    """Its history is in its artifact already, and a rung may have spoken: states, values, reasons and rungs come out the same."""
+def test_a_crash_before_a_trial_ends_in_optuna_changes_no_result(keep, ray_session, tmp_path):
+    """The trial's history is in its artifact already, and a rung may have decided: states, values and reasons stay the same."""
     root = tmp_path / "undisturbed"
     root.mkdir()
     options = {"trials": 12, "epochs": 9, "scheduler": "asha", "name": "calm-fig", "max_concurrent_trials": 1}
@@ -164,15 +164,15 @@ def test_a_crash_before_a_trial_is_told_changes_nothing(keep, ray_session, tmp_p
         run_simulated_search(copy, **options)
         crash(copy, record, trials=number, keep=keep)
         resumed = resume("calm-fig", storage(copy), trainable=SimulatedTrial)
-        assert [told(trial) for trial in resumed.trials] == [told(trial) for trial in record.trials]
+        assert [outcome_of(trial) for trial in resumed.trials] == [outcome_of(trial) for trial in record.trials]
         assert set(resumed.test) == {"winner", "default_recipe"}
 
 
-def told(trial):
+def outcome_of(trial):
     return trial.number, trial.state, trial.value, trial.stop_reason, trial.config, trial.history["objective"], trial.epochs_done
 
 
-def test_a_pause_in_the_epoch_of_a_rung_still_asks_the_rung(ray_session, tmp_path):
+def test_a_trial_paused_at_a_rung_is_judged_by_it_after_resume(ray_session, tmp_path):
     root, paused = tmp_path / "undisturbed", tmp_path / "paused"
     root.mkdir(), paused.mkdir()
     options = {"trials": 12, "epochs": 9, "scheduler": "asha", "name": "calm-fig", "max_concurrent_trials": 1}
@@ -181,10 +181,10 @@ def test_a_pause_in_the_epoch_of_a_rung_still_asks_the_rung(ray_session, tmp_pat
     before = sum(trial.epochs_done for trial in record.trials[: ended.number])
     run_simulated_search(paused, **options, watcher=InterruptAfter(before + ended.epochs_done - 1))
     resumed = resume("calm-fig", storage(paused), trainable=SimulatedTrial)
-    assert [told(trial) for trial in resumed.trials] == [told(trial) for trial in record.trials]
+    assert [outcome_of(trial) for trial in resumed.trials] == [outcome_of(trial) for trial in record.trials]
 
 
-def test_a_driver_that_another_took_for_dead_leaves_the_study_to_that(ray_session, tmp_path, monkeypatch):
+def test_a_driver_stops_when_another_has_taken_its_study_over(ray_session, tmp_path, monkeypatch):
     monkeypatch.setattr("search.record.lease.HEARTBEAT_SECONDS", 0.1)
 
     def take_over():
@@ -199,15 +199,15 @@ def test_a_driver_that_another_took_for_dead_leaves_the_study_to_that(ray_sessio
     assert study.user_attrs["status"]["host"] == "another.host"
 
 
-def test_an_interrupted_search_does_not_wait_for_trials_that_no_worker_takes(ray_session, tmp_path, monkeypatch):
-    """Somebody else has every processor, so that the first trial never starts."""
+def test_an_interrupted_search_does_not_wait_for_trials_without_a_worker(ray_session, tmp_path, monkeypatch):
+    """Another actor holds all CPUs, so that the first trial never starts."""
     import search.driver.bridge
 
     monkeypatch.setattr(search.driver.bridge, "STRANDED_SECONDS", 0.5)
 
     @ray_session.remote(num_cpus=2)
-    class Somebody:
-        def here(self):
+    class Holder:
+        def ready(self):
             return True
 
     class InterruptSoon(InterruptAfter):
@@ -215,11 +215,11 @@ def test_an_interrupted_search_does_not_wait_for_trials_that_no_worker_takes(ray
             if event.kind == "began":
                 threading.Timer(0.2, self.interrupt).start()
 
-    somebody = Somebody.remote()
-    ray_session.get(somebody.here.remote())
+    holder = Holder.remote()
+    ray_session.get(holder.ready.remote())
     try:
         record = run_simulated_search(tmp_path, trials=1, epochs=2, max_concurrent_trials=1, watcher=InterruptSoon(1), name="calm-fig")
     finally:
-        ray_session.kill(somebody)
+        ray_session.kill(holder)
     assert (record.state, record.counts["paused"]) == ("interrupted", 1)
     assert resume("calm-fig", storage(tmp_path), trainable=SimulatedTrial).state == "finished"

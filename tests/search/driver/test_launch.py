@@ -1,3 +1,5 @@
+"""Searches in this process: tasks, budgets, what launch rejects, and what must not influence a result."""
+
 import threading
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from trainables.worker.simulated_trial import SimulatedTrial, Simulation
         pytest.param("multilabel", "map", "max", marks=pytest.mark.slow),
     ],
 )
-def test_tables_of_every_task(task, metric, mode, search, tmp_path):
+def test_a_search_over_a_table_of_each_task_finishes(task, metric, mode, search, tmp_path):
     record = search(TABLES[task](tmp_path / task), trials=2, epochs=1, name=task, max_concurrent_trials=2)
     assert (record.state, record.metric, record.mode, record.dataset["task"]) == ("finished", metric, mode, task)
     assert record.counts["finished"] == 2
@@ -32,7 +34,7 @@ def test_tables_of_every_task(task, metric, mode, search, tmp_path):
     assert record.trials[0].config["label_smoothing"] == 0
 
 
-def test_the_default_recipe_comes_first(finished):
+def test_trial_0_is_the_default_recipe(finished):
     recipe = finished.trials[0].config
     assert (recipe["optimizer"], recipe["learning_rate"], recipe["head_layers"], recipe["dropout"]) == ("adamw", 1e-3, 0, 0.2)
     assert (recipe["batch_size"], recipe["epochs"], recipe["label_smoothing"]) == (8, 3, 0.1)
@@ -40,7 +42,7 @@ def test_the_default_recipe_comes_first(finished):
 
 @pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.slow)])
 def trainable(request):
-    """Simulated trials of 0.2 s an epoch where there are 40 epochs; in the slow tests real ones."""
+    """Simulated trials of 8 s, 0.2 s for each of 40 epochs; real trials in the slow tests."""
     return SimulatedTrial.of(Simulation(seconds=8)) if request.param == "simulated" else None
 
 
@@ -62,7 +64,7 @@ def test_a_target_ends_a_search(search, photos, trainable):
 
 
 @pytest.mark.slow
-def test_an_interrupted_search_resumes_to_what_it_would_have_been(search, photos, finished, tmp_path):
+def test_a_resumed_search_equals_an_uninterrupted_one(search, photos, finished, tmp_path):
     options = REFERENCE | {"trials": 5, "name": "calm-fig"}
     paused = search(photos, watcher=InterruptAfter(10), **options)
     assert (paused.state, paused.why) == ("interrupted", "interrupted by hand")
@@ -87,7 +89,7 @@ def test_an_interrupted_search_resumes_to_what_it_would_have_been(search, photos
 
 
 @pytest.mark.slow
-def test_a_search_interrupted_at_its_very_end_resumes_to_its_result(search, photos, tmp_path):
+def test_a_search_interrupted_after_its_last_trial_resumes_to_its_result(search, photos, tmp_path):
     paused = search(photos, trials=1, name="late-plum", watcher=InterruptAfter(2))
     assert (paused.state, paused.counts["finished"]) == ("interrupted", 1)
     record = resume("late-plum", f"sqlite:///{tmp_path}/studies.db")
@@ -95,7 +97,7 @@ def test_a_search_interrupted_at_its_very_end_resumes_to_its_result(search, phot
     assert (record.folder / "best.safetensors").exists()
 
 
-def test_unknown_option(photos):
+def test_run_rejects_an_unknown_option(photos):
     with pytest.raises(ConfigError, match="unknown option 'trails'; did you mean 'trials'"):
         run(photos, trails=3)
 
@@ -107,14 +109,14 @@ def test_unknown_option(photos):
         ({"settings": ("resources.gpus_per_trial=1", "resources.cpus_per_trial=1")}, "1 GPUs, but the cluster has"),
     ],
 )
-def test_what_does_not_fit_leaves_nothing_behind(options, fragment, search, photos, tmp_path):
+def test_trials_that_do_not_fit_the_cluster_are_rejected_without_a_trace(options, fragment, search, photos, tmp_path):
     with pytest.raises(InjertoError, match=fragment):
         search(photos, name="too-large", **options)
     assert list_study_names(open_storage(f"sqlite:///{tmp_path}/studies.db")) == []
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_in_use_is_left_alone(search, photos, tmp_path):
+def test_a_folder_that_is_not_empty_is_rejected_and_unchanged(search, photos, tmp_path):
     (tmp_path / "out" / "mine").mkdir(parents=True)
     (tmp_path / "out" / "mine" / "thesis.txt").write_text("precious")
     with pytest.raises(StorageError, match="is not empty"):
@@ -136,7 +138,7 @@ def labelled(root, permute, *, tests, trains=60, validations=18):
 
 
 @pytest.mark.slow
-def test_test_labels_reach_no_decision(search, tmp_path):
+def test_test_labels_influence_no_decision(search, tmp_path):
     """With the test labels permuted everything but the test scores is the same, bit for bit."""
     true, wrong = (
         search(labelled(tmp_path / name, permute, tests=18), trials=3, seed=1, name=name, metric="loss")
@@ -157,7 +159,7 @@ def test_permuted_labels_score_at_chance(search, tmp_path):
     assert record.test["winner"]["test"]["accuracy"] < 0.55
 
 
-def test_the_record_says_what_was_searched(finished, finished_storage):
+def test_the_record_holds_configuration_data_and_versions(finished, finished_storage):
     study = load_study(open_storage(finished_storage), finished.name)
     assert set(study.user_attrs) >= {"config", "dataset", "space", "metric", "folder", "versions", "status", "test"}
     assert study.user_attrs["config"]["data"]["source"].startswith("/")
@@ -166,10 +168,10 @@ def test_the_record_says_what_was_searched(finished, finished_storage):
     assert not (finished.folder / "ray").exists()
 
 
-def test_running_searches_and_changed_images_are_not_resumed(search, tmp_path):
+def test_resume_rejects_a_running_search_lost_states_and_changed_images(search, tmp_path):
     source, storage, refusals = folders(tmp_path / "changing", each=8), f"sqlite:///{tmp_path}/studies.db", []
 
-    class Impatient(InterruptAfter):
+    class TryToResume(InterruptAfter):
         def event(self, event):
             super().event(event)
             if event.kind == "began":
@@ -178,7 +180,7 @@ def test_running_searches_and_changed_images_are_not_resumed(search, tmp_path):
                     resume("ripe-pear", storage)
 
     simulated = SimulatedTrial.of(Simulation(seconds=1))
-    paused = search(source, trials=2, epochs=3, name="ripe-pear", watcher=Impatient(1), trainable=simulated)
+    paused = search(source, trials=2, epochs=3, name="ripe-pear", watcher=TryToResume(1), trainable=simulated)
     assert refusals == ["running"]
     assert paused.state == "interrupted"
     moved = paused.folder.rename(tmp_path / "elsewhere")
@@ -192,7 +194,7 @@ def test_running_searches_and_changed_images_are_not_resumed(search, tmp_path):
 
 
 @pytest.mark.slow
-def test_relative_paths_and_fresh_names_from_any_thread(ray_session, tmp_path, monkeypatch):
+def test_run_takes_relative_paths_in_any_thread_and_chooses_fresh_names(ray_session, tmp_path, monkeypatch):
     monkeypatch.chdir(folders(tmp_path / "photos", each=8).parent)
     options = {"storage": "sqlite:///here.db", "output": "results", "image_size": IMAGE_SIZE, "trials": 1}
     settings = ("space.epochs=1", "space.unfrozen_stages=0")

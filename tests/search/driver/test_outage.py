@@ -1,4 +1,4 @@
-"""PostgreSQL stopped and started in mid-search: the search waits, keeps training, and loses nothing."""
+"""PostgreSQL stops and starts again during a search: trials go on, their reports wait, and nothing is lost."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ TRIALS, EPOCHS = 2, 4
 
 
 class Outage(SilentWatcher):
-    """Stops a server at the first epoch that a search reports, as power loss does, and starts it again `seconds` later."""
+    """Stops a server at the search's first epoch, as a power failure does, and starts it again `seconds` later."""
 
     def __init__(self, server, seconds):
         self._server, self._seconds = server, seconds
@@ -35,13 +35,13 @@ class Outage(SilentWatcher):
         self._server.start()
         self.up = time.monotonic()
 
-    def meanwhile(self, kind):
+    def events_during_outage(self, kind):
         return [event for at, event in self.events if event.kind == kind and self.down < at < self.up]
 
 
 @pytest.fixture
 def outage(postgres):
-    """An outage of the server, of so many seconds."""
+    """Make a watcher that stops the server for some seconds."""
     made = []
 
     def of(seconds):
@@ -57,12 +57,12 @@ def outage(postgres):
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seconds", [3, pytest.param(70, marks=pytest.mark.slow)])
-def test_a_search_waits_for_a_database_that_goes_away(seconds, search, photos, postgres, outage):
+def test_a_search_survives_an_outage_of_its_database(seconds, search, photos, postgres, outage):
     url, away = postgres.database(), outage(seconds)
     name = search(photos, storage=url, trials=TRIALS, epochs=EPOCHS, watcher=away).name
 
     assert away.up - away.down >= seconds
-    assert len(away.meanwhile("epoch")) >= 1
+    assert len(away.events_during_outage("epoch")) >= 1
     waits, goes_on = (text for _, text in away.said)
     assert waits.startswith("the record cannot be written (")
     assert "trials continue, and their reports wait" in waits

@@ -1,4 +1,4 @@
-"""Searches whose states and artifacts are elsewhere than their output: in another folder, in a bucket."""
+"""Searches that keep states and artifacts outside their output folder: in another folder or in a bucket; and limits on disk space."""
 
 import io
 from pathlib import Path
@@ -31,7 +31,7 @@ def study():
     return optuna.create_study()
 
 
-def test_optuna_keeps_its_artifacts_there(root, tmp_path, study):
+def test_optuna_artifacts_are_stored_under_the_root(root, tmp_path, study):
     store = artifact_store(root)
     (tmp_path / "history.json").write_text('{"loss": [0.5]}')
     found = upload_artifact(artifact_store=store, file_path=str(tmp_path / "history.json"), study_or_trial=study)
@@ -52,7 +52,7 @@ def test_a_study_is_under_the_common_root_or_in_its_own_folder():
 
 
 def check(record, place, kept):
-    """States, histories and weights of a search are under its root, and what the user takes away is in the output folder."""
+    """Check that states, histories and weights are under the root, and the results in the output folder."""
     assert record.state == "finished"
     for trial in record.trials:
         assert len(trial.history["objective"]) == trial.epochs_done
@@ -98,8 +98,8 @@ def free(ray_session, tmp_path_factory):
     return run_simulated_search(tmp_path_factory.mktemp("free"), settings=("keep.best=6",), **ROOM)
 
 
-def test_a_disk_budget_holds_while_a_search_goes_on(free, tmp_path):
-    """What is on the disk is measured at every event."""
+def test_states_stay_within_keep_disk_during_a_search(free, tmp_path):
+    """The test measures the disk at every event."""
     sizes = [trial.attributes["checkpoint_bytes"] for trial in free.trials]
     assert free.best.number != 0
     disk, measured = 3 * max(sizes), []
@@ -114,15 +114,15 @@ def test_a_disk_budget_holds_while_a_search_goes_on(free, tmp_path):
     kept = {trial.number for trial in tight.trials if size_of(trial.attributes["checkpoint"])}
     assert {tight.best.number, 0} <= kept
     assert sum(sizes[number] for number in kept) <= disk
-    assert 0 < max(measured) <= disk + 2 * max(sizes)  # what goes is removed after what comes is written
+    assert 0 < max(measured) <= disk + 2 * max(sizes)  # an old state is removed after the new one is written
 
 
-def test_a_default_recipe_that_had_no_room_is_left_out_of_the_end(free, tmp_path):
+def test_a_default_recipe_whose_state_was_removed_is_not_evaluated(free, tmp_path):
     largest = max(trial.attributes["checkpoint_bytes"] for trial in free.trials)
     assert set(free.test) >= {"winner", "default_recipe"}
     tight = run_simulated_search(tmp_path / "tight", settings=(f"keep.disk={2 * largest + 1}",), **ROOM)
     assert tight.best.number == free.best.number
-    assert tight.trials[0].value > tight.trials[1].value  # so that later ones run beside a better one
+    assert tight.trials[0].value > tight.trials[1].value  # later trials run beside a better one
     assert tight.test["winner"] == free.test["winner"]
     assert "default_recipe" not in tight.test
     kept = {trial.number for trial in tight.trials if size_of(trial.attributes["checkpoint"])}
@@ -130,7 +130,7 @@ def test_a_default_recipe_that_had_no_room_is_left_out_of_the_end(free, tmp_path
     assert 0 not in kept
 
 
-def test_a_search_whose_running_trials_do_not_fit_pauses_and_says_so(ray_session, tmp_path):
+def test_a_search_pauses_if_running_trials_exceed_keep_disk(ray_session, tmp_path):
     with pytest.raises(ResourceError, match=r"more than keep.disk allows.*raise keep.disk.*injerto resume tight-fit"):
         run_simulated_search(tmp_path, trials=3, name="tight-fit", settings=("keep.disk=10",))
     assert read_study("tight-fit", f"sqlite:///{tmp_path}/studies.db").state == "interrupted"
@@ -143,21 +143,21 @@ def test_a_search_whose_running_trials_do_not_fit_pauses_and_says_so(ray_session
         ("http://bucket/a", "'http://bucket/a' cannot be a root; name a folder, or a bucket"),
     ],
 )
-def test_a_root_that_cannot_be_used_is_refused_before_anything_else(root, words, photos, home):
+def test_an_unusable_root_is_rejected_first(root, words, photos, home):
     done = command("search", photos, "--root", root, "--dry-run")
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
     assert "secret-key" not in done.stderr
 
 
-def test_a_bucket_that_is_not_there_is_refused_before_any_trial(bucket, ray_session, tmp_path):
+def test_a_missing_bucket_is_rejected_before_any_trial(bucket, ray_session, tmp_path):
     with pytest.raises(StorageError, match="there is no such bucket; make it first, or name another"):
         run_simulated_search(tmp_path, trials=1, settings=(f"root={bucket.replace('bucket-', 'absent-', 1)}",))
     with pytest.raises(StorageError, match="holds no study"):
         read_study(None, f"sqlite:///{tmp_path}/studies.db")
 
 
-def test_the_root_of_a_configuration_means_the_same_in_another_folder(tmp_path, monkeypatch):
+def test_a_relative_root_becomes_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resolve_paths(SearchConfig(root="states")).root == str(tmp_path / "states")
     assert resolve_paths(SearchConfig(root="s3://bucket/states")).root == "s3://bucket/states"

@@ -1,4 +1,4 @@
-"""A search whose trials lie on two GPUs each; pretended ones, so that the processes meet over gloo."""
+"""A search with two GPUs for each trial. Ray is told of GPUs that do not exist, so that the processes communicate over gloo."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ print(json.dumps([[trial.state, trial.epochs_done, trial.attributes["facts"]["re
 
 
 @pytest.mark.slow
-def test_each_trial_has_two(photos, tmp_path):
+def test_each_trial_trains_in_two_processes(photos, tmp_path):
     command = [sys.executable, "-c", SEARCH, str(photos), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,4 +1,4 @@
-"""What a running search is asked: more budget, one configuration more, one trial fewer."""
+"""Commands to a running search: a larger budget, a configuration to run, a trial to stop."""
 
 import threading
 
@@ -15,12 +15,12 @@ from trainables.worker.simulated_trial import Simulation
 
 @pytest.fixture(autouse=True)
 def quick_driver(monkeypatch):
-    """The driver reads its commands ten times a second instead of once, so that shorter trials leave time for all of them."""
+    """Make the driver read commands ten times a second instead of once, so that short trials leave time for all of them."""
     monkeypatch.setattr("search.driver.drive.COMMAND_SECONDS", 0.1)
 
 
 def ask(root, *commands, kind="epoch"):
-    """Search for three trials while something is asked at the first event of a kind; return the record and the answers."""
+    """Search for three trials and send commands at the first event of a kind; return the record and the answers."""
     answers = []
 
     def asking():
@@ -50,7 +50,7 @@ def test_more_trials_and_time_are_added_while_it_runs(ray_session, tmp_path):
 
 @pytest.mark.slow
 def test_trials_are_added_while_the_last_one_runs(ray_session, tmp_path):
-    """All that the budget allowed have been proposed by then."""
+    """All trials of the first budget have been proposed by then."""
     root, answers = tmp_path, []
 
     def asking():
@@ -67,7 +67,7 @@ def test_trials_are_added_while_the_last_one_runs(ray_session, tmp_path):
     assert record.counts["finished"] == 2
 
 
-def test_one_trial_is_stopped_and_the_others_go_on(ray_session, tmp_path):
+def test_a_stopped_trial_leaves_the_others_running(ray_session, tmp_path):
     record, answers = ask(tmp_path, ("stop trial", {"trial": 0}), ("stop trial", {"trial": 2}))
     assert answers == ["trial 0 stops at its next epoch", "refused: trial 2 is not running"]
     first = record.trials[0]
@@ -77,7 +77,7 @@ def test_one_trial_is_stopped_and_the_others_go_on(ray_session, tmp_path):
     assert record.counts["finished"] == 2
 
 
-def test_a_configuration_that_was_asked_for_runs_next(ray_session, tmp_path):
+def test_an_enqueued_configuration_runs_next(ray_session, tmp_path):
     params = {"optimizer": "sgd", "learning_rate_sgd": 0.05, "learning_rate": 0.001, "momentum": 0.9}
     record, answers = ask(tmp_path, ("enqueue", {"params": params}))
     assert answers[0].startswith("the configuration runs as the next trial")
@@ -98,14 +98,14 @@ REFUSALS = (
 )
 
 
-def test_what_may_not_be_asked_is_refused(ray_session, tmp_path):
+def test_invalid_commands_are_refused_with_the_reason(ray_session, tmp_path):
     record, answers = ask(tmp_path, *((do, about) for do, about, _ in REFUSALS))
     assert all(answer.startswith(words) for answer, (_, _, words) in zip(answers, REFUSALS, strict=True)), answers
     assert len(record.trials) == 3
 
 
-def test_nonsense_is_answered_and_the_search_goes_on(ray_session, tmp_path):
-    """Anybody who can write to the record can write anything there."""
+def test_malformed_commands_are_answered_and_the_search_finishes(ray_session, tmp_path):
+    """Anyone with access to the record can write any value into it."""
     odd = {
         "a": "pause",
         "b": ["x"],
@@ -132,7 +132,7 @@ def test_nonsense_is_answered_and_the_search_goes_on(ray_session, tmp_path):
     assert max(map(len, answers)) < 500
 
 
-def test_parameters_that_do_not_apply_are_left_out_and_missing_ones_are_the_recipes():
+def test_checked_parameters_drop_inactive_ones_and_default_missing_ones():
     space = make_space()
     assert space.check_params({}) == space.default_params()
     chosen = space.check_params({"optimizer": "sgd", "learning_rate": 0.005, "unfrozen_stages": 0, "stage_lr_decay": 0.7})

@@ -1,4 +1,4 @@
-"""What is killed, cut off or filled up in mid-search, for real. The long ones are marked slow."""
+"""Drivers, workers and nodes are killed and disks fill up during real searches. All are slow."""
 
 import json
 import random
@@ -16,14 +16,15 @@ from search.driver.launch import resume
 from search.record.reader import read_study
 from search.watcher import SilentWatcher
 from tests.search.conftest import IMAGE_SIZE, REFERENCE, numbers, start, workers
+from tests.waiting import wait_until
 from trainables.errors import ResourceError, StorageError
 
 TRIALS = 5
 OPTIONS = ("--image-size", IMAGE_SIZE, "--max-concurrent-trials", 1, "--set", "space.epochs=3", "--seed", 3, "--metric", "loss")
 
 
-def assert_as_if_undisturbed(record, reference):
-    """Metrics, configurations, states and rungs are those of a search that nothing happened to."""
+def assert_equals_undisturbed(record, reference):
+    """Assert that metrics, configurations, states and reasons equal those of an undisturbed search."""
     assert record.state == "finished"
     assert [trial.number for trial in record.trials] == [trial.number for trial in reference]
     assert [(trial.state, trial.stop_reason) for trial in record.trials] == [(trial.state, trial.stop_reason) for trial in reference]
@@ -35,22 +36,22 @@ def epochs_of(name):
     return {trial.number: list(trial.intermediate.values()) for trial in read_study(name).trials}
 
 
-def wait_until_running(name, process, seconds=120):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if read_study(name).state == "running":
-                return
-        except StorageError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError(f"the search never began: {process.communicate() if process.poll() is not None else 'it still prepares'}")
+def wait_until_running(name, process):
+    def running():
+        assert process.poll() is None, process.communicate()
+        return read_study(name).state == "running"
+
+    wait_until(running, 120, f"the search {name}", ignoring=(StorageError,))
+
+
+def wait_for_a_worker(process):
+    wait_until(lambda: process.poll() is not None or workers(process.pid), 60, "a worker")
 
 
 @pytest.mark.slow
-def test_the_driver_is_killed_at_five_random_moments(home, photos, finished):
-    """SIGKILL within the first seconds of each life; no recorded epoch is lost or trained again, and the end is as if nothing had been."""
-    draw, recorded, lives = random.Random(5), {}, 0
+def test_a_driver_killed_at_five_random_moments_changes_no_result(home, photos, finished):
+    """SIGKILL within the first seconds of each run: no recorded epoch is lost or trained again."""
+    draw, recorded, runs = random.Random(5), {}, 0
     process = start("search", photos, *OPTIONS, "--trials", TRIALS, "--name", "calm-fig")
     for _ in range(5):
         wait_until_running("calm-fig", process)
@@ -59,7 +60,7 @@ def test_the_driver_is_killed_at_five_random_moments(home, photos, finished):
             break
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        lives += 1
+        runs += 1
         before = read_study("calm-fig")
         assert (before.state, before.counts["running"]) == ("interrupted", 0)
         now = epochs_of("calm-fig")
@@ -68,13 +69,13 @@ def test_the_driver_is_killed_at_five_random_moments(home, photos, finished):
         process = start("resume", "calm-fig")
     out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, out + errors
-    assert lives >= 3
-    assert_as_if_undisturbed(read_study("calm-fig"), finished.trials[:TRIALS])
+    assert runs >= 3
+    assert_equals_undisturbed(read_study("calm-fig"), finished.trials[:TRIALS])
 
 
 @pytest.mark.slow
-def test_a_worker_is_killed_at_five_random_moments(search, photos, finished):
-    """Each at a random moment after an epoch that followed the last one: three at the same epoch would fail the trial, as they should."""
+def test_a_worker_killed_at_five_random_moments_changes_no_result(search, photos, finished):
+    """Each kill follows a new epoch: three lost workers at one epoch would rightly fail the trial."""
     draw, victims, due = random.Random(7), [], []
 
     def kill():
@@ -91,20 +92,19 @@ def test_a_worker_is_killed_at_five_random_moments(search, photos, finished):
 
     record = search(photos, trials=TRIALS, name="calm-fig", watcher=Killing(), **REFERENCE)
     assert len(victims) >= 3
-    assert_as_if_undisturbed(record, finished.trials[:TRIALS])
+    assert_equals_undisturbed(record, finished.trials[:TRIALS])
     assert sum(len(trial.attributes.get("retries", [])) for trial in record.trials) >= 3
 
 
 @pytest.mark.slow
 def test_a_signal_to_the_whole_process_group_pauses_the_search(home, photos, finished):
-    """What a closed terminal and a service manager do: Ray's processes are not in the driver's group."""
+    """A closed terminal and a service manager do this. Ray's processes are not in the driver's group."""
     import os
 
     process = start("search", photos, *OPTIONS, "--trials", TRIALS, "--name", "calm-fig")
     for number in (signal.SIGTERM, signal.SIGHUP):
         wait_until_running("calm-fig", process)
-        while not workers(process.pid) and process.poll() is None:
-            time.sleep(0.1)
+        wait_for_a_worker(process)
         time.sleep(2)
         os.killpg(process.pid, number)
         out, errors = process.communicate(timeout=120)
@@ -116,12 +116,12 @@ def test_a_signal_to_the_whole_process_group_pauses_the_search(home, photos, fin
         process = start("resume", "calm-fig")
     out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, out + errors
-    assert_as_if_undisturbed(read_study("calm-fig"), finished.trials[:TRIALS])
+    assert_equals_undisturbed(read_study("calm-fig"), finished.trials[:TRIALS])
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 150 MB; tests that need it are skipped where none can be mounted."""
+    """A file system of 150 MB. Its tests are skipped where none can be mounted."""
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", str(folder)], capture_output=True, text=True)
@@ -133,7 +133,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("full", ["states", "record"])
-def test_a_full_disk_pauses_the_search_and_loses_nothing(full, search, photos, finished, small_disk, tmp_path, monkeypatch):
+def test_a_full_disk_pauses_the_search_and_resume_changes_no_result(full, search, photos, finished, small_disk, tmp_path, monkeypatch):
     import search.record.record_writer as record_writer
 
     monkeypatch.setattr(record_writer, "FULL_DISK_PATIENCE_SECONDS", 3.0)
@@ -154,11 +154,11 @@ def test_a_full_disk_pauses_the_search_and_loses_nothing(full, search, photos, f
     before = read_study("calm-fig", storage)
     assert (before.state, before.counts["failed"], before.counts["running"]) == ("interrupted", 0, 0)
     record = resume("calm-fig", storage)
-    assert_as_if_undisturbed(record, finished.trials[:TRIALS])
+    assert_equals_undisturbed(record, finished.trials[:TRIALS])
 
 
 def program(body, *arguments, seconds=300):
-    """Run a program over replayed trials in a process of its own, and return what it prints as JSON last."""
+    """Run a program over simulated trials in a process of its own; return the JSON of its last line."""
     done = subprocess.run([sys.executable, "-c", body, *map(str, arguments)], capture_output=True, text=True, timeout=seconds)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -200,7 +200,7 @@ print(json.dumps({"state": record.state, "counts": record.counts, "retries": ret
 
 
 @pytest.mark.slow
-def test_a_node_is_removed_under_its_trials(tmp_path):
+def test_trials_of_a_removed_node_continue_elsewhere(tmp_path):
     found = program(NODES, tmp_path)
     assert (found["state"], found["removed"], found["whole"]) == ("finished", True, True)
     assert found["counts"]["finished"] == 12
@@ -223,7 +223,7 @@ ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=Fal
          _system_config={"memory_monitor_refresh_ms": 50, "memory_usage_threshold": threshold})
 
 class HungryTrial(SimulatedTrial):
-    "Trial 1 takes more and more memory in its third epoch."
+    "Trial 1 allocates without end in its third epoch."
     def step(self):
         if self._assignment["assignment"]["number"] == 1 and self._trainer is not None and self._trainer.epoch == 2:
             held = []
@@ -240,7 +240,7 @@ print(json.dumps({"state": record.state, "trials": [[t.state, t.error and t.erro
 
 
 @pytest.mark.slow
-def test_a_worker_is_killed_by_the_memory_monitor(tmp_path):
+def test_a_worker_killed_by_the_memory_monitor_fails_its_trial_as_out_of_memory(tmp_path):
     if psutil.virtual_memory().percent > 80:
         pytest.skip("too much memory is in use for the monitor to have something to watch")
     found = program(HUNGRY, tmp_path)

@@ -1,3 +1,5 @@
+"""Searches over simulated trials in which known trials fail in known ways."""
+
 import pytest
 
 from search.policy.faults import MAX_TRIES
@@ -16,14 +18,14 @@ def few_or_many(few, many):
 
 
 def expected_best(record, simulation):
-    """The best value, from nothing but the configurations that were proposed and the faults that they met."""
+    """Return the best value and minus its trial, computed from the proposed configurations and the simulated faults alone."""
     ends = {t.number: (expected_outcome(simulation, t.number, EPOCHS)[0], TrialConfig.model_validate(t.config)) for t in record.trials}
     return max((curve(trial)[-1], -number) for number, (state, trial) in ends.items() if state == "finished")
 
 
 @few_or_many(10, 200)
 @pytest.mark.parametrize("attempts", [1, pytest.param(EVERY_ATTEMPT, marks=pytest.mark.slow)])
-def test_states_add_up_and_the_best_value_is_exact(trials, attempts, ray_session, tmp_path):
+def test_each_trial_ends_as_its_fault_demands_and_the_best_value_is_exact(trials, attempts, ray_session, tmp_path):
     simulation = Simulation(rates=FEW if trials < 50 else RATES, attempts=attempts, seed=1054 if trials < 50 else 22)
     kinds = {fault.kind for number in range(trials) if (fault := simulation.fault(number, EPOCHS))}
     assert kinds == set(simulation.rates), "each kind of fault is met"
@@ -42,13 +44,13 @@ def test_states_add_up_and_the_best_value_is_exact(trials, attempts, ray_session
 
 
 def tries(kind):
-    """How often the search tries a trial that meets this fault whenever it is tried."""
+    """How often the search tries a trial that has this fault at each attempt."""
     return {"exception": MAX_TRIES["other"], "kill": MAX_TRIES["lost worker"]}.get(kind, 1)
 
 
 @pytest.mark.slow
 @few_or_many(20, 200)
-def test_rungs_and_faults_together_leave_each_trial_in_one_state(trials, ray_session, tmp_path):
+def test_with_rungs_each_trial_ends_by_its_fault_or_at_a_rung(trials, ray_session, tmp_path):
     simulation = Simulation(rates=FEW if trials < 50 else RATES, seed=22)
     record = run_simulated_search(tmp_path, simulation, trials=trials, epochs=9, scheduler="asha")
     check_record(record, trials)
@@ -59,7 +61,7 @@ def test_rungs_and_faults_together_leave_each_trial_in_one_state(trials, ray_ses
 
 
 @few_or_many(10, 100)
-def test_an_exception_in_one_trial_in_five_costs_no_trial(trials, ray_session, tmp_path):
+def test_a_trial_that_raises_once_is_retried_and_finishes(trials, ray_session, tmp_path):
     simulation = Simulation(rates={"exception": 0.2}, seed=0)
     hit = [number for number in range(trials) if simulation.fault(number, EPOCHS)]
     assert len(hit) == pytest.approx(trials / 5, rel=0.5)
@@ -74,7 +76,7 @@ def test_an_exception_in_one_trial_in_five_costs_no_trial(trials, ray_session, t
 
 @pytest.mark.slow
 @few_or_many(12, 100)
-def test_nan_at_an_epoch_fails_its_trial_and_keeps_the_epochs_before(trials, ray_session, tmp_path):
+def test_a_nan_loss_fails_its_trial_and_keeps_earlier_epochs(trials, ray_session, tmp_path):
     simulation = Simulation(rates={"non-finite": 0.3}, seed=1)
     record = run_simulated_search(tmp_path, simulation, trials=trials, epochs=EPOCHS)
     check_record(record, trials)
@@ -86,7 +88,7 @@ def test_nan_at_an_epoch_fails_its_trial_and_keeps_the_epochs_before(trials, ray
     assert not any(trial.attributes.get("retries") for trial in record.trials)
 
 
-def test_faults_that_end_a_trial_are_those_that_no_attempt_mends():
-    """The expectations above rest on this: a mended fault is tried again at least once, and never without end."""
+def test_only_recoverable_faults_are_retried_and_never_without_end():
+    """The tests above assume that a recoverable fault is retried at least once and fewer than `EVERY_ATTEMPT` times."""
     assert set(RATES) - set(RECOVERABLE) == {"non-finite", "out of memory"}
     assert 1 < min(MAX_TRIES["other"], MAX_TRIES["lost worker"]) <= max(MAX_TRIES["other"], MAX_TRIES["lost worker"]) < EVERY_ATTEMPT
