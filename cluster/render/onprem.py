@@ -20,7 +20,7 @@ TOKEN = "~/.ray/auth_token"
 
 
 def render(config: ClusterConfig) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return file name → (comment for its top, content). Raises ``ConfigError`` if a setting is missing or has no effect onprem."""
+    """Return file name → (comment for its top, content). Raises ``ConfigError`` if a setting is missing or has no effect here."""
     return {"onprem.yaml": (HEADER.format(search=shlex.quote(search(config))), machines(config))}
 
 
