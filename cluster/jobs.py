@@ -59,7 +59,7 @@ class Job:
     metadata: Mapping[str, str]
 
     @property
-    def over(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether it has ended, with or without success."""
         return self.state in ENDED
 
@@ -186,18 +186,18 @@ class Jobs:
         """Yield new parts of what a job prints until it has ended."""
         seen = 0
         while True:
-            over = self.job(id).over
+            ended = self.job(id).has_ended
             text = self.logs(id)
             if len(text) > seen:
                 yield text[seen:]
                 seen = len(text)
-            if over:
+            if ended:
                 return
             time.sleep(POLL_SECONDS)
 
     def wait(self, id: str) -> Job:
         """Wait until a job has ended, and return it."""
-        while not (job := self.job(id)).over:
+        while not (job := self.job(id)).has_ended:
             time.sleep(POLL_SECONDS)
         return job
 

@@ -65,7 +65,7 @@ def resume(name: str, address: str, options: list[str], *, storage: str | None =
     """
     jobs = Jobs(address)
     study, job = _find(jobs, name)
-    if job is not None and not job.over:
+    if job is not None and not job.has_ended:
         stop = f"injerto stop {study} --address {jobs.address}"
         raise StorageError(f"the search {study!r} still runs there (job {job.id}); pause it first: {stop}")
     at = _storage_option(job, storage)
@@ -93,7 +93,7 @@ def _wait_until_recorded(jobs: Jobs, job: Job, url: str) -> bool:
     from search.record.store import list_study_names, open_storage
 
     storage = None
-    while not jobs.job(job.id).over:
+    while not jobs.job(job.id).has_ended:
         with suppress(InjertoError):
             storage = storage or open_storage(url)
             if job.study in list_study_names(storage):
@@ -110,7 +110,7 @@ def wait_for_output(job: Job, address: str, seconds: float = FIRST_OUTPUT_SECOND
     After an error is printed it waits for the end, so that a command that is refused fails at once.
     """
     jobs, deadline, output = Jobs(address), time.monotonic() + seconds, ""
-    while not job.over and time.monotonic() < deadline and (not output.strip() or ERROR_LINE.search(output)):
+    while not job.has_ended and time.monotonic() < deadline and (not output.strip() or ERROR_LINE.search(output)):
         time.sleep(POLL_SECONDS / 2)
         job, output = jobs.job(job.id), jobs.logs(job.id)
     return job, jobs.logs(job.id)

@@ -58,7 +58,7 @@ def print_submitted(job: "Job", address: str, *, follow: bool) -> None:
 
     if not follow:
         job, output = wait_for_output(job, address)
-        if job.over:
+        if job.has_ended:
             typer.echo(output, nl=False, err=job.failed)
             _exit_if_unsuccessful(job)
     at = f"--address {address}"
