@@ -1,4 +1,4 @@
-"""Tiny image sets of every task, searches over them that take seconds, and the command line as a user starts it."""
+"""Tiny image sets of each task, short searches over them, and the command line in a process of its own."""
 
 import os
 import signal
@@ -79,7 +79,7 @@ TABLES = {"binary": binary_table, "regression": regression_table, "multilabel": 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """Three classes of 16 pictures."""
+    """An image folder of three classes with 16 images each."""
     return folders(tmp_path_factory.mktemp("photos"))
 
 
@@ -119,7 +119,7 @@ def finished_storage(finished):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A working folder with a storage of its own, as a new user has it."""
+    """An empty working folder, and a default storage that does not exist yet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INJERTO_STORAGE", f"sqlite:///{tmp_path}/own/studies.db")
     return tmp_path
@@ -127,7 +127,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def postgres():
-    """A PostgreSQL server of the session's own."""
+    """A PostgreSQL server for this process; tests that need it are skipped where none is installed."""
     from tests.search.postgres import Server, missing
 
     if reason := missing():
@@ -152,7 +152,7 @@ def start(*arguments: object, **options) -> subprocess.Popen:
 
 @pytest.fixture(autouse=True)
 def no_command_stays():
-    """Kill what a test that failed has left running: it would slow down the tests after it, or wait for ever."""
+    """Kill commands that still run after a test: they would slow down later tests, or run for ever."""
     yield
     while STARTED:
         process = STARTED.pop()
@@ -162,20 +162,20 @@ def no_command_stays():
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess:
-    """Run a command to its end."""
+    """Run a command and return its exit code and output."""
     process = start(*arguments)
     out, errors = process.communicate(timeout=240)
     return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
 def workers(driver=None):
-    """The processes that run trials for a driver, this process by default."""
+    """Return the processes that run trials for a driver, by default for this process."""
     titles = ("ray::ImageTrial", "ray::ResourceTrainable")
     return [p for p in psutil.Process(driver).children(recursive=True) if " ".join(p.cmdline()).startswith(titles)]
 
 
 def numbers(trial):
-    """A trial's history without what the clock measured."""
+    """Return a trial's history without the measured times."""
     return {name: values for name, values in trial.history.items() if name not in CLOCKS}
 
 
@@ -187,7 +187,7 @@ def make_space(changes=None, *, task="multiclass", images=1000, backbones=("mobi
 
 
 def watched_plan(output="out"):
-    """What a watcher sees of a plan."""
+    """Return a stand-in for a plan, with the attributes that a watcher reads."""
     from types import SimpleNamespace
 
     from search.config import SearchConfig

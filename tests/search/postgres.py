@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: a cluster in a temporary folder, on a free port of this machine only."""
+"""A PostgreSQL server for tests: a database cluster in a temporary folder, on a free port of the loopback address."""
 
 import contextlib
 import itertools
@@ -21,11 +21,11 @@ SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
 }
-GUARDED = "host all guarded 127.0.0.1/32 scram-sha-256\n"  # the one user who needs a password
+GUARDED = "host all guarded 127.0.0.1/32 scram-sha-256\n"  # this user alone needs a password
 
 
 def binaries() -> Path | None:
-    """The folder of `initdb` and `pg_ctl`, if there is one."""
+    """Return the folder of `initdb` and `pg_ctl`, None if PostgreSQL is not installed."""
     found = shutil.which("initdb")
     if found:
         return Path(found).parent
@@ -34,7 +34,7 @@ def binaries() -> Path | None:
 
 
 def missing() -> str | None:
-    """Why there can be no server here."""
+    """Return why no server can run on this machine, None if one can."""
     if binaries() is None:
         return "no PostgreSQL server on this machine: apt-get install postgresql"
     if os.geteuid() == 0 and not _known("postgres"):
@@ -43,10 +43,10 @@ def missing() -> str | None:
 
 
 class Server:
-    """A cluster that starts empty and vanishes with `close`."""
+    """An empty database cluster; `close` deletes it."""
 
     def __init__(self, network: str | None = None, address: str = "127.0.0.1") -> None:
-        """Listen on this machine, and at an address for a network from which everybody needs a password."""
+        """Listen on loopback, and at `address`, where clients from `network` need a password."""
         self._folder = Path(tempfile.mkdtemp(prefix="injerto-postgres-"))
         self._as_user = {}
         if os.geteuid() == 0:
@@ -65,37 +65,37 @@ class Server:
         rules.write_text(GUARDED + strangers + rules.read_text())
 
     def database(self, owner: str = USER) -> str:
-        """Make an empty database and return its URL."""
+        """Create an empty database and return its URL."""
         name = f"studies{next(self._numbers)}"
         self.do(f"CREATE DATABASE {name} OWNER {owner}")
         return self.url(name)
 
     def url(self, name: str) -> str:
-        """The URL of a database by its name."""
+        """Return the URL of a database."""
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
 
     def do(self, statement: str, database: str = "postgres") -> list[tuple]:
-        """Do a statement as the server's owner and return its rows."""
+        """Execute a statement as the server's owner and return its rows."""
         with psycopg.connect(host="127.0.0.1", port=self.port, user=USER, dbname=database, autocommit=True) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     def answers(self) -> bool:
-        """Whether it runs."""
+        """Return whether the server accepts connections."""
         with contextlib.suppress(psycopg.OperationalError):
             return bool(self.do("SELECT 1"))
         return False
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
+        """Start the server and wait until it accepts connections."""
         self._run("pg_ctl", "-D", self._data, "-l", self._folder / "log", "-w", "-t", "60", "start")
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop: `fast` closes its connections, `immediate` drops everything, as power loss does."""
+        """Stop the server: `fast` closes connections, `immediate` acts as a power failure does."""
         self._run("pg_ctl", "-D", self._data, "-m", mode, "-w", "-t", "60", "stop")
 
     def kill(self) -> None:
-        """Kill the server's first process, and wait until the others have seen it and left."""
+        """Kill the server's main process, and wait until its children have ended."""
         file = self._data / "postmaster.pid"
         first = psutil.Process(int(file.read_text().split()[0]))
         others = first.children()
@@ -104,7 +104,7 @@ class Server:
         file.unlink()
 
     def close(self) -> None:
-        """Stop, and leave nothing behind."""
+        """Stop the server and delete its folder."""
         with contextlib.suppress(subprocess.CalledProcessError):
             self.stop("immediate")
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -124,7 +124,7 @@ class Server:
 
 
 def free_port() -> int:
-    """A port below those that the system gives to outgoing connections, so that it is still free after a stop."""
+    """Return a free port below the range of outgoing connections, so that it stays free between a stop and a start."""
     for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))

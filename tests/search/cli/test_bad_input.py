@@ -1,4 +1,4 @@
-"""What the command line refuses: exit code 2, a message that says what to do, and nothing left behind."""
+"""Input that the command line rejects: exit code 2, a message that says what to do, and no files."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def written(name, text):
 
 
 def csv(rows, images=24):
-    """A CSV over pictures 0.png, 1.png, ...; `rows(index)` gives the cells."""
+    """Return a function that writes a CSV of images 0.png, 1.png, ... `rows(index)` returns their cells, `rows(None)` the header."""
 
     def make(home):
         for index in range(images):
@@ -124,7 +124,7 @@ BAD_ARGUMENTS = {
 }
 
 
-def check_refusal(home, capsys, arguments, fragment):
+def check_rejected(home, capsys, arguments, fragment):
     before = {path for path in home.rglob("*") if "own" not in path.parts}
     code = main(*arguments)
     shown = capsys.readouterr()
@@ -141,15 +141,15 @@ def check_refusal(home, capsys, arguments, fragment):
 
 
 @pytest.mark.parametrize("case", BAD_SOURCES)
-def test_bad_sources(case, home, capsys):
+def test_search_rejects_bad_sources(case, home, capsys):
     make, fragment = BAD_SOURCES[case]
-    check_refusal(home, capsys, ["search", make(home)], fragment)
+    check_rejected(home, capsys, ["search", make(home)], fragment)
 
 
 @pytest.mark.parametrize("case", BAD_ARGUMENTS)
-def test_bad_arguments(case, home, photos, capsys):
+def test_search_rejects_bad_arguments(case, home, photos, capsys):
     arguments, fragment = BAD_ARGUMENTS[case]
-    check_refusal(home, capsys, ["search", photos, "--image-size", IMAGE_SIZE, *arguments], fragment)
+    check_rejected(home, capsys, ["search", photos, "--image-size", IMAGE_SIZE, *arguments], fragment)
 
 
 @pytest.mark.parametrize(
@@ -160,24 +160,24 @@ def test_bad_arguments(case, home, photos, capsys):
         (lambda index: "label,image2" if index is None else f"{'ab'[index % 2]},x", ""),
     ],
 )
-def test_bad_tables(rows, fragment, home, capsys):
+def test_search_rejects_bad_tables(rows, fragment, home, capsys):
     options = ["--task", "regression"] if rows(None) == "weight" else []
     if rows(None) == "red,blue":
         options = ["--task", "multilabel", "--set", "data.label_columns=[red, blue]"]
     if rows(None) == "label,image2":
         options, fragment = ["--set", "data.image_column=imag"], "did you mean 'image'"
-    check_refusal(home, capsys, ["search", csv(rows)(home), *options], fragment)
+    check_rejected(home, capsys, ["search", csv(rows)(home), *options], fragment)
 
 
 @pytest.mark.parametrize("make", [damaged_weights, other_weights])
-def test_weights_that_do_not_match(make, home, photos, capsys):
+def test_search_rejects_weights_that_do_not_match(make, home, photos, capsys):
     name = make(home)
-    check_refusal(home, capsys, ["search", photos, "--weights", name, "--image-size", IMAGE_SIZE], name)
+    check_rejected(home, capsys, ["search", photos, "--weights", name, "--image-size", IMAGE_SIZE], name)
 
 
-def test_csv_of_absent_files(home, capsys):
+def test_search_rejects_a_csv_of_missing_images(home, capsys):
     (home / "labels.csv").write_text("image,label\n" + "\n".join(f"{index}.png,{'ab'[index % 2]}" for index in range(12)))
-    check_refusal(home, capsys, ["search", "labels.csv"], "0.png")
+    check_rejected(home, capsys, ["search", "labels.csv"], "0.png")
 
 
 @pytest.mark.parametrize(
@@ -192,5 +192,5 @@ def test_csv_of_absent_files(home, capsys):
         (["serch"], "serch"),
     ],
 )
-def test_other_commands_refuse(arguments, fragment, home, capsys):
-    check_refusal(home, capsys, arguments, fragment)
+def test_other_commands_reject_bad_input(arguments, fragment, home, capsys):
+    check_rejected(home, capsys, arguments, fragment)

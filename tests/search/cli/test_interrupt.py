@@ -1,4 +1,4 @@
-"""A search that a signal interrupts, and what `injerto resume` makes of it."""
+"""Searches that a signal interrupts or kills, and `injerto resume` after that."""
 
 import os
 import signal
@@ -27,8 +27,8 @@ def wait_for_an_epoch(name, number, process):
     wait_until(reported, 120, f"the first epoch of trial {number}", ignoring=(StorageError,))
 
 
-def gone(pids, seconds=60):
-    """Wait until processes have ended."""
+def still_running(pids, seconds=60):
+    """Wait for processes to end; return those that still run after so many seconds."""
     _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=seconds)
     return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
@@ -38,15 +38,15 @@ def reference(finished):
     return finished.trials[:2]
 
 
-def assert_as_if_never_interrupted(record, reference):
+def assert_equals_uninterrupted(record, reference):
     assert record.state == "finished"
     assert [trial.number for trial in record.trials] == [trial.number for trial in reference]
     assert [trial.config for trial in record.trials] == [trial.config for trial in reference]
     assert [numbers(trial) for trial in record.trials] == [numbers(trial) for trial in reference]
 
 
-def test_interrupt_and_resume(home, photos, reference, capsys):
-    """Ctrl-C reaches the whole process group; the search pauses, says how to go on, and goes on."""
+def test_ctrl_c_pauses_a_search_and_resume_equals_an_uninterrupted_one(home, photos, reference, capsys):
+    """Ctrl-C sends SIGINT to the whole process group. The search pauses and prints how to resume it."""
     process = start("search", photos, *SMALL, "--trials", 2, "--name", "calm-fig", "--seed", 3, "--metric", "loss")
     wait_for_an_epoch("calm-fig", 0, process)
     descendants = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
@@ -56,7 +56,7 @@ def test_interrupt_and_resume(home, photos, reference, capsys):
     assert "interrupted by SIGINT: trials pause at their next epoch" in out
     assert "go on with it: injerto resume calm-fig" in out
     assert "Traceback" not in out + errors
-    assert not gone(descendants)
+    assert not still_running(descendants)
     before = read_study("calm-fig")
     assert (before.state, before.counts["running"]) == ("interrupted", 0)
     assert before.counts["paused"] + before.counts["finished"] >= 1
@@ -64,33 +64,33 @@ def test_interrupt_and_resume(home, photos, reference, capsys):
     assert main("resume", "calm-fig") == 0
     assert "calm-fig finished: all 2 trials have ended" in capsys.readouterr().out
     record = read_study("calm-fig")
-    assert_as_if_never_interrupted(record, reference)
+    assert_equals_uninterrupted(record, reference)
     for old, new in zip(before.trials, record.trials, strict=False):
         assert new.history["seconds_training"][: old.epochs_done] == old.history["seconds_training"]
     assert (home / "injerto-output" / "calm-fig" / "best.safetensors").exists()
 
 
 @pytest.mark.slow
-def test_killed_driver_and_resume(home, photos, reference, ray_session):
+def test_resume_after_a_killed_driver_equals_an_uninterrupted_search(home, photos, reference, ray_session):
     process = start("search", photos, *SMALL, "--trials", 2, "--name", "calm-fig", "--seed", 3, "--metric", "loss")
     wait_for_an_epoch("calm-fig", 0, process)
     descendants = [worker.pid for worker in workers(process.pid)]
     assert descendants
     process.kill()
     process.communicate()
-    assert not gone(descendants)
+    assert not still_running(descendants)
     assert main("status", "calm-fig") == 0
     before = read_study("calm-fig")
     assert (before.state, before.counts["paused"], before.counts["running"]) == ("interrupted", 1, 0)
     assert main("resume", "calm-fig") == 0
     record = read_study("calm-fig")
-    assert_as_if_never_interrupted(record, reference)
+    assert_equals_uninterrupted(record, reference)
     for old, new in zip(before.trials, record.trials, strict=False):
         assert new.history["seconds_training"][: old.epochs_done] == old.history["seconds_training"]
 
 
 @pytest.mark.slow
-def test_a_second_interrupt_ends_at_once_and_can_be_resumed(home, photos):
+def test_a_second_ctrl_c_ends_the_search_at_once_and_leaves_it_paused(home, photos):
     process = start("search", photos, *SMALL[:4], "--trials", 1, "--name", "calm-fig", "--set", "space.epochs=200")
     wait_for_an_epoch("calm-fig", 0, process)
     process.send_signal(signal.SIGINT)

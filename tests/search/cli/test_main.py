@@ -1,4 +1,4 @@
-"""The commands: help, what they print, and their exit codes."""
+"""The commands: help, output and exit codes."""
 
 import json
 import re
@@ -14,7 +14,7 @@ BEST = {"study", "trial", "metric", "value", "epoch", "params", "test", "default
 COUNTS = {"finished", "stopped", "failed", "running", "queued", "paused"}
 
 
-def test_help_names_the_commands():
+def test_help_lists_the_commands():
     done = command("--help")
     assert done.returncode == 0
     for name in ("search", "resume", "best", "status", "train", "dashboard"):
@@ -28,7 +28,7 @@ def test_each_command_explains_its_options(capsys):
 
 
 @pytest.mark.slow
-def test_a_search_on_a_cluster_from_a_folder_with_a_search_py(home, ray_session):
+def test_a_search_on_a_cluster_ignores_modules_in_the_working_folder(home, ray_session):
     (home / "search.py").write_text("raise RuntimeError('a file of the user')\n")
     (home / "trainables.py").write_text("raise RuntimeError('a file of the user')\n")
     binary_table(home / "fruit")
@@ -50,7 +50,7 @@ def test_a_search_on_a_cluster_from_a_folder_with_a_search_py(home, ray_session)
     assert 0 <= best["test"]["auroc"] <= 1
 
 
-def test_best_and_status_read_the_record(finished, finished_storage, capsys):
+def test_best_and_status_print_the_record(finished, finished_storage, capsys):
     assert main("best", "calm-fig", "--storage", finished_storage) == 0
     shown = capsys.readouterr().out
     assert "calm-fig: best finished trials" in shown
@@ -62,7 +62,7 @@ def test_best_and_status_read_the_record(finished, finished_storage, capsys):
     assert json.loads(capsys.readouterr().out) == finished.status_json()
 
 
-def test_dry_run_starts_nothing(home, photos, capsys):
+def test_dry_run_prints_the_settings_and_writes_no_file(home, photos, capsys):
     assert main("search", photos, "--dry-run", "--image-size", IMAGE_SIZE, "--set", "space.learning_rate.high=0.02", "--trials", 3) == 0
     shown = capsys.readouterr().out
     assert f"source: {photos}" in shown
@@ -72,7 +72,7 @@ def test_dry_run_starts_nothing(home, photos, capsys):
     assert list(home.iterdir()) == []
 
 
-def test_a_name_that_is_taken(finished, finished_storage, photos, home, capsys):
+def test_a_taken_and_an_unknown_study_name_are_rejected(finished, finished_storage, photos, home, capsys):
     code = main("search", photos, "--name", "calm-fig", "--storage", finished_storage)
     assert code == 2
     assert "the study 'calm-fig' exists already" in capsys.readouterr().err
@@ -80,14 +80,14 @@ def test_a_name_that_is_taken(finished, finished_storage, photos, home, capsys):
     assert "did you mean 'calm-fig'" in capsys.readouterr().err
 
 
-def test_a_refusal_in_a_process_of_its_own(home):
+def test_an_error_is_printed_on_standard_error_only(home):
     done = command("search", "nowhere")
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: no file or folder '{home}/nowhere'")
     assert done.stdout == ""
 
 
-def test_a_cluster_that_does_not_answer_leaves_nothing_behind(home, photos):
+def test_a_search_on_a_cluster_that_does_not_answer_leaves_no_study(home, photos):
     done = command("search", photos, "--image-size", IMAGE_SIZE, "--address", "127.0.0.1:1")
     assert done.returncode == 2
     assert "error: no Ray cluster answers at 127.0.0.1:1" in done.stderr
@@ -95,7 +95,7 @@ def test_a_cluster_that_does_not_answer_leaves_nothing_behind(home, photos):
     assert [path.name for path in home.iterdir()] == ["own"]
 
 
-def test_unreadable_images_are_named_and_strict_refuses(home, photos, real_data, capsys):
+def test_unreadable_images_are_listed_and_strict_rejects_them(home, photos, real_data, capsys):
     assert main("search", real_data / "broken", "--dry-run") == 0
     words = " ".join(capsys.readouterr().out.split())
     assert "images that cannot be read: " in words
@@ -105,7 +105,7 @@ def test_unreadable_images_are_named_and_strict_refuses(home, photos, real_data,
 
 
 @pytest.mark.slow
-def test_nothing_finished_is_exit_code_one(home, ray_session, capsys):
+def test_the_exit_code_is_1_if_no_trial_finished(home, ray_session, capsys):
     regression_table(home / "weights")
     settings = ("optimizer=sgd", "learning_rate=10", "clip_norm=0", "warmup=0", "loss=mse", "freeze_steps=0")
     given = [part for setting in settings for part in ("--set", f"space.{setting}")]
