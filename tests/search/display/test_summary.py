@@ -69,4 +69,4 @@ def test_the_conclusion_of_a_search_without_a_finished_trial(finished, capsys):
     print_failures(record)
     assert "failed other: [bold] boom (trial 0, 1, 2, 3, 4, 5)" in printed(capsys)
     print_conclusion(record)
-    assert "no trial finished; so there is no result to export" in printed(capsys)
+    assert "no trial finished, so there is no result to export" in printed(capsys)
