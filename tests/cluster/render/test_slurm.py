@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from cluster.render.cluster_config import ClusterConfig
 from cluster.render.slurm import fill_template, render
+from tests.waiting import wait_until
 from trainables.config import validate
 
 CONFIGS = [
@@ -165,9 +165,7 @@ def test_two_nodes_search_and_leave_no_process_or_file(job):
 def test_the_job_pauses_before_its_time_limit_and_the_requeued_job_resumes(job):
     start, shared, folder = job
     process = start("builtin:digits", "--trials", "2", "--set", "space.epochs=3")
-    until = time.monotonic() + 400
-    while status(shared)["epochs"] < 1 and time.monotonic() < until:
-        time.sleep(1)
+    wait_until(lambda: status(shared)["epochs"] >= 1, 400, (folder / "log").read_text)
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 130, (folder / "log").read_text()
     assert (folder / "asked").read_text() == f"requeue {os.getpid()}\n"
