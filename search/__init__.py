@@ -1,1 +1,1 @@
-"""Many trials: what to try, on what budget, what came of it."""
+"""A search of many trials: proposes, runs and stops them, and records and shows their results."""

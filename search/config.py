@@ -46,6 +46,11 @@ class Budget(Model):
     target: float | None = Field(None, description="value of the metric that is good enough; the search ends once a trial reaches it")
     no_improvement: int | None = Field(None, ge=1, description="trials in a row without a better value, after which the search ends")
 
+    @property
+    def gpu_seconds(self) -> float | None:
+        """The GPU-hours in seconds."""
+        return None if self.gpu_hours is None else 3600 * self.gpu_hours
+
 
 class Keep(Model):
     """Which trials' states are kept after the trials have ended."""

@@ -89,7 +89,7 @@ def build_stop_condition(config: SearchConfig, mode: str, used_seconds: float) -
         mode,
         trials=budget.trials,
         seconds=budget.time,
-        gpu_seconds=None if budget.gpu_hours is None else 3600 * budget.gpu_hours,
+        gpu_seconds=budget.gpu_seconds,
         target=budget.target,
         no_improvement=budget.no_improvement,
         used_seconds=used_seconds,

@@ -78,7 +78,7 @@ def demand_of(config: SearchConfig, resources: TrialResources, start: float) -> 
         start=start,
         rungs=algorithm.stops_early and budget.trials > max(LEAST_RESULTS, algorithm.reduction_factor),
         time=budget.time,
-        gpu_seconds=None if budget.gpu_hours is None else 3600 * budget.gpu_hours,
+        gpu_seconds=budget.gpu_seconds,
         gpus=resources.gpus,
         keep=config.keep.best,
         keep_bytes=config.keep.disk,

@@ -1,1 +1,1 @@
-"""What to try next and when to stop: samplers, rungs, stop conditions."""
+"""What to try next, what to try again, and when to stop: samplers, faults, rungs and schedulers, budgets and the stop condition."""

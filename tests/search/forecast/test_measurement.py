@@ -146,9 +146,9 @@ def test_progress_is_a_bar_on_a_terminal_and_a_line_elsewhere():
 def test_the_printed_forecast_explains_its_two_times(planned):
     console = Console(file=StringIO(), width=200)
     print_forecast(console, planned(), forecast_of())
-    said = console.file.getvalue()
-    assert "multiclass on images of 32 px" in said
-    assert "Four in five such searches end between the two times, at the lower if rungs leave 50% of the epochs" in said
+    printed = console.file.getvalue()
+    assert "multiclass on images of 32 px" in printed
+    assert "Four in five such searches end between the two times: at the lower if rungs leave 50% of the epochs" in printed
 
 
 def test_the_plan_command_has_the_settings_of_search():
