@@ -23,9 +23,9 @@ FINISHED, RUNNING = "wise-fig", "calm-fig"
 SEARCH = """
 import sys
 from pathlib import Path
-from tests.search.replaying import replay_search
+from tests.search.simulated_search import run_simulated_search
 from trainables.worker.simulated_trial import Simulation
-replay_search(Path(sys.argv[1]), Simulation(seconds=1), trials=500, name="late-fig", max_concurrent_trials=2)
+run_simulated_search(Path(sys.argv[1]), Simulation(seconds=1), trials=500, name="late-fig", max_concurrent_trials=2)
 """
 
 
@@ -93,7 +93,7 @@ def page(context, served):
 
 
 def text_of(page, *awaited):
-    """Wait until Streamlit has drawn the page, with all `awaited` texts in it; return its text. Fail if a part of it failed."""
+    """Wait until Streamlit has drawn the page, and it shows all `awaited` texts; return its text. Fail if it shows an error."""
     page.wait_for_selector("h1")
     page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
     for text in awaited:
