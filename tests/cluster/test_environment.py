@@ -1,9 +1,45 @@
-from cluster.environment import set_environment
+import os
+import subprocess
+import sys
+
+from cluster.environment import REPORT_URL, set_environment
+from tests.cluster.recording_proxy import recording_proxy
+from tests.paths import REPOSITORY
 
 
 def test_usage_statistics_are_off_unless_the_user_turns_them_on():
     off, on = {}, {"RAY_USAGE_STATS_ENABLED": "1"}
-    for found in (off, on):
-        set_environment(environment=found)
+    for environment in (off, on):
+        set_environment(environment=environment)
     assert (off["RAY_USAGE_STATS_ENABLED"], on["RAY_USAGE_STATS_ENABLED"]) == ("0", "1")
-    assert "RAY_USAGE_STATS_REPORT_URL" not in on
+    assert REPORT_URL not in on
+
+
+REPORT_THAT_THEY_ARE_OFF = """
+from cluster.environment import set_environment
+set_environment()
+from ray._common.usage import usage_lib
+
+assert not usage_lib.usage_stats_enabled()
+try:
+    usage_lib.UsageReportClient().report_usage_data(usage_lib._usage_stats_report_url(), usage_lib.generate_disabled_report_data())
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+def test_ray_cannot_report_that_usage_statistics_are_off():
+    """The head of a cluster with `ray start` does this once, and ignores its errors."""
+    unset = ("RAY_USAGE_STATS_ENABLED", REPORT_URL)
+    inherited = {name: value for name, value in os.environ.items() if name not in unset}
+    with recording_proxy() as proxy:
+        done = subprocess.run(
+            [sys.executable, "-c", REPORT_THAT_THEY_ARE_OFF],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=inherited | proxy.environment(),
+            cwd=REPOSITORY,
+        )
+    assert done.stdout == "InvalidSchema\n", done.stderr
+    assert proxy.requests == []
