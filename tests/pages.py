@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.paths import REPOSITORY
 
-FOLDERS = (".", "docs", "search", "trainables", "dashboard", "cluster", "tests")
+FOLDERS = (".", ".github", "search", "trainables", "dashboard", "cluster", "tests")
 PAGES = [path.relative_to(REPOSITORY).as_posix() for folder in FOLDERS for path in sorted((REPOSITORY / folder).glob("*.md"))]
 SEPARATORS = ("&&", "||", "|", ";")
 
@@ -54,6 +54,11 @@ def _commands_of(line: str) -> Iterator[list[str]]:
 
 def links(page: str) -> list[str]:
     return re.findall(r"\]\(([^)\s]+)\)", prose(page))
+
+
+def modules(page: str) -> list[str]:
+    """Return the files of the packages that a page's text names by their whole path, such as `search/plan.py`."""
+    return re.findall(r"`((?:search|trainables|dashboard|cluster|tests)/[\w/]+\.(?:py|md|yaml))`", prose(page))
 
 
 def anchors(path: Path) -> set[str]:

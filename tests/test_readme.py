@@ -14,7 +14,7 @@ from cluster.render.cluster_config import ClusterConfig
 from search.cli.main import app
 from search.config import SearchConfig
 from search.config_reader import SHORTHANDS, read_config
-from tests.pages import PAGES, anchors, blocks, command_after, commands, inline_commands, links
+from tests.pages import PAGES, anchors, blocks, command_after, commands, inline_commands, links, modules
 from tests.paths import REPOSITORY
 
 pages = pytest.mark.parametrize("page", PAGES)
@@ -122,6 +122,12 @@ def test_links_resolve(page):
         path = (REPOSITORY / page).parent / name if name else REPOSITORY / page
         assert path.exists(), link
         assert not anchor or anchor in anchors(path), link
+
+
+@pages
+def test_modules_named_in_the_text_exist(page):
+    for name in modules(page):
+        assert (REPOSITORY / name).exists(), name
 
 
 @pages
