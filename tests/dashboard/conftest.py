@@ -78,7 +78,7 @@ def play(empty_storage, tmp_path):
 
 @pytest.fixture
 def played(play):
-    """A running study of eight trials: default recipe 0.7, winner 0.8, one stopped, one failed, one running, three not yet begun."""
+    """A running study of eight trials: default recipe 0.7, winner 0.8, one stopped, one failed, one running, three not yet started."""
     return five_trials(play("calm-fig"))
 
 

@@ -1,4 +1,4 @@
-"""A search without workers: the real bridge writes the real record, and the tests play the part of Ray."""
+"""A search without workers: the real bridge writes the real record, and the test reports to the bridge as Ray would."""
 
 import base64
 import os
@@ -47,7 +47,7 @@ def small_jpeg(shade: int = 90) -> bytes:
 
 
 def pictures(epoch: int, value: float, classes: tuple[str, ...] = CLASSES) -> dict[str, Any]:
-    """What a network of two classes makes of 200 validation images, its value in the middle of the interval."""
+    """Return the reported predictions of a network of two classes on 200 validation images; the interval is `value` ± 0.05."""
     return {
         "images": 200,
         "classes": list(classes),
@@ -67,7 +67,7 @@ def pictures(epoch: int, value: float, classes: tuple[str, ...] = CLASSES) -> di
 
 
 class PlayedSearch:
-    """A study whose trials do what they are told."""
+    """A study whose trials report the values that the test gives them."""
 
     def __init__(self, url: str, output: Path, name: str, trials: int = 8, classes: tuple[str, ...] = CLASSES):
         recipe = default_recipe(
@@ -142,7 +142,7 @@ class PlayedSearch:
         self.study.set_user_attr("status", status | {"used_seconds": 75.0 * (state != "running")})
 
     def run(self, *values: float, end: str = "finished", why: str = "") -> int:
-        """Run a trial that reports these values and ends so; return its number."""
+        """Run a trial that reports these values, one per epoch, and ends as `end`; return its number. `why`: the traceback of a failure."""
         ray_id = f"ray{len(self.study.trials)}"
         self.record_writer.flush()
         while not isinstance(self.bridge.suggest(ray_id), dict):
@@ -183,9 +183,9 @@ class PlayedSearch:
         self.study.set_user_attr("test", roles)
 
     def attributes(self, prefix: str) -> dict[str, Any]:
-        """The study's attributes whose names begin so, as the storage has them now."""
-        found = optuna.load_study(study_name=self.name, storage=self.url).user_attrs
-        return {name: value for name, value in found.items() if name.startswith(prefix)}
+        """Return the study's attributes whose names start with `prefix`, as the storage has them now."""
+        attributes = optuna.load_study(study_name=self.name, storage=self.url).user_attrs
+        return {name: value for name, value in attributes.items() if name.startswith(prefix)}
 
 
 NODES: list[Mapping[str, Any]] = [

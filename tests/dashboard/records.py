@@ -1,4 +1,4 @@
-"""Records made by hand, for what no played search can have quickly: hundreds of trials, planted regions, older versions."""
+"""Records written by hand: hundreds of trials, planted failure regions, older versions."""
 
 import dataclasses
 from datetime import datetime, timedelta
@@ -15,11 +15,11 @@ PARAMETERS = {
     "kind": {"sets": "kind", "range": distribution_to_json(CategoricalDistribution(("x", "y")))},
 }
 RECENT = ("parameters", "space", "augmentation", "cluster")
-"""What records of the first version have not."""
+"""Fields that records of the first version lack."""
 
 
 def trial(number: int, state: str = "finished", value: float | None = 0.5, **more: Any) -> TrialRecord:
-    """A trial of four epochs that took a minute, one after another."""
+    """Return a trial of four epochs that took a minute; each trial starts when the one before it has ended."""
     params = more.pop("params", {"rate": 0.1, "kind": "x"})
     done = {"queued": 0, "failed": 1, "running": 2}.get(state, 4)
     known = {
@@ -72,12 +72,12 @@ def study(*trials: TrialRecord, **more: Any) -> StudyRecord:
 
 
 def older(record: StudyRecord) -> StudyRecord:
-    """A study as a version would have recorded it that knew neither ranges nor accounts."""
-    gone = ("account", "spans", "node", "peak_memory_bytes", "trainable_parameters")
-    trials = tuple(dataclasses.replace(trial, attributes=_without(trial.attributes, gone), root="/nowhere") for trial in record.trials)
+    """Return a study as the first version recorded it, without ranges and trial reports."""
+    removed = ("account", "spans", "node", "peak_memory_bytes", "trainable_parameters")
+    trials = tuple(dataclasses.replace(trial, attributes=_without(trial.attributes, removed), root="/nowhere") for trial in record.trials)
     return dataclasses.replace(record, trials=trials, root=str(record.folder), **{name: {} for name in RECENT})
 
 
-def _without(attributes: Any, gone: tuple[str, ...]) -> dict[str, Any]:
-    kept = {name: value for name, value in attributes.items() if name not in gone}
-    return kept | {"facts": {name: value for name, value in kept.get("facts", {}).items() if name not in gone}}
+def _without(attributes: Any, removed: tuple[str, ...]) -> dict[str, Any]:
+    kept = {name: value for name, value in attributes.items() if name not in removed}
+    return kept | {"facts": {name: value for name, value in kept.get("facts", {}).items() if name not in removed}}

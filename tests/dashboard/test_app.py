@@ -70,7 +70,7 @@ def test_every_screen_opens_on_configurations_of_another_version(view, gallery_s
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_no_name_is_markup_on_any_screen(view, gallery_storage):
+def test_markup_in_names_is_escaped_on_every_screen(view, gallery_storage):
     shown = markdown_texts(open_screen(view, NASTY, **{"with": "calm-fig"}))
     assert [text for text in shown if "<script" in text.replace("\\<", "") or "**x**" in text or "![y]" in text] == []
     assert any(escape(NASTY) in text for text in shown)

@@ -30,7 +30,7 @@ def allowed():
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1"])
 @pytest.mark.parametrize("actions", [False, True])
-def test_this_machine_needs_no_login(address, actions, secrets):
+def test_loopback_needs_no_login(address, actions, secrets):
     auth.set_permissions(address, insecure=False, allow_actions=actions)
     assert allowed() == (str(int(actions)), "0")
     assert auth.may_act() == actions
@@ -43,46 +43,46 @@ def test_another_address_needs_a_provider(secrets):
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.168.1.5", "::", "127.0.0.1.example.org"])
-def test_with_a_provider_people_must_log_in(address, secrets, authlib):
+def test_another_address_with_a_provider_needs_a_login(address, secrets, authlib):
     secrets[0].write_text(FULL)
     auth.set_permissions(address, insecure=False, allow_actions=True)
     assert allowed() == ("1", "1")
 
 
-def test_insecure_lets_everybody_look(secrets):
+def test_insecure_needs_no_login(secrets):
     auth.set_permissions("0.0.0.0", insecure=True, allow_actions=False)
     assert allowed() == ("0", "0")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
-def test_nobody_acts_on_an_insecure_page(address, secrets):
+def test_insecure_and_actions_are_rejected_together(address, secrets):
     with pytest.raises(ConfigError, match="cannot be combined"):
         auth.set_permissions(address, insecure=True, allow_actions=True)
     assert not auth.may_act()
 
 
 @pytest.mark.parametrize("missing", auth.REQUIRED_SECRETS)
-def test_each_missing_secret_is_named(missing, secrets, authlib):
+def test_each_missing_secret_is_listed_in_the_error(missing, secrets, authlib):
     lines = [line for line in FULL.splitlines() if not line.startswith(missing)]
     secrets[0].write_text("\n".join(lines))
     with pytest.raises(ConfigError, match=f"lacks {missing};"):
         auth.require_provider("0.0.0.0")
 
 
-def test_the_projects_secrets_do_as_well(secrets, authlib):
+def test_the_projects_secrets_can_name_the_provider(secrets, authlib):
     secrets[1].write_text(FULL)
     auth.set_permissions("0.0.0.0", insecure=False, allow_actions=False)
     assert allowed() == ("0", "1")
 
 
-def test_secrets_of_other_things_do_not_hide_the_projects(secrets, authlib):
+def test_other_secrets_of_the_user_do_not_hide_the_projects_auth(secrets, authlib):
     secrets[0].write_text('token = "t"\n')
     secrets[1].write_text(FULL)
     auth.set_permissions("0.0.0.0", insecure=False, allow_actions=False)
     assert allowed() == ("0", "1")
 
 
-def test_the_projects_secrets_go_before_the_users_as_for_streamlit(secrets, authlib):
+def test_the_projects_secrets_override_the_users(secrets, authlib):
     secrets[0].write_text(FULL)
     secrets[1].write_text('[auth]\nclient_id = "i"\n')
     with pytest.raises(ConfigError, match="cookie_secret"):
@@ -90,7 +90,7 @@ def test_the_projects_secrets_go_before_the_users_as_for_streamlit(secrets, auth
 
 
 @pytest.mark.parametrize("content", [b"[auth", b"\xff\xfe", b"auth = 3\n"])
-def test_broken_secrets_are_said(content, secrets, authlib):
+def test_malformed_secrets_raise_a_config_error(content, secrets, authlib):
     secrets[0].write_bytes(content)
     with pytest.raises(ConfigError, match=r"not readable as TOML|lacks redirect_uri"):
         auth.require_provider("0.0.0.0")
@@ -104,17 +104,17 @@ def test_a_provider_needs_the_package(secrets, monkeypatch):
 
 
 @pytest.mark.parametrize("refresh", [0.0, -1.0, 0.4, 3601.0, float("nan"), float("inf")])
-def test_a_refresh_that_is_too_quick_or_too_slow_is_refused(refresh, secrets):
+def test_a_refresh_out_of_range_is_rejected(refresh, secrets):
     with pytest.raises(ConfigError, match="--refresh"):
         serve.serve("sqlite:///x.db", 1, refresh=refresh)
 
 
-def test_a_server_for_others_is_not_begun_without_a_provider(secrets):
+def test_a_server_on_another_address_does_not_start_without_a_provider(secrets):
     with pytest.raises(ConfigError, match="log in"):
         serve.serve("sqlite:///x.db", 65535, "0.0.0.0")
 
 
-def test_streamlit_listens_where_it_is_told_and_sends_no_statistics():
+def test_streamlit_gets_the_address_and_sends_no_statistics():
     options = serve.streamlit_options(8501, "192.168.1.5")
     assert options["server.address"] == "192.168.1.5"
     assert options["browser.gatherUsageStats"] is False

@@ -93,7 +93,7 @@ def test_a_trial_that_reports_and_ends_between_two_readings_is_read_completely(p
     assert reader.read().trials[0].intermediate == {250: 0.4, 500: 0.5, 750: 0.6, 1000: 0.7}
 
 
-def test_studies_of_one_storage_are_kept_apart(empty_storage, tmp_path):
+def test_readers_of_two_studies_in_one_storage_are_independent(empty_storage, tmp_path):
     first, second = (five_trials(PlayedSearch(empty_storage, tmp_path, name)) for name in ("calm-fig", "late-fig"))
     readers = [reader_of(search) for search in (first, second)]
     second.run(0.4, 0.5, 0.6, 0.7)

@@ -30,7 +30,7 @@ class Tags(HTMLParser):
 
 
 def without_plotly(page):
-    """A page without Plotly's own program, whose text nobody of ours wrote."""
+    """Return a page without Plotly's own script."""
     assert get_plotlyjs() in page
     return page.replace(get_plotlyjs(), "")
 
@@ -77,32 +77,32 @@ def test_the_report_has_the_figures_and_the_numbers(page):
         assert words in page
 
 
-def test_test_scores_are_in_the_report_once_they_exist(record):
+def test_the_report_has_test_scores_once_they_exist(record):
     scores = {"winner": {"test": {"accuracy": 0.8125}}, "default_recipe": {"test": {"accuracy": 0.75}}}
     page = report.report_html(dataclasses.replace(record, test=scores))
     assert "On the test images" in sections(page)
     assert "<td>0.8125</td>" in page
 
 
-def test_what_matters_is_told_of_enough_trials(learnt):
+def test_the_report_has_the_importance_for_enough_trials(learnt):
     page = report.report_html(learnt)
     assert "Importance of parameters" in sections(page)
     assert "by PED-ANOVA over 12 finished trials" in page
 
 
-def test_the_leaders_come_in_order(learnt):
+def test_the_leaders_are_sorted_by_value(learnt):
     cells = re.findall(r"<tr>\s*<td>(\d+)</td>\s*<td>([\d.]+)</td>", report.report_html(learnt))
     values = [float(value) for _, value in cells]
     assert len(values) == report.LEADERS
     assert values == sorted(values, reverse=True)
 
 
-def test_the_worst_images_are_in_the_file(page):
+def test_the_worst_images_are_embedded_in_the_report(page):
     (worst,) = [about for tag, about in Tags(page).found if tag == "img"]
     assert worst["src"].startswith("data:image/jpeg;base64,/9j/")
 
 
-def test_the_file_loads_nothing_and_may_not(page):
+def test_the_report_loads_nothing_and_its_policy_forbids_it(page):
     tags = Tags(page).found
     places = [value for _, about in tags for name, value in about.items() if name in ("src", "href", "srcset", "data", "action")]
     assert all(place.startswith("data:") for place in places)
@@ -114,19 +114,19 @@ def test_the_file_loads_nothing_and_may_not(page):
     assert not re.search(r"http|\*|'self'", policy)
 
 
-def test_no_name_is_markup(nasty):
+def test_markup_in_names_is_escaped_in_the_report(nasty):
     page = without_plotly(report.report_html(nasty))
     assert NASTY.lower() not in page.lower()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "b &amp; 🌱" in page
 
 
-def test_every_script_is_plotlys(nasty):
+def test_every_script_of_the_report_is_plotlys(nasty):
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", without_plotly(report.report_html(nasty)), re.DOTALL)
     assert all(not script.strip() or "Plotly" in script for script in scripts)
 
 
-def test_a_file_that_is_there_is_kept_without_force(record, tmp_path):
+def test_an_existing_file_is_kept_without_force(record, tmp_path):
     file = tmp_path / "report.html"
     file.write_text("mine")
     with pytest.raises(ConfigError, match="--force"):
@@ -137,7 +137,7 @@ def test_a_file_that_is_there_is_kept_without_force(record, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["no/such/folder/report.html", "."])
-def test_a_file_that_cannot_be_written_is_said(record, tmp_path, place):
+def test_a_file_that_cannot_be_written_raises_a_resource_error(record, tmp_path, place):
     with pytest.raises(ResourceError, match="--to"):
         report.write_report(record, tmp_path / place, force=True)
 
@@ -165,7 +165,7 @@ def test_an_older_record_has_a_report(record, learnt):
 
 
 @pytest.mark.parametrize("damage", ["gone", "broken"])
-def test_lost_artifacts_leave_the_rest_of_the_report(played, damage):
+def test_lost_artifacts_do_not_hide_the_rest_of_the_report(played, damage):
     record = read_study(played.name, played.url)
     for path in Path(artifact_location(record.root)).iterdir():
         path.unlink() if damage == "gone" else path.write_text("{")
@@ -183,7 +183,7 @@ def test_lost_artifacts_leave_the_rest_of_the_report(played, damage):
     ],
     ids=["regression", "multilabel", "many classes"],
 )
-def test_each_task_has_its_pictures_in_the_report(record, pictures, figures):
+def test_each_task_has_its_figures_in_the_report(record, pictures, figures):
     best = dataclasses.replace(record.best)
     best.__dict__["report"] = {"pictures": pictures}
     page = report.report_html(dataclasses.replace(record, trials=(best,)))

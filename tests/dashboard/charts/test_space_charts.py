@@ -23,7 +23,7 @@ def valued(**columns):
     return pd.DataFrame({"trial": range(count), "state": "finished", "value": [n / 10 for n in range(count)], **columns})
 
 
-def test_importance_is_a_bar_a_parameter_the_first_on_top():
+def test_importance_is_a_bar_per_parameter_with_the_first_on_top():
     figure = space_charts.importance(pd.DataFrame({"parameter": ["rate", NASTY], "importance": [0.7, 0.3]}))
     assert list(figure.data[0].y) == ["rate", SHOWN]
     assert list(figure.data[0].x) == [0.7, 0.3]
@@ -39,20 +39,20 @@ def test_lines_pass_through_each_field_and_the_value():
     assert list(found["accuracy"].values) == [0.0, 0.1, 0.2]
 
 
-def test_a_field_that_does_not_apply_passes_beneath_as_not_used():
+def test_a_field_that_does_not_apply_is_drawn_below_the_range():
     found = axes(valued(momentum=[0.5, None, 0.9], kind=["x", None, "y"]), ["momentum", "kind"])
     assert found["momentum"].ticktext[0] == found["kind"].ticktext[0] == space_charts.NOT_USED == "not used"
     assert found["momentum"].values[1] == found["momentum"].tickvals[0] < 0.5
     assert list(found["kind"].values) == [1, 0, 2]
 
 
-def test_a_field_that_no_trial_uses_is_not_used():
+def test_an_axis_without_values_has_one_tick():
     found = axes(valued(rate=[None, None]), ["rate"])
     assert list(found["rate"].ticktext) == ["not used"]
     assert list(found["rate"].values) == [0, 0]
 
 
-def test_a_logarithmic_field_is_marked_by_its_values():
+def test_a_logarithmic_axis_has_ticks_at_its_values():
     found = axes(valued(rate=[1e-4, 1e-2, None, *(10 ** (-4 + step / 5) for step in range(1, 10))]), ["rate"], ["rate"])["rate"]
     assert list(found.values)[:2] == pytest.approx([-4, -2])
     assert list(found.ticktext) == ["not used", "0.0001", "0.0003162", "0.001", "0.003162", "0.01"]
@@ -69,23 +69,23 @@ def test_every_line_lies_on_its_axis(rates, logarithmic):
     assert len(found.tickvals) == len(found.ticktext)
 
 
-def test_one_value_for_all_trials_has_one_mark():
+def test_an_axis_with_one_value_has_one_tick():
     found = axes(valued(rate=[0.5, 0.5]), ["rate"])["rate"]
     assert list(found.tickvals) == [0.5]
     assert list(found.ticktext) == ["0.5"]
 
 
-def test_choices_that_are_true_or_false_are_named():
+def test_booleans_are_choices():
     assert list(axes(valued(flag=[True, False]), ["flag"])["flag"].ticktext) == ["False", "True"]
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
-def test_the_better_end_of_the_scale_is_the_bright_one(mode):
+def test_the_colour_scale_is_reversed_for_a_minimized_metric(mode):
     figure = space_charts.parallel(valued(rate=[0.1, 0.2]), ["rate"], "accuracy", mode, [])
     assert figure.data[0].line.reversescale == (mode == "min")
 
 
-def test_names_and_choices_are_shown_as_they_are():
+def test_markup_in_names_and_choices_is_escaped():
     found = space_charts.parallel(valued(**{NASTY: [NASTY, "x"]}), [NASTY], NASTY, "max", []).data[0].dimensions
     assert [dimension.label for dimension in found] == [SHOWN, SHOWN]
     assert SHOWN in found[0].ticktext
@@ -95,12 +95,12 @@ def test_names_and_choices_are_shown_as_they_are():
     assert space_charts.epochs(valued(epochs=[1]), NASTY, default=0.5).layout.yaxis.title.text == f"validation {SHOWN}"
 
 
-def test_a_choice_in_a_panel_is_shown_as_it_is():
+def test_markup_in_a_choice_is_escaped_in_its_panel():
     figure = space_charts.slices(valued(kind=[NASTY, "x"]), ["kind"], "accuracy", [])
     assert [x for data in figure.data for x in data.x] == [SHOWN, "x"]
 
 
-def test_slices_have_a_panel_a_field_and_a_mark_a_trial_that_uses_it():
+def test_slices_have_a_panel_per_field_and_a_marker_per_trial_that_uses_it():
     frame = valued(rate=[0.1, None, 0.3], kind=["x", "y", "x"]).assign(state=["finished", "stopped", "stopped"])
     figure = space_charts.slices(frame, ["rate", "kind"], "accuracy", ["rate"])
     assert [(data.name, list(data.x), list(data.customdata)) for data in figure.data] == [
@@ -115,12 +115,12 @@ def test_slices_have_a_panel_a_field_and_a_mark_a_trial_that_uses_it():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 17])
-def test_any_number_of_fields_finds_room(count):
+def test_slices_are_drawn_for_any_number_of_fields(count):
     fields = [f"f{number}" for number in range(count)]
     assert len(space_charts.slices(valued(**{name: [0.1, 0.2] for name in fields}), fields, "accuracy", []).data) == 2 * count
 
 
-def test_a_space_in_which_nothing_is_searched_can_be_drawn():
+def test_a_space_without_searched_fields_can_be_drawn():
     assert len(space_charts.parallel(valued(rate=[0.1]), [], "accuracy", "max", []).data[0].dimensions) == 1
     assert len(space_charts.slices(valued(rate=[0.1]), [], "accuracy", []).data) == 0
 
@@ -142,7 +142,7 @@ def test_the_strength_has_a_median_and_a_line_at_the_chosen_one():
     assert figure.layout.shapes[0].x0 == 0.5
 
 
-def test_nothing_and_one_trial_can_be_drawn():
+def test_studies_with_no_and_one_trial_can_be_drawn():
     for record in (study(), study(trial(0))):
         frame, fields = space_analysis.values_by_field(record), trial_table.searched_fields(record)
         assert len(space_charts.parallel(frame, fields, "accuracy", "max", ["rate"]).data[0].dimensions) == 3
@@ -151,7 +151,7 @@ def test_nothing_and_one_trial_can_be_drawn():
     assert len(space_charts.importance(pd.DataFrame({"parameter": [], "importance": []})).data) == 1
 
 
-def test_a_real_space_is_drawn_whole(learnt):
+def test_a_real_space_is_drawn_completely(learnt):
     frame, fields = space_analysis.values_by_field(learnt), trial_table.searched_fields(learnt)
     logarithmic = [name for name in fields if space_analysis.is_logarithmic(learnt, name)]
     found = axes(frame, fields, logarithmic)

@@ -33,7 +33,7 @@ def drawn_curves(record):
     return study_data.learning_curves(record, study_data.trials_to_draw(record))
 
 
-def test_best_so_far_draws_marks_a_stair_and_the_default_recipe(record):
+def test_best_so_far_draws_markers_steps_and_the_default_recipe(record):
     figure = study_charts.best_so_far(study_data.best_so_far(record), "accuracy", default=0.7)
     assert [data.name for data in figure.data] == ["finished", "stopped", "best so far", "default recipe"]
     assert list(trace(figure, "stopped").y) == [0.9]
@@ -49,7 +49,7 @@ def test_best_so_far_can_be_drawn_against_trials(record):
     assert figure.layout.xaxis.title.text == "trials that have ended"
 
 
-def test_without_a_default_value_its_line_is_left_out(record):
+def test_without_a_default_value_its_line_is_omitted(record):
     figure = study_charts.best_so_far(study_data.best_so_far(record), "accuracy", default=None)
     assert "default recipe" not in {data.name for data in figure.data}
 
@@ -63,7 +63,7 @@ def test_long_searches_are_drawn_in_hours(minutes, unit, last):
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1001, 5000), st.integers(0, 2**32 - 1))
-def test_of_many_trials_the_best_of_their_time_and_the_latest_are_marked(count, seed):
+def test_thinning_keeps_each_new_best_and_the_latest_trials(count, seed):
     frame = progress(range(count), list(np.random.default_rng(seed).random(count)))
     kept = study_charts.thinned(frame)
     better = frame[frame["best"] > frame["best"].shift(fill_value=-1)]
@@ -73,18 +73,18 @@ def test_of_many_trials_the_best_of_their_time_and_the_latest_are_marked(count, 
     assert kept["trial"].is_monotonic_increasing
 
 
-def test_a_few_trials_are_all_marked():
+def test_few_trials_are_not_thinned():
     frame = progress(range(1000), [0.5] * 1000)
     assert study_charts.thinned(frame) is frame
 
 
-def test_the_stair_of_a_thinned_chart_is_whole():
+def test_the_steps_of_a_thinned_chart_are_complete():
     values = [number / 5000 for number in range(5000)]
     figure = study_charts.best_so_far(progress(range(5000), values), "accuracy", default=None)
     assert list(trace(figure, "best so far").y) == values
 
 
-def test_curves_are_separate_lines_with_the_best_on_top_and_the_stopped_faded(played):
+def test_curves_are_separate_lines_with_the_best_on_top_and_stopped_ones_transparent(played):
     played.run(0.1, 0.2, end="stopped")
     figure = study_charts.curves(drawn_curves(read_study(played.name, played.url)), "accuracy")
     assert figure.data[-1].name == "best"
@@ -131,14 +131,14 @@ def test_more_studies_than_colours_are_drawn():
     assert figure.data[-1].line.color == COLOR_CYCLE[1]
 
 
-def test_chosen_trials_are_laid_over_each_other(record):
+def test_chosen_trials_share_a_chart_in_different_colours(record):
     figure = study_charts.overlaid(study_data.learning_curves(record, record.trials[:2]), "accuracy")
     assert [data.name for data in figure.data] == ["trial 0", "trial 1"]
     assert list(figure.data[1].y) == [0.5, 0.6, 0.7, 0.8]
     assert len({data.line.color for data in figure.data}) == 2
 
 
-def test_a_lane_for_each_worker_and_a_bar_for_each_stretch(record):
+def test_the_timeline_has_a_lane_per_worker_and_a_bar_per_period(record):
     figure = study_charts.timeline(study_data.work_spans(record))
     finished = trace(figure, "finished")
     assert list(finished.y) == ["node-1:11", "node-1:12"]
@@ -148,7 +148,7 @@ def test_a_lane_for_each_worker_and_a_bar_for_each_stretch(record):
     assert {data.name for data in figure.data} == {"finished", "stopped", "failed", "running"}
 
 
-def test_a_worker_and_a_reason_cannot_smuggle_markup_into_the_timeline():
+def test_markup_in_a_worker_and_a_reason_is_escaped_in_the_timeline():
     frame = pd.DataFrame([(0, "failed", NASTY, BEGAN, BEGAN + timedelta(seconds=5), NASTY)], columns=study_data.work_spans(study()).columns)
     figure = study_charts.timeline(frame)
     assert list(figure.data[0].y) == [SHOWN]
@@ -157,7 +157,7 @@ def test_a_worker_and_a_reason_cannot_smuggle_markup_into_the_timeline():
 
 
 @pytest.mark.parametrize("draw", ["best_so_far", "curves", "overlaid", "timeline"])
-def test_a_metric_cannot_smuggle_markup_into_a_chart(record, draw):
+def test_markup_in_a_metric_is_escaped_in_every_chart(record, draw):
     drawn = {
         "best_so_far": lambda: study_charts.best_so_far(study_data.best_so_far(record), NASTY, default=0.5),
         "curves": lambda: study_charts.curves(drawn_curves(record), NASTY),
@@ -169,7 +169,7 @@ def test_a_metric_cannot_smuggle_markup_into_a_chart(record, draw):
 
 
 @pytest.mark.parametrize("record", [study(), study(trial(0, "queued", None)), study(trial(0))], ids=["none", "queued", "one"])
-def test_nothing_and_one_trial_can_be_drawn(record):
+def test_studies_with_no_and_one_trial_can_be_drawn(record):
     points = study_data.best_so_far(record)
     for against in study_charts.AXES:
         assert "best so far" in {data.name for data in study_charts.best_so_far(points, "accuracy", default=0.5, against=against).data}
@@ -182,7 +182,7 @@ def test_a_timeline_without_work_can_be_drawn():
     assert len(study_charts.timeline(study_data.work_spans(study())).data) == 0
 
 
-def test_every_role_has_a_look_of_its_own():
+def test_every_role_has_a_different_style():
     assert set(STYLES) == {*STATES, "best", "default recipe"}
     told_apart = {(look.color, look.dash, look.opacity) for role, look in STYLES.items() if role != "queued"}
     assert len(told_apart) == len(STYLES) - 1

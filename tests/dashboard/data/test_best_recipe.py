@@ -18,18 +18,18 @@ def test_the_recipe_is_a_best_yaml_of_the_best_trial(record):
     assert found.fingerprint == "0"
 
 
-def test_the_recipe_keeps_the_processors_that_trials_had(record):
+def test_the_recipe_keeps_the_cpus_per_trial(record):
     config = {**record.config, "resources": {"cpus_per_trial": 3}}
     assert yaml.safe_load(best_recipe.recipe_yaml(dataclasses.replace(record, config=config)))["threads"] == 3
 
 
 @pytest.mark.parametrize("name", ["a: b", "🌱 **x**", "<script>", "'\"#"])
-def test_no_name_breaks_the_recipe(record, name):
+def test_any_study_name_gives_a_valid_recipe(record, name):
     found = yaml.safe_load(best_recipe.recipe_yaml(dataclasses.replace(record, name=name)))
     assert Recipe.model_validate(found).study == name
 
 
-def test_without_a_value_there_is_no_recipe():
+def test_a_study_without_a_value_has_no_recipe():
     with pytest.raises(StorageError, match="no trial of 'made-fig' has ended"):
         best_recipe.recipe_yaml(study())
 
@@ -38,13 +38,13 @@ def test_an_older_record_has_a_recipe(record):
     assert best_recipe.recipe_yaml(older(record)) == best_recipe.recipe_yaml(record)
 
 
-def test_a_configuration_of_another_version_is_an_error_for_the_user(record):
+def test_a_configuration_of_another_version_raises_an_injerto_error(record):
     best = dataclasses.replace(record.best, config={"backbone": "x", "wings": 2})
     with pytest.raises(InjertoError, match="wings"):
         best_recipe.recipe_yaml(dataclasses.replace(record, trials=(best,)))
 
 
-def test_weights_are_a_file_of_this_machine_or_words(record, tmp_path):
+def test_weights_are_a_file_only_on_this_machine(record, tmp_path):
     here = dataclasses.replace(record, folder=tmp_path)
     assert best_recipe.weights_file(here) is None
     (tmp_path / "best.safetensors").write_bytes(b"weights")
@@ -55,5 +55,5 @@ def test_weights_are_a_file_of_this_machine_or_words(record, tmp_path):
     ("state", "words"),
     [("running", "when the search ends"), ("interrupted", "when the search ends"), ("finished", "on the machine that ran it")],
 )
-def test_where_the_weights_are_is_said(record, state, words):
+def test_the_location_of_the_weights_is_described(record, state, words):
     assert words in best_recipe.weights_location(dataclasses.replace(record, state=state))

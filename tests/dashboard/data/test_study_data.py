@@ -17,7 +17,7 @@ from trainables.errors import InjertoError, StorageError
 STATES = st.sampled_from(("finished", "stopped", "failed", "running", "queued"))
 
 
-def test_curves_are_over_each_trials_own_progress(record):
+def test_learning_curves_are_by_each_trials_own_progress(record):
     frame = study_data.learning_curves(record, study_data.trials_to_draw(record))
     assert list(frame[frame["trial"] == 1]["progress"]) == [25.0, 50.0, 75.0, 100.0]
     assert list(frame[frame["trial"] == 1]["value"]) == [0.5, 0.6, 0.7, 0.8]
@@ -32,7 +32,7 @@ def test_curves_are_over_each_trials_own_progress(record):
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(STATES, st.floats(0, 1)), min_size=1, max_size=400))
-def test_drawn_trials_are_few_and_have_the_best_the_first_and_the_running_ones(trials):
+def test_drawn_trials_are_limited_and_include_the_best_the_first_and_the_running_ones(trials):
     record = study(*(trial(number, state, value) for number, (state, value) in enumerate(trials)))
     chosen = {one.number for one in study_data.trials_to_draw(record)}
     reported = {one.number for one in record.trials if one.intermediate}
@@ -43,7 +43,7 @@ def test_drawn_trials_are_few_and_have_the_best_the_first_and_the_running_ones(t
     assert len(chosen - running) <= study_data.MOST_CURVES
 
 
-def test_of_many_trials_no_more_than_the_most_curves_are_drawn():
+def test_drawn_curves_are_limited():
     record = study(*(trial(number, value=0.9 if 1 <= number <= 100 else 0.1) for number in range(500)))
     chosen = [one.number for one in study_data.trials_to_draw(record)]
     assert {0, 1, 499} <= set(chosen)
@@ -51,7 +51,7 @@ def test_of_many_trials_no_more_than_the_most_curves_are_drawn():
     assert len(chosen) <= study_data.MOST_CURVES
 
 
-def test_a_small_study_is_drawn_whole(record):
+def test_all_trials_of_a_small_study_are_drawn(record):
     assert [one.number for one in study_data.trials_to_draw(record)] == [0, 1, 2, 3, 4]
 
 
@@ -59,7 +59,7 @@ def test_a_small_study_is_drawn_whole(record):
     ("algorithm", "places"),
     [({}, [11.1, 33.3]), ({"reduction_factor": 2}, [25, 50]), ({"scheduler": "none"}, [])],
 )
-def test_rungs_are_where_weak_trials_are_stopped(algorithm, places):
+def test_rungs_follow_the_reduction_factor_and_the_scheduler(algorithm, places):
     assert study_data.rung_percentages(study(config={"algorithm": algorithm})) == pytest.approx(places)
 
 
@@ -72,7 +72,7 @@ def test_best_so_far_counts_finished_trials_only(record):
     assert (frame["minutes"] >= 0).all()
 
 
-def test_best_so_far_goes_down_where_less_is_better(record):
+def test_best_so_far_of_a_minimized_metric_decreases(record):
     assert list(study_data.best_so_far(dataclasses.replace(record, mode="min"))["best"]) == [0.7, 0.7, 0.7]
 
 
@@ -94,7 +94,7 @@ def test_gain_is_positive_for_better_in_either_direction(record):
     assert study_data.gain(study(trial(0, "running"), trial(1))) is None
 
 
-def test_scores_begin_with_the_studys_metric(played):
+def test_test_scores_begin_with_the_studys_metric(played):
     assert study_data.test_scores(read_study(played.name, played.url)).empty
     played.test_scores()
     frame = study_data.test_scores(read_study(played.name, played.url))
@@ -102,13 +102,13 @@ def test_scores_begin_with_the_studys_metric(played):
     assert frame.to_dict("list") == {"": ["winner", "default recipe"], "accuracy": [0.8125, 0.75], "loss": [0.25, 0.5]}
 
 
-def test_a_configuration_of_another_version_is_an_error_for_the_user(record):
+def test_a_configuration_of_another_version_raises_an_injerto_error(record):
     assert len(study_data.configuration_sentences(record.trials[1])) == 4
     with pytest.raises(StorageError, match="trial 1 is of another version"):
         study_data.configuration_sentences(dataclasses.replace(record.trials[1], config={}))
 
 
-def test_studies_are_listed_from_the_latest(record):
+def test_cards_are_listed_latest_first(record):
     frame = study_data.study_cards([record, dataclasses.replace(record, name="later", trials=())])
     assert list(frame["study"]) == ["later", "calm-fig"]
     assert list(frame["planned"]) == [8, 8]
@@ -122,11 +122,11 @@ def test_a_card_of_a_long_study_has_a_short_sparkline():
     assert 100 <= len(card["sparkline"][0]) <= 101
 
 
-def test_no_study_is_no_row():
+def test_without_studies_there_are_no_cards():
     assert study_data.study_cards([]).empty
 
 
-def test_frames_of_nothing_keep_their_columns():
+def test_empty_frames_keep_their_columns():
     nothing = study()
     assert list(study_data.best_so_far(nothing).columns) == ["trial", "state", "minutes", "value", "ended", "best"]
     assert list(study_data.learning_curves(nothing, study_data.trials_to_draw(nothing)).columns) == ["trial", "role", "progress", "value"]
@@ -141,13 +141,13 @@ def test_frames_of_nothing_keep_their_columns():
     assert (study_data.first_start(nothing), study_data.interval(nothing), study_data.trials_to_draw(nothing)) == (None, None, [])
 
 
-def told(interval, metric="accuracy"):
+def study_with_interval(interval, metric="accuracy"):
     one = trial(0)
     one.__dict__["report"] = {"pictures": {"interval": interval}}
     return study(one, metric=metric)
 
 
-def test_the_interval_is_the_best_trials_own(record):
+def test_the_interval_is_that_of_the_best_trial(record):
     assert study_data.interval(record) == pytest.approx((0.75, 0.85))
 
 
@@ -161,8 +161,8 @@ def test_the_interval_is_the_best_trials_own(record):
         (None, "accuracy", None),
     ],
 )
-def test_an_interval_stays_within_what_the_metric_can_be(interval, metric, shown):
-    assert study_data.interval(told(interval, metric)) == shown
+def test_an_interval_is_clipped_to_the_range_of_the_metric(interval, metric, shown):
+    assert study_data.interval(study_with_interval(interval, metric)) == shown
 
 
 def test_throughput_counts_ended_trials_an_hour_and_the_images_of_running_ones():
@@ -171,17 +171,17 @@ def test_throughput_counts_ended_trials_an_hour_and_the_images_of_running_ones()
     assert study_data.throughput(study(seconds=0.0)) == (0.0, 0)
 
 
-def test_a_study_has_never_fewer_trials_planned_than_begun():
+def test_planned_trials_are_never_fewer_than_existing_trials():
     assert study_data.planned_trials(study(trial(0), trial(1), config={"budget": {"trials": 1}})) == 2
     assert study_data.planned_trials(study(trial(0), config={"budget": {"trials": 9}})) == 9
 
 
-def test_a_regression_is_told_without_classes():
+def test_a_regression_is_described_without_classes():
     words = study_data.describe_dataset(study(dataset={"task": "regression", "classes": ["age"], "images": {"train": 1000}}))
     assert words == "regression · 1,000 train images at ? px"
 
 
-def test_nodes_tell_how_busy_they_are_in_percent(record):
+def test_nodes_report_their_use_in_percent(record):
     frame = study_data.nodes(record).set_index("node")
     assert list(frame["alive"]) == [True, False]
     assert frame.loc["node-1", "CPUs in use"] == 50
@@ -191,7 +191,7 @@ def test_nodes_tell_how_busy_they_are_in_percent(record):
     assert frame["GPU memory in use"].isna().all()
 
 
-def test_spans_tell_who_worked_at_which_trial(record):
+def test_work_spans_name_the_worker_of_each_trial(record):
     frame = study_data.work_spans(record)
     assert list(frame["trial"]) == [0, 1, 2, 3, 4]
     assert list(frame["worker"]) == ["node-1:11", "node-1:12", "node-1:11", "node-1:12", "node-1:11"]
@@ -199,7 +199,7 @@ def test_spans_tell_who_worked_at_which_trial(record):
     assert frame["why"][2].startswith("rung 50% of its epochs")
 
 
-def test_a_worker_is_busy_for_the_part_of_its_time_that_it_works():
+def test_share_busy_is_the_share_of_the_time_between_first_and_last_work():
     frame = pd.DataFrame(
         [("w", 0, 30), ("w", 60, 90), ("v", 0, 10)],
         columns=["worker", "began", "ended"],
@@ -210,17 +210,17 @@ def test_a_worker_is_busy_for_the_part_of_its_time_that_it_works():
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 10**6), st.integers(0, 10**6)), max_size=30))
-def test_workers_are_busy_between_never_and_always(rows):
-    stretches = [(worker, BEGAN + timedelta(seconds=begun), BEGAN + timedelta(seconds=begun + lasted)) for worker, begun, lasted in rows]
-    share = study_data.share_busy(pd.DataFrame(stretches, columns=["worker", "began", "ended"]))
+def test_share_busy_is_between_zero_and_one(rows):
+    periods = [(worker, BEGAN + timedelta(seconds=start), BEGAN + timedelta(seconds=start + seconds)) for worker, start, seconds in rows]
+    share = study_data.share_busy(pd.DataFrame(periods, columns=["worker", "began", "ended"]))
     assert share is None or 0 <= share <= 1
 
 
-def test_the_first_trial_to_begin_is_when_the_study_began():
+def test_first_start_is_the_earliest_start_of_a_trial():
     assert study_data.first_start(study(trial(0), trial(1, started=datetime(2025, 1, 1)))) == datetime(2025, 1, 1)
 
 
-def test_a_record_of_an_older_version_is_shown_as_far_as_it_goes(record):
+def test_a_record_of_an_older_version_has_what_it_recorded(record):
     old = older(record)
     assert list(study_data.best_so_far(old)["best"]) == [0.7, 0.8, 0.8]
     assert len(study_data.learning_curves(old, study_data.trials_to_draw(old))) == 13
@@ -231,7 +231,7 @@ def test_a_record_of_an_older_version_is_shown_as_far_as_it_goes(record):
 
 
 @pytest.mark.parametrize("damage", ["gone", "broken"])
-def test_an_interval_whose_account_is_lost_is_an_error_for_the_user(played, damage):
+def test_an_interval_whose_report_is_lost_raises_an_injerto_error(played, damage):
     record = read_study(played.name, played.url)
     for path in Path(artifact_location(record.root)).iterdir():
         path.unlink() if damage == "gone" else path.write_text("{")
@@ -239,7 +239,7 @@ def test_an_interval_whose_account_is_lost_is_an_error_for_the_user(played, dama
         study_data.interval(record)
 
 
-def test_played_pictures_are_those_of_real_trials(record):
+def test_played_trials_report_like_real_trials(record):
     assert record.trials[1].report["pictures"] == pictures(4, 0.8)
     assert record.trials[4].report["pictures"]["epoch"] == 2
     assert record.dataset["classes"] == list(CLASSES)

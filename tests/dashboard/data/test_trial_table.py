@@ -23,7 +23,7 @@ def table(rows):
     return trial_table.trials_table(study(*trials))
 
 
-def test_trials_say_what_came_of_each_and_why(record):
+def test_the_table_has_state_value_and_reason_of_each_trial(record):
     frame = trial_table.trials_table(record)
     assert list(frame["state"]) == ["finished", "finished", "stopped", "failed", "running"]
     assert list(frame["value"]) == [0.7, 0.8, 0.9, 0.3, 0.35]
@@ -38,7 +38,7 @@ def test_trials_say_what_came_of_each_and_why(record):
     assert list(frame["node"][:4]) == ["node-1"] * 4
 
 
-def test_what_does_not_apply_to_a_trial_is_left_empty(record):
+def test_fields_that_do_not_apply_are_empty(record):
     frame = trial_table.trials_table(record)
     for one in record.trials[1:]:
         row = frame[frame["trial"] == one.number].iloc[0]
@@ -47,14 +47,14 @@ def test_what_does_not_apply_to_a_trial_is_left_empty(record):
         assert row["learning_rate"] == one.config["learning_rate"]
 
 
-def test_the_searched_fields_come_in_the_order_of_the_space_and_once(record):
+def test_searched_fields_are_unique_and_in_the_order_of_the_space(record):
     fields = trial_table.searched_fields(record)
     assert fields[:4] == ["optimizer", "learning_rate", "momentum", "weight_decay"]
     assert len(fields) == len(set(fields))
     assert "epochs" not in fields
 
 
-def test_an_older_record_names_the_fields_that_its_trials_name(record):
+def test_the_searched_fields_of_an_older_record_are_those_of_its_trials(record):
     fields = trial_table.searched_fields(older(record))
     assert "optimizer" in fields
     assert set(fields) <= set(record.trials[1].config)
@@ -76,7 +76,7 @@ def test_a_queued_trial_has_a_row(played):
 
 @settings(deadline=None, max_examples=50)
 @given(TRIALS)
-def test_without_conditions_every_trial_matches(rows):
+def test_without_conditions_every_trial_is_kept(rows):
     frame = table(rows)
     pd.testing.assert_frame_equal(trial_table.filtered(frame), frame)
 
@@ -89,7 +89,7 @@ def test_without_conditions_every_trial_matches(rows):
     st.lists(st.sampled_from(("x", "y")), min_size=1, max_size=2),
     st.sampled_from(("", "FIN", "epochs", "x", "[", "nothing like it")),
 )
-def test_matching_trials_are_those_that_satisfy_every_condition(rows, states, limits, kinds, text):
+def test_filtered_trials_satisfy_every_condition(rows, states, limits, kinds, text):
     frame = table(rows)
     kept = trial_table.filtered(frame, states=states, text=text, ranges={"rate": tuple(limits)}, choices={"kind": kinds})
 
@@ -104,7 +104,7 @@ def test_matching_trials_are_those_that_satisfy_every_condition(rows, states, li
     assert list(kept["trial"]) == [row["trial"] for _, row in frame.iterrows() if fits(row)]
 
 
-def test_a_text_is_no_pattern():
+def test_a_text_filter_is_not_a_regular_expression():
     frame = trial_table.trials_table(study(failed(0, message="a.c"), failed(1, message="abc")))
     frame[trial_table.REASON] = ["a.c", "abc"]
     assert list(trial_table.filtered(frame, text="A.C")["trial"]) == [0]
@@ -112,7 +112,7 @@ def test_a_text_is_no_pattern():
 
 @settings(deadline=None, max_examples=50)
 @given(TRIALS, st.sampled_from(("trial", "state", "value", "rate", "kind", "minutes", trial_table.REASON)), st.booleans())
-def test_sorting_keeps_the_rows_and_puts_the_empty_ones_last(rows, by, descending):
+def test_sorting_keeps_all_rows_and_puts_empty_values_last(rows, by, descending):
     frame = table(rows)
     rows = trial_table.sorted_by(frame, by, descending=descending)
     pd.testing.assert_frame_equal(rows.sort_index(), frame)
@@ -122,12 +122,12 @@ def test_sorting_keeps_the_rows_and_puts_the_empty_ones_last(rows, by, descendin
     assert known == sorted(known, reverse=descending)
 
 
-def test_few_different_numbers_are_choices():
+def test_columns_of_two_different_numbers_are_choices():
     frame = pd.DataFrame({"few": [0.0, 0.9, 0.9], "many": [1.0, 2.0, 3.0], "words": ["a", "b", "c"]})
     assert [trial_table.is_numeric(frame, name) for name in frame] == [False, True, False]
 
 
-def test_only_settings_that_differ_are_shown_where_that_is_asked(record):
+def test_configurations_can_be_reduced_to_differing_fields(record):
     trials = list(record.trials[:2])
     every, differing = trial_table.configurations(record, trials), trial_table.configurations(record, trials, differing=True)
     assert list(every.columns) == ["trial 0", "trial 1"]
@@ -139,7 +139,7 @@ def test_only_settings_that_differ_are_shown_where_that_is_asked(record):
 
 @settings(deadline=None, max_examples=50)
 @given(st.dictionaries(st.sampled_from("abcde"), st.dictionaries(st.sampled_from(("p", "q", "seed")), st.integers(0, 2))))
-def test_side_by_side_has_a_column_each_and_a_row_per_field(configs):
+def test_side_by_side_has_a_column_per_configuration_and_a_row_per_field(configs):
     frame = trial_table.side_by_side(configs, differing=False)
     assert list(frame.columns) == list(configs)
     assert set(frame.index) == {name for config in configs.values() for name in config} - {"seed"}
@@ -147,7 +147,7 @@ def test_side_by_side_has_a_column_each_and_a_row_per_field(configs):
     assert all(len(set(row)) > 1 for row in differing.to_numpy().tolist())
 
 
-def test_a_field_that_one_has_not_is_a_dash():
+def test_a_missing_field_is_a_dash():
     frame = trial_table.side_by_side({"a": {"ops": ["crop", "flip"], "rate": 0.123456}, "b": {"rate": None}}, differing=False)
     assert frame.loc["ops"].tolist() == ["crop, flip", "–"]
     assert frame.loc["rate"].tolist() == ["0.1235", "–"]
@@ -161,7 +161,7 @@ def test_failures_are_grouped_by_kind_the_most_frequent_first():
     ]
 
 
-def test_no_failure_is_no_row(record):
+def test_without_failures_the_table_is_empty(record):
     nothing = trial_table.failures(dataclasses.replace(record, trials=record.trials[:2]))
     assert nothing.empty
     assert list(nothing.columns) == ["kind", "trials", "example", "message", "where"]
@@ -169,7 +169,7 @@ def test_no_failure_is_no_row(record):
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(2, 8), st.lists(st.floats(1e-4, 0.4), min_size=8, max_size=40))
-def test_a_planted_region_is_named(inside, outside):
+def test_a_planted_failure_region_is_found(inside, outside):
     planted = [failed(number, params={"rate": 0.5 + 0.1 * number / inside, "kind": "x"}) for number in range(inside)]
     others = [trial(inside + number, params={"rate": rate, "kind": "x"}) for number, rate in enumerate(outside)]
     words = trial_table.failures(study(*planted, *others))["where"][0]
@@ -177,7 +177,7 @@ def test_a_planted_region_is_named(inside, outside):
     assert words.endswith(f": {inside} of {inside} trials failed")
 
 
-def test_a_region_may_be_a_choice():
+def test_a_failure_region_can_be_a_choice():
     trials = [failed(n, params={"rate": n / 10, "kind": "y"}) for n in (1, 9)] + [
         trial(n, params={"rate": n / 10, "kind": "x"}) for n in (2, 3, 4, 5, 6, 7, 8)
     ]
@@ -185,14 +185,14 @@ def test_a_region_may_be_a_choice():
 
 
 @pytest.mark.parametrize("numbers", [{5}, set(range(10)), {0, 9}, {0, 4, 9}])
-def test_without_a_region_nothing_is_said(numbers):
+def test_without_concentration_there_is_no_failure_region(numbers):
     frame = trial_table.trials_table(study(*(trial(number, params={"rate": number / 10, "kind": "x"}) for number in range(10))))
     assert trial_table.failure_region(frame, numbers, ["rate", "kind"]) == ""
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.sets(st.integers(0, 29), min_size=1), st.lists(st.floats(1e-4, 1.0), min_size=30, max_size=30))
-def test_a_named_region_holds_all_of_them_and_they_are_half_of_it(numbers, rates):
+def test_a_failure_region_holds_all_failures_and_they_are_half_of_it(numbers, rates):
     frame = trial_table.trials_table(study(*(trial(number, params={"rate": rate, "kind": "x"}) for number, rate in enumerate(rates))))
     words = trial_table.failure_region(frame, numbers, ["rate", "kind"])
     if words:
@@ -201,6 +201,6 @@ def test_a_named_region_holds_all_of_them_and_they_are_half_of_it(numbers, rates
         assert int(there) <= 2 * len(numbers)
 
 
-def test_minutes_are_known_of_ended_trials_only():
+def test_only_ended_trials_have_minutes():
     assert trial_table.minutes_taken(trial(0)) == 1.0
     assert trial_table.minutes_taken(trial(0, "running")) is None
