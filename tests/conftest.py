@@ -19,7 +19,14 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
         signal.signal(number, handler)
 
 RAY = "ray"
-FIRST = (RAY, "tests/search/cli/test_cli.py", "tests/cluster/test_local.py", "tests/dashboard/views/test_browser.py")
+FIRST = (
+    RAY,
+    "tests/dashboard/views/test_browser.py",
+    "tests/cluster/test_local.py",
+    "tests/dashboard/test_app.py",
+    "tests/trainables/training/test_trainer.py",
+    "tests/trainables/worker/test_replicas.py",
+)
 """The groups that take longest, so that the last group to run does not run alone."""
 
 

@@ -30,6 +30,10 @@ LIGHT = [
     (["torch", "torchvision", "numpy"], ["trainables.networks.backbones", "trainables.networks.weights"]),
     (["torch", "pyarrow", "ray"], ["trainables.storage.root"]),
     (
+        ["torch", "torchvision", "albumentations"],
+        [f"trainables.worker.{module}" for module in ("assignment", "trainable", "simulated_trial", "trial_report")],
+    ),
+    (
         ["torch", "torchvision", "albumentations", "ray"],
         [
             *("trainables.config", "trainables.errors", "trainables.objectives", "trainables.recipe"),

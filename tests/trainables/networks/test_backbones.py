@@ -1,10 +1,6 @@
-import subprocess
-import sys
-
 import pytest
 from torchvision import models
 
-from tests.paths import REPOSITORY
 from trainables.errors import ConfigError
 from trainables.networks.backbones import BACKBONES, HALF, backbone
 
@@ -39,10 +35,3 @@ def test_each_file_name_ends_with_at_least_8_digits_of_the_hash(name):
 def test_an_unknown_backbone_is_rejected_with_the_nearest_name():
     with pytest.raises(ConfigError, match=r"unknown backbone 'resnet19'; did you mean 'resnet1"):
         backbone("resnet19")
-
-
-def test_backbones_and_weights_import_without_torch():
-    light = "trainables.networks.backbones, trainables.networks.weights"
-    code = f"import sys, {light}; print([m for m in ('torch', 'torchvision', 'numpy') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
