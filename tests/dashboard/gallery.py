@@ -11,10 +11,11 @@ from trainables.config import TrialConfig
 
 
 def build_gallery(root):
-    """Return the URL of a storage with a running, a finished, a foreign, two old studies and one whose texts are markup."""
+    """Return the URL of a storage with studies of every kind: running, finished, without trials, foreign, old, with markup as texts."""
     url = f"sqlite:///{root}/studies.db"
     open_storage(url, create=True)
     optuna.create_study(study_name="foreign", storage=url)
+    PlayedSearch(url, root, "young-fig")
     for name, config in {"old-fig": TrialConfig().model_dump(mode="json"), "odd-fig": {"wings": 2, "rate": 0.1}}.items():
         add_old_study(url, root, name, config)
     nasty = five_trials(PlayedSearch(url, root, NASTY, classes=(NASTY, "b")))

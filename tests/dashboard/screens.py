@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 import dashboard
@@ -14,6 +15,7 @@ APP = Path(dashboard.__file__).with_name("app.py")
 NASTY = "<script>alert(1)</script> **x** ![y](http://z) 🌱"
 """A name that is markup, in HTML and in Markdown."""
 VIEWS = ("studies", *layout.SCREENS)
+QUICK = ("studies", "study", "trial")
 TEXT_ELEMENTS = ("title", "subheader", "markdown", "caption", "warning", "info")
 LABELLED_ELEMENTS = (
     "metric",
@@ -27,6 +29,11 @@ LABELLED_ELEMENTS = (
     "expander",
     "page_link",
 )
+
+
+def some_quick(views):
+    """Return the screens as parameters, of which only those in `QUICK` are not slow: for tests of code that all screens share."""
+    return [view if view in QUICK else pytest.param(view, marks=pytest.mark.slow) for view in views]
 
 
 def open_screen(view, name=None, *, unreadable=False, **query):

@@ -18,13 +18,14 @@ from tests.dashboard.screens import (
     open_screen,
     open_study,
     open_trial,
+    some_quick,
     without_errors,
 )
 
 OFFERED = {"Pause the search", "End it now", "Add", "Add the note", "Stop trial 4", "Run it next"}
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", some_quick(VIEWS))
 def test_without_permission_no_action_is_offered(view, gallery_storage):
     app = open_screen(view, "calm-fig", trial="4")
     assert not button_labels(app) & OFFERED

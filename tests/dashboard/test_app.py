@@ -15,6 +15,7 @@ from tests.dashboard.screens import (
     markdown_texts,
     open_screen,
     open_study,
+    some_quick,
     warnings,
     without_errors,
 )
@@ -45,7 +46,7 @@ def assert_warnings(app, expected):
         assert escape(part) in text
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", some_quick(VIEWS))
 def test_every_screen_opens_on_an_empty_storage(view, empty_storage):
     app = open_screen(view)
     text = app.info[0].value if view == "studies" else app.warning[0].value
@@ -53,7 +54,7 @@ def test_every_screen_opens_on_an_empty_storage(view, empty_storage):
     assert app.code or view != "studies"
 
 
-@pytest.mark.parametrize("view", layout.SCREENS)
+@pytest.mark.parametrize("view", some_quick(layout.SCREENS))
 def test_every_screen_names_a_study_of_another_program(view, gallery_storage):
     app = open_screen(view, "foreign")
     assert "was not made by injerto" in app.warning[0].value
@@ -76,7 +77,7 @@ def test_markup_in_names_is_escaped_on_every_screen(view, gallery_storage):
     assert any(escape(NASTY) in text for text in shown)
 
 
-@pytest.mark.parametrize("view", layout.SCREENS)
+@pytest.mark.parametrize("view", some_quick(layout.SCREENS))
 def test_every_screen_suggests_a_name_for_an_unknown_study(view, gallery_storage):
     app = open_screen(view, "calm-figs")
     assert "did you mean" in app.warning[0].value
@@ -92,14 +93,13 @@ WITHOUT_TRIALS = {
 
 
 @pytest.mark.parametrize("view", layout.SCREENS)
-def test_every_screen_of_a_study_without_trials_opens(view, play):
-    play("young-fig")
+def test_every_screen_of_a_study_without_trials_opens(view, gallery_storage):
     app = open_screen(view, "young-fig")
     assert len(app.title) == 1
     assert_warnings(app, WITHOUT_TRIALS.get(view, []))
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", some_quick(VIEWS))
 def test_before_the_login_a_viewer_sees_only_the_login(view, gallery_storage, monkeypatch):
     monkeypatch.setenv(auth.LOGIN_VARIABLE, "1")
     monkeypatch.setenv(auth.ACTIONS_VARIABLE, "1")
@@ -113,7 +113,7 @@ def test_before_the_login_a_viewer_sees_only_the_login(view, gallery_storage, mo
         assert len(app.main.get(kind)) == 0
 
 
-@pytest.mark.parametrize("view", layout.SCREENS)
+@pytest.mark.parametrize("view", some_quick(layout.SCREENS))
 def test_an_open_screen_warns_when_its_study_is_deleted(view, played):
     app = open_screen(view, "calm-fig")
     optuna.delete_study(study_name="calm-fig", storage=played.url)
@@ -138,7 +138,7 @@ def test_an_open_screen_warns_when_its_storage_is_removed(played, tmp_path):
     assert "no studies at" in after_refresh(app).warning[0].value
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", some_quick(VIEWS))
 def test_every_screen_warns_of_a_broken_storage(view, tmp_path, monkeypatch):
     (tmp_path / "broken.db").write_bytes(b"this is no database" * 100)
     monkeypatch.setenv("INJERTO_STORAGE", f"sqlite:///{tmp_path}/broken.db")

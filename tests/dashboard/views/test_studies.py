@@ -16,7 +16,7 @@ def test_a_study_has_a_card_with_a_link(played):
 def test_a_study_of_another_program_does_not_hide_the_cards_of_others(gallery_storage):
     app = open_screen("studies")
     assert "was not made by injerto" in all_text(app)
-    assert len(app.metric) == 5
+    assert len(app.metric) == 6
 
 
 def test_markup_in_a_study_name_is_escaped(gallery_storage):
