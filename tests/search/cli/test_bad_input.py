@@ -119,7 +119,7 @@ BAD_ARGUMENTS = {
     "storage in words": (["--storage", "here"], "is not a storage URL"),
     "storage in memory": (["--storage", "sqlite://"], "would be lost"),
     "storage out of reach": (["--storage", "sqlite:////proc/none/x.db"], "cannot open the storage"),
-    "output out of reach": (["--output", "/dev/null/none"], "cannot make the output folder"),
+    "output out of reach": (["--output", "/dev/null/none"], "cannot create the output folder"),
     "unknown option": (["--trails", 3], "--trails"),
 }
 
