@@ -240,7 +240,7 @@ def test_of_two_searches_one_is_stopped_and_resumed(site):
 
 def test_a_search_that_cannot_work_is_rejected_before_any_trial(site, settled):
     blind = site.there("doctor", site.photos, "--root", site.root, "--set", "resources.ship_up_to=0", code=2)
-    remedy = "name a folder or a bucket that every node sees"
+    remedy = "name a folder or a bucket that every node shares"
     assert re.search(rf"1 of 3 nodes cannot run trials:\n\s+beta: data: .*cannot be read \(No such file.*{remedy}", blind), blind
     assert "✗" in blind
     huge = site.submit("huge", "--set", "resources.cpus_per_trial=64", code=2)
