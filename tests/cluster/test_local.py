@@ -69,6 +69,8 @@ def place(own_cache):
     folder.mkdir()
     before = dict(os.environ)
     with recording_proxy() as proxy, http_server(200, "", asked=reports) as report_url:
+        for name in ("no_proxy", "NO_PROXY"):
+            os.environ.pop(name, None)
         os.environ |= proxy.environment() | {
             "TMPDIR": str(folder),
             "INJERTO_STORAGE": f"sqlite:///{folder}/studies.db",
