@@ -7,8 +7,8 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import records_cache
+from dashboard.charts.palette import STUDY_BADGES, TRIAL_BADGES
 from dashboard.markdown_text import escape
-from dashboard.palette import STUDY_BADGES, TRIAL_BADGES
 from dashboard.record_errors import show_errors
 from search.record.records import StudyRecord
 

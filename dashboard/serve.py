@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dashboard.auth import LOOPBACK, set_permissions
-from dashboard.palette import COLOR_CYCLE
+from dashboard.charts.palette import COLOR_CYCLE
 from trainables.errors import ConfigError
 
 REFRESH_SECONDS = (0.5, 3600.0)

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboard.charts.palette import COLOR_CYCLE
 from dashboard.charts.theme import NEUTRAL, STYLES, escape_html, figure
-from dashboard.palette import COLOR_CYCLE
 
 HOURS_FROM_MINUTES = 180
 """Searches that took longer are drawn in hours."""

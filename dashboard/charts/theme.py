@@ -5,7 +5,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboard.palette import BLUE, GREEN, GREY, ORANGE, PINK, VERMILION
+from dashboard.charts.palette import BLUE, GREEN, GREY, ORANGE, PINK, VERMILION
 
 HEIGHT = 340
 COLOR_SCALE = "Cividis"

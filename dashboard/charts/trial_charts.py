@@ -6,8 +6,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dashboard.charts.palette import BLUE
 from dashboard.charts.theme import COLOR_SCALE, NEUTRAL, STYLES, escape_html, figure
-from dashboard.palette import BLUE
 
 COLUMNS = 3
 PANEL_HEIGHT = 210

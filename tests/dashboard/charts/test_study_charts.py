@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard.charts import study_charts
+from dashboard.charts.palette import COLOR_CYCLE
 from dashboard.charts.theme import STYLES, escape_html, figure
 from dashboard.data import study_data
-from dashboard.palette import COLOR_CYCLE
 from search.record.reader import read_study
 from search.record.records import STATES
 from tests.dashboard.records import BEGAN, study, trial
