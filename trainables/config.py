@@ -1,4 +1,4 @@
-"""Every hyperparameter of one trial and every setting of its data, and reading and writing them as YAML. Light to import."""
+"""The configuration of one trial and of its data, and functions that read, check and write it as YAML. Light to import."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -27,7 +27,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Model(BaseModel):
-    """A frozen configuration that rejects unknown keys."""
+    """Base class of configurations, which are frozen.
+
+    A configuration rejects unknown keys, infinity and NaN. A number becomes text where text is wanted.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, coerce_numbers_to_str=True)
 
@@ -36,7 +39,7 @@ AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 class DataConfig(Model):
-    """Where the labelled images are and how to read them."""
+    """Where the labelled images are, how to read them, and how to split them."""
 
     source: str = Field(
         "builtin:digits", description="an image folder, a CSV file, a folder that holds one CSV, an s3:// URL of these, or builtin:digits"
@@ -131,7 +134,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def write_yaml(path: str | Path, config: Model, header: str = "") -> None:
-    """Write a configuration as YAML, the whole file or none. Raises ``ResourceError`` if that fails."""
+    """Write a configuration to a YAML file, the whole file or nothing. Each line of `header` becomes a comment at its top.
+
+    Raises ``ResourceError`` if the file cannot be written.
+    """
     path = Path(path)
     text = "".join(f"# {line}\n" for line in header.splitlines()) + to_yaml(config)
     try:
@@ -142,7 +148,7 @@ def write_yaml(path: str | Path, config: Model, header: str = "") -> None:
 
 
 def to_yaml(config: Model) -> str:
-    """Return a configuration as YAML text, keys in the order of their declaration."""
+    """Return a configuration as YAML text. Keys keep the order of their declaration; those with the value None are left out."""
     values = config.model_dump(mode="json", exclude_none=True)
     readable: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
     if UNUSUAL_LINE_BREAKS.isdisjoint(readable):
@@ -151,7 +157,10 @@ def to_yaml(config: Model) -> str:
 
 
 def validate(kind: type[AnyModel], values: dict[str, Any], where: str = "") -> AnyModel:
-    """Build a configuration. Raises ``ConfigError`` with one line for each wrong key or value; `where` names their source."""
+    """Return a configuration of the class `kind` with these values by key.
+
+    Raises ``ConfigError`` with one line for each wrong key or value. `where` says in its first line what was read, such as a file's path.
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as error:

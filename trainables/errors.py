@@ -49,7 +49,7 @@ class NonFiniteError(InjertoError):
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the nearest known word, or ``; known: …`` if none is near."""
+    """Return the end of a message about an unknown word: ``; did you mean 'x'?`` with the nearest known word, or ``; known: …``."""
     words = list(known)
     near = get_close_matches(str(word), words, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(words)}"

@@ -30,16 +30,16 @@ def sign(mode: str) -> int:
 
 
 def is_better(value: float, than: float, mode: str) -> bool:
-    """Return whether a value is better than another of a metric that is maximized (``max``) or minimized (``min``)."""
+    """Return whether `value` is strictly better than `than`. The metric is maximized if `mode` is ``max``, minimized if it is ``min``."""
     return sign(mode) * value > sign(mode) * than
 
 
 def objective(task: str, targets: np.ndarray, metric: str | None = None) -> str:
-    """Return the metric that a search optimizes: the given one, or the one that suits the training targets.
+    """Return the name of the metric that a search optimizes: `metric` if given, else the one that suits the training targets.
 
     Multiclass: accuracy, or macro-F1 where the largest class is over 3 times the smallest. Binary: area under the ROC curve, or average
     precision where the minority is under 20 %. Multilabel: mean average precision. Regression: mean absolute error.
-    Raises ``ConfigError`` for a metric that the task does not have.
+    Raises ``ConfigError`` for a metric that the task does not have, and for ``top5`` with fewer than 10 classes.
     """
     if metric is not None:
         if metric not in METRICS[task]:
@@ -58,14 +58,18 @@ def objective(task: str, targets: np.ndarray, metric: str | None = None) -> str:
 
 
 def training_loss(task: str, name: str | None) -> str:
-    """Return the name of a task's training loss. Raises ``ConfigError`` for one that the task does not have."""
+    """Return the name of a task's training loss: `name`, or the default if None. Raises ``ConfigError`` if the task does not have it."""
     if name is not None and name not in LOSSES[task]:
         raise ConfigError(f"loss {name!r} is not a loss of a {task} task{did_you_mean(name, LOSSES[task])}")
     return name or LOSSES[task][0]
 
 
 def check_targets(task: str, loss: str | None, scale: str, targets: np.ndarray) -> None:
-    """Raise ``DataError`` if a loss or a logarithm cannot be computed on the targets, ``ConfigError`` if it is not one of the task."""
+    """Check that a task can be trained with a loss (None: the default one) and a target `scale` (``linear`` or ``log``) on these targets.
+
+    Raises ``ConfigError`` for a loss that the task does not have, for ``log`` outside regression, and for a single label in a multilabel
+    task. Raises ``DataError`` for targets of 0 with loss ``mape``, and for targets of 0 or below with ``log``.
+    """
     training_loss(task, loss)
     if task == "multilabel" and targets.shape[1] < 2:
         raise ConfigError("a multilabel task needs at least two labels; one label alone is a binary task")

@@ -16,12 +16,12 @@ def largest_batch(images: int) -> int:
 
 
 def passes_per_epoch(images: int, batch_size: int) -> int:
-    """Return the number of passes over the training images in one reported epoch, so that it has at least 20 steps."""
+    """Return how many passes over the training images one reported epoch has: the fewest that make at least 20 steps."""
     return math.ceil(STEPS_PER_EPOCH / max(1, images // batch_size))
 
 
 def rule_epochs(images: int, batch_size: int) -> int:
-    """Return the number of epochs that make about 500 steps, between 10 and 40."""
+    """Return how many reported epochs make about 500 steps, but at least 10 and at most 40."""
     steps = passes_per_epoch(images, batch_size) * max(1, images // batch_size)
     return min(max(round(STEPS / steps), EPOCHS[0]), EPOCHS[1])
 
@@ -38,7 +38,10 @@ def default_recipe(
     ops: tuple[AugmentationOp, ...] = AUGMENTATION_OPS,
     seed: int = 0,
 ) -> TrialConfig:
-    """Return the configuration that trial 0 runs, for `images` training images."""
+    """Return the configuration that trial 0 runs. What is not given here follows from `images`, or is the default of `TrialConfig`.
+
+    `images` counts the training images. `stages` of the body train, counted from the head down.
+    """
     batch_size = min(32 if images >= SMALL else 16, largest_batch(images))
     return TrialConfig(
         backbone=backbone,

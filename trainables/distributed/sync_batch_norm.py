@@ -1,4 +1,4 @@
-"""Batch norm over the micro-batches of all replicas, for batches that are too small on one GPU."""
+"""Batch norm whose statistics cover the micro-batches of all replicas, for batches that are too small on one GPU."""
 
 from typing import Any
 
@@ -11,14 +11,17 @@ MAPS = (0, 2, 3)
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
-    """A `BatchNorm2d` whose training statistics are computed over the maps of all processes, which must have equally many.
+    """A `BatchNorm2d` whose training statistics are computed over the maps of all processes. Each must have the same number of maps.
 
     torch's own `SyncBatchNorm` runs on GPUs only. This one also runs on CPUs, so the tests cover the code that trains on GPUs.
     While statistics are recomputed (`momentum` is None), each process has its own batches, and this layer is a plain `BatchNorm2d`.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return normalised `(N, C, H, W)`, in the type of `maps`."""
+        """Return the normalised maps `(N, C, H, W)`, in the dtype of `maps`.
+
+        In training mode all processes must call this at the same time.
+        """
         if not self.training or self.momentum is None:
             return super().forward(maps)
         values = maps.float()
@@ -34,7 +37,10 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _update_running_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Move the running statistics towards those of the batch; as in `BatchNorm2d`, the running variance is the unbiased one."""
+        """Move the running statistics towards a batch's `mean` and biased `variance`, both `(C,)`, over `count` values of each channel.
+
+        As in `BatchNorm2d`, the running variance is the unbiased one.
+        """
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -45,7 +51,10 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
 
 class _Gather(torch.autograd.Function):
-    """Stack the tensors of all processes; the gradient of a process's tensor is the sum of the gradients from all processes."""
+    """Stack the tensors of all processes in the order of ranks: `(…)` → `(processes, …)`.
+
+    The gradient of a process's tensor is the sum of the gradients that all processes have for it.
+    """
 
     @staticmethod
     def forward(context: Any, own: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ HALF: Channels = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class Backbone:
-    """A row of the table: what is known of a network before it is built."""
+    """A row of the table: what the program needs to know of one of torchvision's networks before it builds the network."""
 
     name: str
     family: str
@@ -38,14 +38,14 @@ class Backbone:
 
 
 def backbone(name: str) -> Backbone:
-    """Return the row of a network. Raises ``ConfigError`` for an unknown name."""
+    """Return the row of the table with this name. Raises ``ConfigError`` for an unknown name."""
     if name not in BACKBONES:
         raise ConfigError(f"unknown backbone {name!r}{did_you_mean(name, BACKBONES)}")
     return BACKBONES[name]
 
 
 def check_image_size(name: str, image_size: int) -> None:
-    """Raise ``ConfigError`` if images of this side, in pixels, are too small for a backbone."""
+    """Raise ``ConfigError`` if images with sides of `image_size` pixels are too small for a backbone, or if its name is unknown."""
     smallest = backbone(name).minimum_size
     if image_size < smallest:
         raise ConfigError(
@@ -55,17 +55,23 @@ def check_image_size(name: str, image_size: int) -> None:
 
 
 def _by_name(*stages: str) -> Stages:
-    """Return stages from the names of their modules, separated by spaces."""
+    """Return one stage for each argument: the tuple of the module names in it, which are separated by spaces."""
     return tuple(tuple(stage.split()) for stage in stages)
 
 
 def _by_index(sequence: str, *ends: int) -> Stages:
-    """Return stages of the children of a sequence: up to the first end (exclusive), from there to the second, and so on."""
+    """Return stages that divide the numbered children of a `sequence`, as tuples of module names such as ``features.0``.
+
+    The first stage has the children below the first end, each further stage those from the end before it to below its own.
+    """
     return tuple(tuple(f"{sequence}.{child}" for child in range(*bounds)) for bounds in pairwise((0, *ends)))
 
 
 def _vgg(*convolutions: int, modules: int = 2) -> Stages:
-    """Return stages of so many convolutions, with so many modules for each convolution, and a pooling."""
+    """Return the stages of a VGG, as tuples of module names such as ``features.0``. Each number is one stage's number of convolutions.
+
+    A convolution takes `modules` modules: itself, its activation and, in networks that have it, batch norm. A pooling ends each stage.
+    """
     return _by_index("features", *accumulate(count * modules + 1 for count in convolutions))
 
 

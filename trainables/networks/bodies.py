@@ -1,4 +1,4 @@
-"""The body of a network: torchvision's own modules in stages, without the classifier."""
+"""The body of a network: torchvision's own modules in stages, without the classifier; and functions that build one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,15 +37,15 @@ class Body(nn.Module):
         self._pooling = row.pooling
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features of (N, 3, H, W) normalised images, (N, width)."""
+        """Return the features `(N, width)` of normalised images `(N, 3, H, W)`."""
         return self.forward_from(0, images)
 
     def forward_to(self, stage: int, images: Tensor) -> Tensor:
-        """Return the input of a stage, (N, C, H, W); for `stage` = the number of stages, the features, (N, width)."""
+        """Return the input `(N, C, H, W)` of the 0-based `stage`; for `stage` = the number of stages, the features `(N, width)`."""
         return self._run(0, stage, images)
 
     def forward_from(self, stage: int, activations: Tensor) -> Tensor:
-        """Return the features, (N, width), from the result of ``forward_to`` for the same stage."""
+        """Return the features `(N, width)` from the result of ``forward_to`` for the same stage."""
         return self._run(stage, len(self.stages), activations)
 
     def _run(self, first: int, last: int, activations: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Body(nn.Module):
 
 
 def build_body(name: str) -> Body:
-    """Return a body with torchvision's random initialisation. Raises ``ConfigError`` for an unknown name.
+    """Return the body of a backbone with torchvision's random initialisation. Raises ``ConfigError`` for an unknown name.
 
     Batch norms have momentum 0.1: torchvision's MobileNetV3 has 0.01 and MNASNet 0.0003, which is too little for a few hundred steps.
     """
@@ -75,7 +75,10 @@ def build_body(name: str) -> Body:
 
 
 def build_empty_body(name: str) -> Body:
-    """Return a body on the meta device: shapes without values, built in little time and memory. Raises as `build_body` does."""
+    """Return the body of a backbone on the meta device, with shapes but no values. Raises as `build_body` does.
+
+    It is built in little time and memory.
+    """
 
     def empty(module: nn.Module, name: str, tensor: Tensor | None) -> Any:
         return None if tensor is None else tensor.to("meta")

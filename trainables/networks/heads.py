@@ -1,4 +1,4 @@
-"""The new head: a linear layer or a multilayer perceptron on the body's features, and its initializers."""
+"""The new head: a linear layer or a multilayer perceptron on the body's features, and a table of initializers for it."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -32,9 +32,10 @@ Sources: Glorot & Bengio 2010 (xavier), He et al. 2015 (kaiming), Saxe et al. 20
 def build_head(
     inputs: int, outputs: int, *, layers: int, units: int, activation: str = "relu", dropout: float = 0.0, initializer: str = "trunc_normal"
 ) -> nn.Sequential:
-    """Return ``(N, inputs) → (N, outputs)`` logits: `layers` hidden layers of `units`, dropout before every linear layer.
+    """Return an initialized head: features `(N, inputs)` → logits `(N, outputs)`.
 
-    Raises ``ConfigError`` for an activation or an initializer that is not in the tables.
+    It has `layers` hidden layers of `units` neurons, and dropout before every linear layer. Raises ``ConfigError`` for an activation or an
+    initializer that is not in `ACTIVATIONS` or `INITIALIZERS`.
     """
     for name, table in ((activation, ACTIVATIONS), (initializer, INITIALIZERS)):
         if name not in table:
@@ -51,7 +52,7 @@ def build_head(
 
 
 def initialize(head: nn.Sequential, initializer: str) -> None:
-    """Initialize the linear layers of a head in place."""
+    """Initialize the linear layers of a head in place, as the entry of `INITIALIZERS` with this name says."""
     set_weight = INITIALIZERS[initializer]
     if set_weight is None:
         return

@@ -18,10 +18,10 @@ MATRICES = (2, 4)
 
 
 class Network(nn.Module):
-    """A fine-tuned network: images `(N, 3, S, S)` → logits `(N, outputs)`.
+    """A fine-tuned network: normalised images `(N, 3, S, S)` → logits `(N, outputs)`.
 
-    The last `unfrozen_stages` stages of the body train once it is thawed. The others run in evaluation mode without gradients, and their
-    batch-norm statistics do not change. Without `batch_norm_trains` all batch norm runs in evaluation mode.
+    The body is frozen until `thaw`. Then its last `unfrozen_stages` stages train. The others run in evaluation mode without gradients, and
+    their batch-norm statistics do not change. Without `batch_norm_trains` all batch norm runs in evaluation mode.
     Raises ``ConfigError`` for more unfrozen stages than the body has.
     """
 
@@ -42,7 +42,7 @@ class Network(nn.Module):
         return logits
 
     def thaw(self, thawed: bool) -> None:
-        """Let the unfrozen stages train from the next step on, or (with False) freeze the whole body."""
+        """Let the unfrozen stages train from the next step on, or (with False) freeze the whole body. The head always trains."""
         self.thawed = thawed
         self.body.requires_grad_(False)
         for stage in self._training_stages():
@@ -51,7 +51,10 @@ class Network(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Network":
-        """Set training mode where parameters train; frozen stages, and batch norm that does not train, stay in evaluation mode."""
+        """Set training mode (or with False evaluation mode) and return the network itself.
+
+        Frozen stages, and batch norm that does not train, stay in evaluation mode.
+        """
         super().train(mode)
         self.body.eval()
         if mode:
@@ -64,9 +67,10 @@ class Network(nn.Module):
         return self
 
     def parameter_groups(self, learning_rate: float, stage_lr_decay: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Return optimizer groups: the head has the rate `learning_rate`, each stage `stage_lr_decay` times the rate of what follows it.
+        """Return the optimizer's groups, with the keys `params`, `lr`, `peak` and `weight_decay`. Frozen stages are in none.
 
-        Weights of linear layers and convolutions have weight decay, not biases, norms and layer scales. `peak` is a group's largest rate.
+        The head has the rate `learning_rate`, each stage `stage_lr_decay` times the rate of the part after it. `peak` keeps this rate while
+        schedules change `lr`. Only weights of linear layers and convolutions have weight decay; biases, norms and layer scales have none.
         """
         parts: list[tuple[float, Iterable[nn.Parameter]]] = [(learning_rate, self.head.parameters())]
         for distance, stage in enumerate(reversed(self.body.stages[len(self.body.stages) - self.unfrozen_stages :]), 1):
@@ -81,21 +85,24 @@ class Network(nn.Module):
         return groups
 
     def trained_state(self) -> dict[str, Tensor]:
-        """Return the tensors that training can change: the head and the unfrozen stages, batch-norm statistics included."""
+        """Return the tensors that training can change, by their keys in `state_dict`; they are not copies.
+
+        These are the head and the unfrozen stages, including their batch-norm statistics, whether the body is thawed or not.
+        """
         kept = {id(t) for s in self._unfrozen() for block in s for t in (*block.parameters(), *block.buffers())}
         kept |= {id(t) for t in self.head.parameters()}
         return {name: tensor for name, tensor in self.state_dict(keep_vars=True).items() if id(tensor) in kept}
 
     def trainable_parameters(self) -> int:
-        """Return the number of values that train once the body is thawed."""
+        """Return the number of single values, not tensors, that train once the body is thawed."""
         return sum(t.numel() for t in self.trained_state().values() if isinstance(t, nn.Parameter))
 
     @torch.no_grad()
     def recompute_statistics(self, batches: Iterable[Tensor], world: World = ALONE) -> None:
-        """Replace the running statistics of unfrozen batch norm by plain averages over batches of images.
+        """Replace the running statistics of unfrozen batch norm by plain averages over batches of normalised images `(N, 3, S, S)`.
 
         A running average lags behind the weights, and augmented images differ from those of evaluation
-        (Wu & Johnson 2021, "Rethinking Batch in BatchNorm", section 3). Does nothing while the body is frozen.
+        (Wu & Johnson 2021, "Rethinking Batch in BatchNorm", section 3). Does nothing while the body is frozen. Leaves evaluation mode on.
         In a `world` of several processes each has its own batches, and all get the averages over all batches.
         """
         norms = list(self._norms())
@@ -126,7 +133,10 @@ class Network(nn.Module):
 
 @contextmanager
 def _plain_averages(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Reset the running statistics; while the block runs, each is the plain average over the batches (momentum None)."""
+    """Reset the running statistics of layers. While the block runs, they are plain averages over its batches (momentum None).
+
+    The layers get their momentum back at the end; the averages stay.
+    """
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -139,7 +149,10 @@ def _plain_averages(norms: list[_BatchNorm]) -> Iterator[None]:
 
 
 def _average_over_processes(norms: list[_BatchNorm], world: World) -> None:
-    """Replace the averages over this process's batches, of which there may be none, by those over the batches of all processes."""
+    """Replace the running statistics, averages over this process's batches, by the averages over the batches of all processes, in place.
+
+    A process may have had no batch. Every process must call this.
+    """
     statistics: list[tuple[Any, Any, Any]] = [(norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in norms]
     for mean, variance, count in statistics:
         mean *= count

@@ -24,7 +24,7 @@ LEGACY_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors or .pth file by torchvision's keys.
+    """Return the tensors of a .safetensors or .pth file on the CPU, by torchvision's keys.
 
     Unwraps a ``state_dict`` or ``model`` entry and removes ``module.`` before keys. Raises ``WeightsError`` for a damaged file, one that
     could run code, or one without tensors.
@@ -48,9 +48,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def matching_tensors(tensors: Mapping[str, Tensor], body: Body, name: str, path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a body in float32, without those of a head.
+    """Return those of a file's `tensors` that belong to a body, as float32 by their keys in `body.trunk`. Keys of a head are left out.
 
-    Raises ``WeightsError`` if one is missing, unknown, of another shape or not finite; the message names the backbone that fits, if any.
+    Raises ``WeightsError`` if one is missing, unknown, of another shape or not finite. The message holds `path` and `name`, the body's
+    backbone, and names the backbone that the tensors fit, if any.
     """
     problems = _mismatch(tensors, body)
     if any(problems.values()):

@@ -33,15 +33,16 @@ CHUNK = 1 << 20  # bytes
 
 
 def builtin_backbones() -> tuple[str, ...]:
-    """Return the backbones that have built-in weights."""
+    """Return the names of the backbones that have built-in weights."""
     return BUILTIN
 
 
 def check_weights(name: str, weights: str) -> None:
-    """Check before a search that ``load_weights`` will work; download nothing.
+    """Check before a search that ``load_weights`` will work for a backbone `name`; download nothing.
 
-    Raises ``ConfigError`` for an unknown kind or a backbone without built-in weights. Raises ``WeightsError`` for a file that is missing,
-    damaged or of another network, and for ImageNet weights that are neither cached nor reachable.
+    Raises ``ConfigError`` for an unknown backbone or kind of weights, or a backbone without built-in weights. Raises ``WeightsError`` for a
+    file that is missing, damaged or of another network, and for ImageNet weights whose cached file is damaged, or that are neither cached
+    nor reachable.
     """
     kind = _kind(name, weights)
     if kind == "file":
@@ -61,9 +62,10 @@ def check_weights(name: str, weights: str) -> None:
 
 
 def load_weights(body: "Body", name: str, weights: str, *, on_download: OnDownload | None = None) -> str:
-    """Copy weights into a body and return their provenance, such as ``imagenet resnet18-f37072fd``.
+    """Copy weights into the body of a backbone `name`, in place, and return where they come from.
 
-    Raises as ``check_weights`` does, and leaves the body unchanged then.
+    The result is a text such as ``none``, ``imagenet resnet18-f37072fd`` or ``file net.pth 1a2b3c4d``, with the first digits of the file's
+    SHA-256. Raises as `check_weights` and `fetch_weights` do, and leaves the body unchanged then.
     """
     match _kind(name, weights):
         case "none":
@@ -91,10 +93,11 @@ def load_weights(body: "Body", name: str, weights: str, *, on_download: OnDownlo
 
 
 def fetch_weights(name: str, on_download: OnDownload | None = None) -> Path:
-    """Return the file of torchvision's ImageNet weights in ``torch.hub``'s folder; download it first if it is absent.
+    """Return the path of torchvision's ImageNet weights in ``torch.hub``'s folder; download the file first if it is absent.
 
     Only one process of a node downloads it. The environment variable ``INJERTO_WEIGHTS_URL`` names a mirror to use instead of
-    torchvision's server. Raises ``WeightsError`` without a network or for a wrong hash, ``ResourceError`` if the disk is full.
+    torchvision's server. Raises ``WeightsError`` if the server cannot be reached, the folder cannot be written or the file has the wrong
+    hash, ``ResourceError`` if the disk is full.
     """
     path = _cached_path(name)
     if not path.exists():
@@ -142,7 +145,7 @@ def _url(name: str) -> str:
 
 @contextmanager
 def _download_lock(path: Path) -> Iterator[None]:
-    """Let one process of this node at a time run the block."""
+    """Let one process of this node at a time run the block. Raises ``WeightsError`` if the folder of `path` cannot be written."""
     lock = FileLock(path.with_name(path.name + ".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +160,10 @@ def _download_lock(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _connection(name: str, path: Path) -> Iterator[HTTPResponse]:
-    """Open a connection to the server of a network's weights; translate network and disk errors of the block."""
+    """Give the server's response with the ImageNet weights of a backbone `name`, which are to be saved at `path`; close it after the block.
+
+    If the connection or the block fails, raises ``ResourceError`` for a full disk and ``WeightsError`` for any other network or disk error.
+    """
     url = _url(name)
     try:
         with urlopen(url, timeout=TIMEOUT) as response:
@@ -192,7 +198,7 @@ def _check_hash(path: Path) -> None:
 
 
 def _is_named_hash(sha256: str, path: Path) -> bool:
-    """Return whether a SHA-256 begins with the digits at the end of a file's name."""
+    """Return whether a SHA-256 begins with the digits in the file's name after the last hyphen, as in ``resnet18-f37072fd.pth``."""
     return sha256.startswith(path.stem.rpartition("-")[2])
 
 

@@ -1,4 +1,4 @@
-"""From a trial's configuration and its data set to the network and the optimizer that train."""
+"""Checks a trial's configuration against its data set, and builds the network and the optimizer from them."""
 
 from contextlib import nullcontext
 
@@ -23,19 +23,23 @@ from trainables.training.tasks import TASKS
 
 
 def default_device() -> torch.device:
-    """Return the GPU that this process may use, else the CPU."""
+    """Return the first GPU that this process may use, or the CPU if there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def autocast_on(device: torch.device) -> Autocast:
-    """Return the context of a forward pass: bfloat16 on GPUs that have it, else no autocast."""
+    """Return a function that gives the context of a forward pass: autocast to bfloat16 on GPUs that support it, else one without effect."""
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         return lambda: torch.autocast("cuda", torch.bfloat16)
     return nullcontext
 
 
 def check_trial(dataset: Dataset, trial: TrialConfig, world: World) -> None:
-    """Raise ``ConfigError`` or ``DataError`` if a configuration does not fit the data set or the number of processes."""
+    """Check that a configuration fits the data set and the number of processes.
+
+    Raises ``ConfigError`` for a batch over a quarter of the training images or not divisible among the processes, and for images too small
+    for the backbone. Raises ``ConfigError`` or ``DataError`` for targets that do not fit, see `check_targets`.
+    """
     images = len(dataset.rows["train"])
     if trial.batch_size > largest_batch(images):
         raise ConfigError(f"batch_size must be at most a quarter of the {images} training images but got {trial.batch_size}")
@@ -51,9 +55,10 @@ def check_trial(dataset: Dataset, trial: TrialConfig, world: World) -> None:
 
 
 def build_network(dataset: Dataset, trial: TrialConfig, *, world: World, sync_batch_norm: bool) -> tuple[Network, str]:
-    """Return the network with its pretrained body and new head, and where the weights come from.
+    """Return the network with its pretrained body and new head, and where the weights come from (as `load_weights` returns it).
 
-    Seeds torch with the trial's seed. Raises ``ConfigError`` or ``WeightsError`` as the functions that it calls do.
+    Seeds torch with the trial's seed. Batch norm trains only where it has at least 16 images at a time, or where the body starts without
+    weights. Raises ``ConfigError`` or ``WeightsError`` as `load_weights`, `build_head` and `Network` do.
     """
     torch.manual_seed(trial.seed)
     body = build_body(trial.backbone)

@@ -1,4 +1,4 @@
-"""Files with a trainer's state and with a network's weights, in a folder or a bucket."""
+"""Reads and writes files with a trainer's state, and writes files with a network's weights, in a folder or a bucket."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ FORMAT = 1
 
 
 def save_state(location: str | Path, state: State) -> None:
-    """Write a state so that a reader sees the old file or the new one, never a part of it.
+    """Write a trainer's state to a path or URL. A reader sees the old file or the new one, never a part of it.
 
     Raises ``ResourceError`` where there is no space, ``StorageError`` where the location cannot be written.
     """
@@ -27,7 +27,7 @@ def save_state(location: str | Path, state: State) -> None:
 
 
 def load_state(location: str | Path) -> State | None:
-    """Return a saved state, or None if there is no file. Reads tensors and plain values only, never code.
+    """Return the state that `save_state` wrote, with tensors on the CPU, or None if there is no file. Runs no code from the file.
 
     Raises ``DamagedError`` for a damaged file or one of another format, ``StorageError`` where the location cannot be read.
     """
@@ -47,7 +47,7 @@ def load_state(location: str | Path) -> State | None:
 
 
 def export_weights(location: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and metadata as a safetensors file, whole or not at all. Raises as `save_state` does."""
+    """Write tensors and metadata to a safetensors file at a path or URL, the whole file or nothing. Raises as `save_state` does."""
     root, key = _root_and_key(location)
     root.write(key, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata))
 

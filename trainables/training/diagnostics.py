@@ -27,9 +27,10 @@ GROUPS, T_QUANTILE = 20, 2.093
 
 @dataclass(frozen=True)
 class Predictions:
-    """A network's predictions for some images of a data set. `outputs` holds probabilities `(N, K)`, for regression values `(N, 1)`.
+    """A network's predictions for the images `rows` (indices) of a data set.
 
-    Regression values and `truth` are in original units.
+    `outputs` are probabilities `(N, K)`, with K = 1 for a binary task, or the values `(N, 1)` of a regression. `truth` holds class numbers
+    `(N,)`, for multilabel 0 or 1 `(N, K)`, for regression the targets `(N,)`. Regression values and targets are in original units.
     """
 
     dataset: Dataset
@@ -39,31 +40,34 @@ class Predictions:
 
     @property
     def predicted(self) -> Tensor:
-        """The predicted class of each image (binary, multiclass), or 0 or 1 for each of its labels (multilabel)."""
+        """The predicted class number of each image `(N,)`; for multilabel 0 or 1 for each label `(N, K)`.
+
+        There is none for regression.
+        """
         return self.outputs.argmax(1) if self.dataset.task == "multiclass" else (self.outputs >= 0.5).long().squeeze(1)
 
     @property
     def probabilities(self) -> Tensor:
-        """The probability of each class `(N, classes)`, in two columns for a binary task."""
+        """The probability of each class `(N, classes)`, in two columns for a binary task, or of each label (multilabel)."""
         return torch.cat([1 - self.outputs, self.outputs], 1) if self.dataset.task == "binary" else self.outputs
 
 
 def decode_predictions(dataset: Dataset, split: str, logits: Tensor, targets: Tensor, scale: TargetScale) -> Predictions:
-    """Return the predictions for a split, from its logits `(N, outputs)` and targets."""
+    """Return the predictions for a split from its logits `(N, outputs)` and targets. `scale` is that of the network's training."""
     if dataset.task == "regression":
         return Predictions(dataset, dataset.rows[split], scale.decode(logits.double()), targets.double())
     return Predictions(dataset, dataset.rows[split], TASKS[dataset.task].activation(logits), targets.long())
 
 
 def diagnose(predictions: Predictions) -> dict[str, Any]:
-    """Return the task's diagnostics by name, the number of images, the class names, and the images with the largest errors.
+    """Return the task's diagnostics by name (see `DIAGNOSTICS`), and for every task `images` (their number), `classes` (names), `worst`.
 
     `confusion`: [truth, prediction, images] by class number, most images first.
     `reliability`: [mean probability, share right, images] for each bin of predicted probability (Guo et al. 2017, "On Calibration of
     Modern Neural Networks").
     `precision`: [label number, average precision, images with the label].
     `scatter`: [truth, prediction].
-    `worst`: name, truth, prediction, and a JPEG in base64.
+    `worst`: `name`, `truth`, `prediction` and `jpeg` (base64) of each of the images with the largest errors.
     """
     task, classes = predictions.dataset.task, predictions.dataset.classes
     by_name = {name: compute(predictions) for name, compute in DIAGNOSTICS[task].items()}
@@ -71,14 +75,20 @@ def diagnose(predictions: Predictions) -> dict[str, Any]:
 
 
 def confusion(predictions: Predictions) -> list[list[int]]:
-    """Return how many images of each class were predicted as each class, without pairs that have no images."""
+    """Return [true class, predicted class, images] for the pairs of classes that have images, most images first.
+
+    There are at most 2,000 pairs.
+    """
     pairs, counts = np.unique(torch.stack([predictions.truth, predictions.predicted], 1).numpy(), axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS]
     return [[int(truth), int(predicted), int(count)] for (truth, predicted), count in zip(pairs[order], counts[order], strict=True)]
 
 
 def reliability(predictions: Predictions) -> list[list[float]]:
-    """Return, for bins of predicted probability, how often the prediction was right; for multilabel, how often the label was present."""
+    """Return [mean probability, share right, images] for each of ten equal bins of predicted probability that is not empty.
+
+    The probability is that of the predicted class. For multilabel each label of each image counts, and "right" means that it is present.
+    """
     if predictions.dataset.task == "multilabel":
         probabilities, right = predictions.outputs.flatten(), predictions.truth.flatten().double()
     else:
@@ -89,7 +99,7 @@ def reliability(predictions: Predictions) -> list[list[float]]:
 
 
 def precision(predictions: Predictions) -> list[list[float]]:
-    """Return the average precision of each label that at least one image has."""
+    """Return [label number, average precision, images with the label] for each label that at least one image has."""
     counts = predictions.truth.sum(0)
     return [
         [number, float(C.binary_average_precision(predictions.outputs[:, number], predictions.truth[:, number])), int(counts[number])]
@@ -99,7 +109,7 @@ def precision(predictions: Predictions) -> list[list[float]]:
 
 
 def scatter(predictions: Predictions) -> list[list[float]]:
-    """Return the truth and the prediction of at most 1,000 images, evenly spread over the split."""
+    """Return [truth, prediction] in original units for at most 1,000 images, evenly spread over the split."""
     chosen = np.linspace(0, len(predictions.rows) - 1, min(len(predictions.rows), MAX_POINTS)).astype(np.int64)
     return [[float(predictions.truth[place]), float(predictions.outputs[place, 0])] for place in chosen]
 
@@ -114,7 +124,10 @@ DIAGNOSTICS: Mapping[str, Mapping[str, Callable[[Predictions], list[Any]]]] = {
 
 
 def worst_images(predictions: Predictions) -> list[dict[str, str]]:
-    """Return the wrongly predicted images with the largest errors, the largest first."""
+    """Return the at most twelve wrongly predicted images with the largest errors, the largest first.
+
+    Each has its `name`, its `truth` and `prediction` as text, and a small `jpeg` in base64.
+    """
     errors, wrong = _errors(predictions)
     order = [int(place) for place in errors.argsort(descending=True, stable=True) if wrong[place]][:MAX_WORST]
     names = predictions.dataset.names
@@ -122,7 +135,10 @@ def worst_images(predictions: Predictions) -> list[dict[str, str]]:
 
 
 def _errors(predictions: Predictions) -> tuple[Tensor, Tensor]:
-    """Return the error of each image `(N,)`, and whether its prediction was wrong `(N,)`."""
+    """Return the error of each image `(N,)`, and whether its prediction was wrong `(N,)`.
+
+    The error is the absolute error (regression), the mean cross-entropy of the labels (multilabel), or 1 - the true class's probability.
+    """
     outputs, truth = predictions.outputs, predictions.truth
     if predictions.dataset.task == "regression":
         errors = (outputs[:, 0] - truth).abs()
@@ -148,10 +164,11 @@ def _jpeg(predictions: Predictions, place: int) -> str:
 
 
 def interval(value: float, metric_of: Callable[[Tensor], float], images: int) -> tuple[float, float] | None:
-    """Return a 95 % interval of a metric over random draws of the images it is computed on, or None for fewer than 40 images.
+    """Return (low, high), a 95 % interval around a metric's `value` over random draws of the images, or None for fewer than 40 `images`.
 
-    `metric_of` gives the metric of the images at some places. Jackknife over groups, with Student's t (Efron and Tibshirani 1993, "An
-    Introduction to the Bootstrap", chapter 11): it needs no formula for each metric, and twenty evaluations.
+    `metric_of` computes the metric on a part of the images, given their places `(n,)` from 0 to `images` - 1. Jackknife over groups, with
+    Student's t (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 11): it needs no formula for each metric, and twenty
+    evaluations.
     """
     if images < 2 * GROUPS:
         return None

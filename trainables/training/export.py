@@ -1,4 +1,4 @@
-"""A trained network as a file that others can use, and the description of how to use it."""
+"""Writes a trained network to a file that other programs can use, with a description of how to use it."""
 
 import json
 from dataclasses import asdict
@@ -14,7 +14,11 @@ from trainables.training.tasks import TargetScale
 
 
 def describe_network(dataset: Dataset, trial: TrialConfig, scale: TargetScale) -> dict[str, Any]:
-    """Return what is needed to use a network: its architecture, the preprocessing of an image, and the meaning of the outputs."""
+    """Return what is needed to use a network, as values that JSON can hold.
+
+    Its architecture is in ``backbone`` and ``head``, how to prepare an image in ``preprocessing``, and the meaning of the outputs in
+    ``task``, ``classes`` and ``scale``. ``fingerprint`` is the data set's.
+    """
     row = backbone(trial.backbone)
     return {
         "backbone": trial.backbone,
@@ -34,9 +38,9 @@ def describe_network(dataset: Dataset, trial: TrialConfig, scale: TargetScale) -
 
 
 def export_network(location: str | Path, network: Network, description: dict[str, Any]) -> None:
-    """Write a whole network as safetensors: the body under torchvision's own names, the head under ``head.``.
+    """Write a whole network to a safetensors file at a path or URL: the body under torchvision's own keys, the head under ``head.``.
 
-    The file's metadata holds the description; values that are not text are encoded as JSON.
+    The file's metadata holds the description; values that are not text are encoded as JSON. Raises as `save_state` does.
     """
     state = {name.removeprefix("body.trunk."): tensor for name, tensor in network.state_dict().items()}
     tensors = {name: tensor for name, tensor in state.items() if not name.startswith("body.")}

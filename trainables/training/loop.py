@@ -1,4 +1,4 @@
-"""The training loop: plain PyTorch, one visible sequence."""
+"""The training loop in plain PyTorch: training on the batches of one epoch, and prediction."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -33,10 +33,11 @@ class LoopSettings:
 def train_epoch(
     network: Network, optimizer: torch.optim.Optimizer, batches: Iterable[Batch], settings: LoopSettings, *, first_step: int
 ) -> tuple[float, int]:
-    """Train on the batches, one step each, and return (mean training loss, images trained on).
+    """Train on the batches, one optimizer step each, and return (mean training loss, images trained on).
 
-    In a world of several processes each has its own part of every batch; gradients, loss and count are those of the whole batches.
-    Raises ``NonFiniteError`` in all processes if the loss of any step is not a finite number.
+    `first_step` is the 0-based step of the trial that the first batch makes. In a world of several processes each has its own part of every
+    batch; gradients, loss and count are those of the whole batches.
+    Raises ``NonFiniteError`` in all processes, after the last batch, if the loss of any step was not a finite number.
     """
     total, images_seen, steps = torch.zeros(()), 0, 0
     network.train()
@@ -66,7 +67,7 @@ def train_epoch(
 
 @torch.inference_mode()
 def predict(network: Network, batches: Iterable[Batch], autocast: Autocast) -> tuple[Tensor, Tensor]:
-    """Return logits `(N, outputs)` and targets of all batches, in main memory."""
+    """Return the logits `(N, outputs)` and the targets of all batches, in main memory. Leaves the network in evaluation mode."""
     network.eval()
     logits, targets = [], []
     for images, wanted in batches:

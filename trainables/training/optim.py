@@ -11,12 +11,15 @@ Schedule = Callable[[float], float]
 
 
 def cosine(progress: float) -> float:
-    """Fall from 1 to 0 along half a cosine (Loshchilov & Hutter 2017)."""
+    """Return a factor that falls from 1 to 0 along half a cosine (Loshchilov & Hutter 2017)."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def one_cycle(progress: float) -> float:
-    """Rise from 1/25 to 1 at 30 %, then fall to 1/250,000, both along half a cosine (Smith & Topin 2018; torch's `OneCycleLR` defaults)."""
+    """Return a factor that rises from 1/25 to 1 at 30 %, then falls to 1/250,000, both along half a cosine.
+
+    These are the defaults of torch's `OneCycleLR` (Smith & Topin 2018).
+    """
     low, peak_at, last = 1 / 25, 0.3, 1 / 25e4
     if progress < peak_at:
         return low + (1 - low) * (1 - cosine(progress / peak_at))
@@ -24,7 +27,7 @@ def one_cycle(progress: float) -> float:
 
 
 def step(progress: float) -> float:
-    """Fall to a tenth at one half, to a hundredth at three quarters (He et al. 2016, CIFAR-10)."""
+    """Return a factor that falls from 1 to a tenth at one half, and to a hundredth at three quarters (He et al. 2016, CIFAR-10)."""
     return 0.1 ** ((progress >= 0.5) + (progress >= 0.75))
 
 
@@ -34,7 +37,10 @@ WARMS_UP = {"one_cycle"}
 
 
 def learning_rate_factor(schedule: str, warmup: float, step: int, steps: int) -> float:
-    """Return the factor on the peak rate at 0-based `step` of `steps`: a linear rise over the warm-up, then the schedule."""
+    """Return the factor on the peak learning rate at 0-based `step` of `steps`: a linear rise over the warm-up, then the schedule.
+
+    `schedule` is a name in `SCHEDULES`; `warmup` is a share of all steps.
+    """
     warm = 0 if schedule in WARMS_UP else round(warmup * steps)
     if step < warm:
         return (step + 1) / (warm + 1)

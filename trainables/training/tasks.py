@@ -20,24 +20,30 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class TargetScale:
-    """How regression targets are scaled for a loss, in double precision: optionally their logarithm, then standardised."""
+    """How regression targets are scaled for training: optionally their logarithm, then minus `mean` and divided by `deviation`.
+
+    Computed in double precision. The defaults leave targets unchanged.
+    """
 
     mean: float = 0.0
     deviation: float = 1.0
     logarithm: bool = False
 
     def encode(self, targets: Tensor) -> Tensor:
-        """Convert original units to the values that the network is trained on."""
+        """Return targets in original units as values that the network is trained on; same shape."""
         return ((torch.log(targets) if self.logarithm else targets) - self.mean) / self.deviation
 
     def decode(self, outputs: Tensor) -> Tensor:
-        """Convert the network's outputs to original units."""
+        """Return the network's outputs in original units; same shape. With a logarithm they are at most exp(80), which is finite."""
         plain = outputs * self.deviation + self.mean
         return torch.exp(plain.clamp(max=80.0)) if self.logarithm else plain
 
 
 def fit_target_scale(targets: np.ndarray, scale: str) -> TargetScale:
-    """Return the scale of training targets `(N,)`. `log` needs targets above 0, which `objectives.check_targets` checks."""
+    """Return the target scale (`scale`: ``linear`` or ``log``) that gives the training targets `(N,)` mean 0 and standard deviation 1.
+
+    ``log`` needs targets above 0, which `objectives.check_targets` checks.
+    """
     if scale == "log":
         targets = np.log(targets)
     deviation = float(targets.std())
@@ -101,7 +107,7 @@ def _regression_metrics(predictions: Tensor, targets: Tensor) -> Metrics:
 
 
 def _r2(predictions: Tensor, targets: Tensor) -> float:
-    """Return R², and 0 for equal targets.
+    """Return the coefficient of determination R², and 0 if all targets are equal.
 
     The values are standardised first: torchmetrics loses digits far from 0 and rounds small residuals to 0.
     """
@@ -144,15 +150,19 @@ LOSS_BUILDERS: dict[str, LossBuilder] = {
 
 
 def build_loss(task: str, name: str | None, *, label_smoothing: float = 0.0, scale: TargetScale | None = None) -> Loss:
-    """Return the training loss `(logits (N, outputs), targets) → scalar`; ``label_smoothing=0`` gives the one for validation.
+    """Return a task's loss, a function of logits `(N, outputs)` and targets that returns a scalar. `name` None is the task's default loss.
 
+    Training uses the trial's `label_smoothing`, validation 0. `scale` is for regression; by default targets are unchanged.
     Raises ``ConfigError`` for a loss that the task does not have.
     """
     return LOSS_BUILDERS[training_loss(task, name)](scale or TargetScale(), label_smoothing)
 
 
 def score(task: str, logits: Tensor, targets: Tensor, loss: Loss, scale: TargetScale) -> Metrics:
-    """Return every metric of the task, and `loss`, for logits `(N, outputs)` and targets; regression metrics are in original units."""
+    """Return the metrics of a task by name, and the value of `loss` as ``loss``, for logits `(N, outputs)` and targets.
+
+    Regression metrics are in original units. ``top5`` is missing below 10 classes, ``mape`` if all targets are 0.
+    """
     row = TASKS[task]
     if task == "regression":
         predictions = scale.decode(logits.view(-1).double())

@@ -31,7 +31,7 @@ IMAGES_FOR_STATISTICS = 1024
 
 
 def set_threads(threads: int) -> None:
-    """Let torch use this many CPU threads. Results are the same bit for bit only with the same number."""
+    """Let torch use this many CPU threads in this process. Results are bit for bit the same only with the same number."""
     torch.set_num_threads(threads)
 
 
@@ -41,6 +41,7 @@ class Trainer:
     Every random number is drawn from (seed, epoch, row), so a trainer that continues from a saved state gives the same numbers as one
     that was never interrupted. In a `world` of several processes each process has a trainer, which trains on its part of every batch;
     batch norm computes its statistics over that part, or with `sync_batch_norm` over all parts.
+    `metric` is the one to optimize, by default the task's (see `objective`). `workers` is the number of threads that prepare batches.
     Raises ``ConfigError``, ``DataError`` or ``WeightsError`` if the configuration does not fit the data.
     """
 
@@ -79,11 +80,12 @@ class Trainer:
         self._predicted: tuple[Tensor, Tensor] | None = None
 
     def run_epoch(self) -> dict[str, float]:
-        """Train one reported epoch, evaluate on the validation images, and return the epoch's row of the history.
+        """Train one reported epoch, evaluate on the validation images, and return the epoch's row, which is also added to `history`.
 
         Besides every metric of the task it holds `objective`, `train_loss`, `learning_rate` (of the head, at the epoch's end),
-        `seconds_training`, `seconds_evaluation` and `images_per_second`. The objective is this epoch's metric. Only with a constant
-        rate it is the best epoch's, and the trial ends with the weights of that epoch. Raises ``NonFiniteError``.
+        `seconds_training`, `seconds_evaluation` and `images_per_second`. The objective is this epoch's metric. Only with the schedule
+        ``constant`` it is that of the best epoch so far, and the last epoch ends with the best epoch's weights in the network.
+        Raises ``NonFiniteError`` if the training loss or a metric is not a finite number.
         """
         started = time.perf_counter()
         train_loss, images = self._train()
@@ -110,13 +112,19 @@ class Trainer:
         return row
 
     def objective_epoch(self) -> int:
-        """Return the 1-based epoch whose metrics and weights are the trial's result so far."""
+        """Return the 1-based epoch whose metrics and weights are the trial's result so far.
+
+        It is the last epoch, or with the schedule ``constant`` the best one.
+        """
         if self.trial.schedule != "constant":
             return self.epoch
         return 1 + self.history[self.metric].index(self.history["objective"][-1])
 
     def recompute_statistics(self) -> None:
-        """Recompute the statistics of unfrozen batch norm on up to 1,024 unaugmented training images, evenly spread over the set."""
+        """Recompute the statistics of unfrozen batch norm, in place, on at most 1,024 training images without augmentation.
+
+        The images are evenly spread over the set. See `Network.recompute_statistics`.
+        """
         rows = self.dataset.rows["train"]
         chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), IMAGES_FOR_STATISTICS)).astype(np.int64)]
         size = math.ceil(len(chosen) / math.ceil(len(chosen) / EVALUATION_BATCH))  # batches of nearly one size: each has the same weight
@@ -124,25 +132,28 @@ class Trainer:
         self.network.recompute_statistics((images for batch in batches for images, _ in self.batches.evaluation(batch, size)), self.world)
 
     def predict(self, split: str) -> tuple[Tensor, Tensor]:
-        """Return logits `(N, outputs)` and targets of a split."""
+        """Return the logits `(N, outputs)` and the targets of a split, in main memory.
+
+        The processes of a world share the work. All must call this, and each gets the whole result.
+        """
         rows = self.dataset.rows[split]
         batches = self.batches.evaluation(self.world.share(rows), EVALUATION_BATCH)
         logits, targets = predict(self.network, batches, self.settings.autocast)
         return self.world.gather(logits, len(rows)), self.world.gather(targets, len(rows))
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """Return every metric of the task on a split."""
+        """Return every metric of the task on a split, and `loss` without label smoothing, by name."""
         return self.score(*self.predict(split))
 
     def score(self, logits: Tensor, targets: Tensor) -> dict[str, float]:
-        """Return every metric of the task for logits `(N, outputs)`; `loss` is without label smoothing."""
+        """Return every metric of the task, and `loss` without label smoothing, by name, for logits `(N, outputs)` and their targets."""
         return score(self.dataset.task, logits, targets, self.plain_loss, self.scale)
 
     def diagnostics(self) -> dict[str, Any] | None:
-        """Return the diagnostics of the validation images at the `objective_epoch`; see `trainables.training.diagnostics`.
+        """Return the diagnostics of the validation images at the `objective_epoch`; see `trainables.training.diagnostics.diagnose`.
 
-        `epoch` is that epoch; after the last epoch `interval` is the 95 % interval of the objective. None if another process
-        trained that epoch: predictions are not saved.
+        `epoch` is that epoch. After the last epoch, `interval` is the 95 % interval of the objective, or None for too few images.
+        Returns None if this trainer did not train that epoch itself but was loaded later: the state does not hold predictions.
         """
         if self._predicted is None:
             return None
@@ -158,7 +169,10 @@ class Trainer:
         return diagnostics | {"interval": interval(self.history["objective"][-1], metric_of, len(targets))}
 
     def state(self) -> State:
-        """Return what a trainer of the same configuration needs to continue. After the last epoch the optimizer's state is left out."""
+        """Return what a trainer of the same configuration needs to continue, for `load`: trained tensors, optimizer, epoch, history.
+
+        After the last epoch the optimizer's state and the best epoch's weights are None.
+        """
         return {
             "epoch": self.epoch,
             "network": self._trained(),
@@ -168,7 +182,7 @@ class Trainer:
         }
 
     def load(self, state: State) -> None:
-        """Continue from a state."""
+        """Continue from a state that `state` returned: replace the trained tensors, the optimizer's state, the epoch and the history."""
         self.network.load_state_dict(state["network"], strict=False)
         if state["optimizer"] is not None:
             self.optimizer.load_state_dict(state["optimizer"])
@@ -176,11 +190,11 @@ class Trainer:
         self.network.thaw(self.epoch * self.steps_per_epoch > self.settings.thaw_step)
 
     def align(self) -> None:
-        """Copy the network of rank 0 to the other connected processes of the world; all call this at the same time."""
+        """Copy the network of rank 0 into those of the other ranks. Every process of the world must call this, once all are connected."""
         self.world.broadcast(self.network.state_dict().values())
 
     def export(self, location: str | Path) -> None:
-        """Write the whole network and its description as a safetensors file; see `trainables.training.export`."""
+        """Write the whole network and its description to a safetensors file; see `trainables.training.export.export_network`."""
         export_network(location, self.network, self.description())
 
     def description(self) -> dict[str, Any]:
@@ -200,7 +214,7 @@ class Trainer:
         )
 
     def _train(self) -> tuple[float, int]:
-        """Train one reported epoch; return (mean training loss, images trained on)."""
+        """Train one reported epoch without evaluation; return (mean training loss, images trained on), over all processes of the world."""
         trial, epoch = self.trial, self.epoch + 1
         torch.manual_seed(epoch_seed(trial.seed, epoch, self.world.rank))
         self.world.broadcast(self.network.trained_state().values())  # CPUs of different models round differently
@@ -217,7 +231,10 @@ class Trainer:
         return train_epoch(self.network, self.optimizer, batches, self.settings, first_step=self.epoch * self.steps_per_epoch)
 
     def _objective(self, value: float) -> float:
-        """Return the objective after an epoch with this value of the metric; keep the epoch's weights if they are the best so far."""
+        """Return the objective of an epoch whose metric is `value`: `value` itself, or with schedule ``constant`` the best so far.
+
+        With ``constant``, a value that is the best so far also copies the network's trained tensors to `_best`.
+        """
         if self.trial.schedule != "constant":
             return value
         best = self.history["objective"][-1] if self.history else None
@@ -236,5 +253,8 @@ def _check_finite(metrics: dict[str, float]) -> None:
 
 
 def epoch_seed(seed: int, epoch: int, rank: int) -> int:
-    """Return the seed of an epoch's dropout, different in each process; rank 0 has the seed of a trial without replicas."""
+    """Return the seed of torch's random numbers, such as those of dropout, in a 1-based epoch. It differs between processes.
+
+    Rank 0 has the seed that a trial without replicas has.
+    """
     return int(np.random.SeedSequence((seed, epoch, rank) if rank else (seed, epoch)).generate_state(1, np.uint64)[0] >> 1)

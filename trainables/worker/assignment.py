@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 
 class Assignment(Model):
-    """All that a worker needs to run one trial, small enough for Ray to send with the trial. The record has `reported` epochs already.
+    """Everything that a worker needs to run one trial. It is small, because Ray sends it with the trial.
 
-    With `replicas` above 1, as many processes train the trial, each in its own bundle of the trial's placement group and on its part of
+    `folder` (path or URL) is the trial's own. The record has `reported` epochs of it already. `threads` are torch's CPU threads, `workers`
+    threads that prepare batches. `manifest` is the location of the search's manifest, from which a node without the data set makes it.
+    With `replicas` above 1, that many processes train the trial, each in its own bundle of the trial's placement group and on its part of
     every batch. Batch norm then computes its statistics over that part, or with `sync_batch_norm` over all parts.
     """
 
@@ -35,19 +37,19 @@ class Assignment(Model):
 
 
 def checkpoint_location(assignment: Assignment) -> str:
-    """Return the location of a trial's saved state."""
+    """Return the path or URL of the trial's saved state, a file in the trial's folder."""
     return join(assignment.folder, "last.pt")
 
 
 def progress(epoch: int, epochs: int) -> int:
-    """Return the share of a trial's own epochs that is done, in per mille."""
+    """Return the share of a trial's own `epochs` that is done after `epoch` of them, from 0 to 1000 (per mille)."""
     return round(1000 * epoch / epochs)
 
 
 def open_data(assignment: Assignment) -> "Dataset":
     """Return the trial's data set from this node's cache; if it is absent, prepare it from the search's manifest or else from its source.
 
-    Raises ``DataError`` if the images have changed since the search began.
+    Raises ``DataError`` if the images have changed since the search began, and as `prepare_from_manifest` or `prepare_from_config` do.
     """
     from trainables.data.dataset import open_dataset, prepare_from_config
     from trainables.data.manifest import prepare_from_manifest

@@ -24,14 +24,14 @@ CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 
 
 class CostProbe:
-    """The Ray actor that measures one configuration after another."""
+    """The Ray actor that measures configurations, one after another in the same process."""
 
     def get_ready(self) -> None:
-        """Import what a trial needs."""
+        """Import what a trial needs. The first measurement then starts at once."""
         import trainables.training.trainer  # noqa: F401
 
     def measure(self, assignment: dict[str, Any], epochs: int, seconds: float) -> dict[str, Any]:
-        """Measure one configuration; see `measure_cost`."""
+        """Return what a configuration costs; see `measure_cost`."""
         return measure_cost(assignment, epochs, seconds)
 
 
@@ -42,8 +42,9 @@ def measure_cost(assignment: dict[str, Any], epochs: int = 1, seconds: float = m
     trains from the first step, as it does for most of a trial. Returns ``seconds_to_build``, ``seconds_per_epoch`` (list),
     ``seconds_to_save``, ``share`` (of an epoch that was run), ``steps_per_epoch``, ``state_bytes``, ``weights_bytes``, ``memory_bytes``
     (the most main memory that the process held, less what it shares with others), ``gpu_bytes`` (the most GPU memory),
-    ``machine_bytes`` and ``machine_gpu_bytes`` (the machine's totals). If the configuration fails, returns only ``failure`` with its kind
-    and message. Leaves no file behind. Raises errors that another attempt may avoid.
+    ``machine_bytes`` and ``machine_gpu_bytes`` (the machine's totals). Leaves no file behind.
+    If the configuration fails for good (see `failure_kind`), returns only ``failure`` with its ``kind`` and ``message``.
+    Raises errors that another attempt may avoid.
     """
     from trainables.training.trainer import Trainer, set_threads
 
@@ -75,7 +76,10 @@ def measure_cost(assignment: dict[str, Any], epochs: int = 1, seconds: float = m
 
 
 def _run_epochs(trainer: "Trainer", epochs: int, deadline: float) -> tuple[float, list[float]]:
-    """Run epochs until the deadline, at least one; return the share of each that was run, and the seconds that each whole one takes."""
+    """Run at most `epochs` epochs, at least one, and none after the `deadline` (of `time.perf_counter`).
+
+    Returns the share of an epoch's images that each of them used, and for each the seconds that an epoch on all images takes.
+    """
     rows = trainer.dataset.rows
     warmup = _subset(trainer, WARMUP_STEPS * trainer.trial.batch_size, WARMUP_IMAGES)
     estimate = [_seconds_per_epoch(trainer, *warmup) for _ in range(2)][-1]
@@ -90,13 +94,16 @@ def _run_epochs(trainer: "Trainer", epochs: int, deadline: float) -> tuple[float
 
 
 def _subset(trainer: "Trainer", train: int, validation: int) -> "tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]":
-    """Return the rows of the first `train` training images, at least a batch, and of the first `validation` validation images."""
+    """Return the rows of the first `train` training images and of the first `validation` validation images.
+
+    There is at least one batch of training images and one validation image.
+    """
     rows = trainer.dataset.rows
     return rows["train"][: max(train, trainer.trial.batch_size)], rows["validation"][: max(validation, 1)]
 
 
 def _seconds_per_epoch(trainer: "Trainer", train: "npt.NDArray[np.int64]", validation: "npt.NDArray[np.int64]") -> float:
-    """Run an epoch on some of the images and return the seconds that an epoch on all of them takes."""
+    """Run an epoch on these training and validation rows, and return the seconds that an epoch on all images takes."""
     from trainables.training.trainer import IMAGES_FOR_STATISTICS
 
     whole = trainer.dataset
@@ -111,7 +118,10 @@ def _seconds_per_epoch(trainer: "Trainer", train: "npt.NDArray[np.int64]", valid
 
 
 def _cost_of_saving(trainer: "Trainer", job: Assignment) -> dict[str, Any]:
-    """Save the trainer's state to a temporary folder, on the disk of the trial's folder where that can be written."""
+    """Save the trainer's state to a temporary folder; return ``seconds_to_save`` and ``state_bytes``.
+
+    The folder is on the disk of the trial's own folder where that can be written, and is removed at the end.
+    """
     from trainables.training.checkpoint import save_state
 
     folder = Path(job.folder)
@@ -141,7 +151,7 @@ def _memory_use() -> dict[str, int]:
 
 
 def _container_limits() -> list[int]:
-    """Return the limits that a container, if this is one, sets on main memory, bytes."""
+    """Return the limits in bytes that the container of this process sets on main memory; an empty list if there are none."""
     limits = []
     for path in CGROUP_LIMITS:
         with suppress(OSError, ValueError):

@@ -14,7 +14,7 @@ PERMANENT_FAILURES: tuple[tuple[type[BaseException], str], ...] = (
 
 
 def failure_kind(error: BaseException) -> str | None:
-    """Return the kind of a failure that ends a trial for good, or None for an error that another attempt may avoid."""
+    """Return the kind of a failure that ends a trial for good, such as ``data``, or None for an error that another attempt may avoid."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's; by name, so that torch need not be imported
         return "out of memory"
     return next((kind for error_class, kind in PERMANENT_FAILURES if isinstance(error, error_class)), None)

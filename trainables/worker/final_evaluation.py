@@ -1,4 +1,4 @@
-"""Evaluates a finished trial on the test split, which the search has not used, and exports its weights."""
+"""Evaluates a finished trial on the test split, which the search has not used, and exports its network."""
 
 from typing import Any
 
@@ -12,8 +12,9 @@ from trainables.worker.trial_state import build_trainer
 def evaluate_finished(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
     """Load a trial's last state and evaluate it on the test and the validation split.
 
-    Returns the metrics as `test` (empty if the split has no images) and `validation`, and the network's description. Also writes the
-    whole network to the location `weights`, if given. Raises ``StorageError`` if the trial has no saved state.
+    Returns ``test`` (empty if the split has no images) and ``validation``, each the metrics by name, and the entries of `describe_network`.
+    Also writes the whole network as safetensors to the path or URL `weights`, if given.
+    Raises ``StorageError`` if the trial has no saved state, and as `build_trainer` does.
     """
     job = Assignment.model_validate(assignment)
     location = checkpoint_location(job)

@@ -1,4 +1,4 @@
-"""The last lines of a trial's log: what the trial writes itself, and what is logged or warned while it trains."""
+"""A log of one trial: lines that the trial writes itself, and what libraries log or warn while it trains."""
 
 import logging
 import warnings
@@ -12,7 +12,10 @@ MAX_LINES, MAX_LINE_LENGTH = 200, 400
 
 
 class Journal(logging.Handler):
-    """Keeps the last `MAX_LINES` lines, each with the local time."""
+    """Keeps the last `MAX_LINES` lines of a trial's log in memory, each with the local time.
+
+    As a logging handler it accepts records of level warning and above.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -20,19 +23,22 @@ class Journal(logging.Handler):
 
     @property
     def lines(self) -> list[str]:
-        """The lines, oldest first."""
+        """The lines, oldest first, each as ``2025-01-31 12:00:00  text``."""
         return list(self._lines)
 
     def prepend(self, earlier: Sequence[str]) -> None:
-        """Put the lines of an earlier worker of the same trial before the others."""
+        """Put the lines of an earlier worker of the same trial, oldest first, before the others.
+
+        If there are too many lines then, the oldest are dropped.
+        """
         self._lines = deque([*earlier, *self._lines], MAX_LINES)
 
     def add(self, text: str) -> None:
-        """Add a line, with the time before it, on one line and cut at `MAX_LINE_LENGTH` characters."""
+        """Add a text as one line, with the local time before it. White space is joined; the text is cut at `MAX_LINE_LENGTH` characters."""
         self._lines.append(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {' '.join(text.split())[:MAX_LINE_LENGTH]}")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Add a record that a library logs."""
+        """Add a record that a library logs, with its level."""
         self.add(f"{record.levelname.lower()}: {record.getMessage()}")
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Whether the node of a trial is about to be taken away, such as a spot instance or a node of a cluster that scales down."""
+"""Checks whether the trial's node is about to be taken away, such as a spot instance or a node of a cluster that scales down."""
 
 
 class NodeDraining(Exception):  # noqa: N818 (an event, not an error)
@@ -6,7 +6,10 @@ class NodeDraining(Exception):  # noqa: N818 (an event, not an error)
 
 
 def raise_if_draining() -> None:
-    """Raise ``NodeDraining`` if this process's node is being drained: the last epoch is saved, and the next might not end in time."""
+    """Raise ``NodeDraining`` if Ray is draining the node of this process; do nothing without Ray.
+
+    Called between epochs: the last one is saved, and the next might not end in time.
+    """
     import ray
     from ray._private.state import state  # Ray's own libraries use it; there is no public function
 

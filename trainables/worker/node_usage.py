@@ -1,4 +1,4 @@
-"""How busy this node is, and the name of this worker process."""
+"""How much CPU and memory this node uses, and the name of this worker process."""
 
 import os
 import platform
@@ -16,7 +16,11 @@ def worker_name() -> str:
 
 
 def node_usage() -> dict[str, Any]:
-    """Return this node's CPU use since the last call (share of all CPUs), and its memory and GPU memory (bytes used, total bytes)."""
+    """Return this node's use of its CPUs and memory.
+
+    ``cpu`` is the share of all CPUs since the last call, 0 to 1. ``memory`` and ``memory_total`` are bytes. With a GPU, and if torch is
+    loaded, there are also ``gpu_memory`` and ``gpu_memory_total`` (bytes) and ``gpu`` (its name).
+    """
     memory = psutil.virtual_memory()
     usage = {"cpu": psutil.cpu_percent() / 100, "memory": memory.total - memory.available, "memory_total": memory.total}
     torch = sys.modules.get("torch")

@@ -1,4 +1,4 @@
-"""One trial in several processes, each with its own GPU: the trial's process is rank 0, the replicas are the other ranks.
+"""Trains one trial in several processes, each with its own GPU: the trial's process is rank 0, the replicas are the other ranks.
 
 Ray starts the replicas in the trial's placement group, calls their methods, and notices when one dies. Gradients and statistics do not
 pass through Ray: the processes exchange them directly (see `trainables.distributed.world`).
@@ -44,33 +44,39 @@ class Replica:
         self._trainer: Trainer | None = None
 
     def build_trainer(self, assignment: dict[str, Any], rank: int) -> tuple[str, int]:
-        """Build the trainer from this node's cache and the trial's saved state; return this process's name and the epochs that are done."""
+        """Build this rank's trainer from the node's cache and the trial's saved state; a damaged state starts over.
+
+        Returns this process's name and how many epochs the trainer has done.
+        """
         job = Assignment.model_validate(assignment)
         self._trainer, _ = build_trainer(job, start_over=True, world=World(rank, job.replicas))
         return worker_name(), self._trainer.epoch
 
     def connect(self, address: str, port: int) -> None:
-        """Connect to the other ranks and copy rank 0's network."""
+        """Connect to the other ranks through rank 0's store at this address and port, and copy rank 0's network into the trainer."""
         with self._disconnect_on_error() as trainer:
             store = connect_store(address, port, trainer.world)
             join_process_group(trainer.world, store, get_node_ip_address(), cuda=trainer.device.type == "cuda")
             trainer.align()
 
     def run_epoch(self) -> int:
-        """Train one epoch with the other ranks; return the most memory that this process has held, bytes."""
+        """Train one epoch with the other ranks; return the most memory that this process has held, bytes, see `peak_memory`."""
         with self._disconnect_on_error() as trainer:
             trainer.run_epoch()
             return peak_memory()
 
     def release(self) -> None:
-        """Disconnect and free the trainer; keep the process and its imports for the next trial."""
+        """Disconnect from the other ranks and free the trainer; keep the process and its imports for the next trial."""
         leave_process_group()
         self._trainer = None
         free_memory()
 
     @contextmanager
     def _disconnect_on_error(self) -> "Iterator[Trainer]":
-        """Give the trainer. After an error, disconnect: the other ranks, which wait for this one, then get an error as well."""
+        """Give the trainer. After an error in the block, disconnect: the other ranks, which wait for this one, then get an error as well.
+
+        Raises the block's error, and ``ReplicaError`` if there is no trainer, because Ray has restarted this process.
+        """
         if self._trainer is None:
             raise ReplicaError("this replica has no trial: its process has been restarted")
         try:
@@ -81,7 +87,11 @@ class Replica:
 
 
 class Replicas:
-    """The replicas of rank 0, which train one trial after another. Raises ``ConfigError`` if the placement group has too few bundles."""
+    """Rank 0's connection to the other ranks: starts `size` - 1 `Replica` actors, which train one trial after another.
+
+    `names` are the names of their processes, `peak_memory` is the most that one of them has held in this trial, bytes.
+    Raises ``ConfigError`` if the process is in no placement group of at least `size` bundles.
+    """
 
     def __init__(self, size: int) -> None:
         self.size, self.peak_memory = size, 0
@@ -96,7 +106,10 @@ class Replicas:
         self._actors = [_start(group, index, bundles[index]) for index in range(1, size)]
 
     def build_trainers(self, assignment: Assignment) -> "tuple[Trainer, WorkTime]":
-        """Build the trainers of all ranks and connect them; return rank 0's and the work done so far."""
+        """Build the trainers of all ranks, connect the ranks, and return rank 0's trainer and the work done so far.
+
+        Raises the error of any rank, and ``ReplicaError`` if a replica is lost or has loaded another epoch's state than rank 0.
+        """
         job, world = assignment.model_dump(mode="json"), World(0, self.size)
         building = [actor.build_trainer.remote(job, rank) for rank, actor in enumerate(self._actors, 1)]
         trainer, work_time = build_trainer(assignment, start_over=True, world=world)
@@ -115,12 +128,18 @@ class Replicas:
         return trainer, work_time
 
     def run_epoch(self, trainer: "Trainer") -> None:
-        """Train one epoch on all ranks. Raises the error of any rank; none of the trainers can be used after that."""
+        """Train one epoch on all ranks; `trainer` is rank 0's.
+
+        Raises the error of any rank. None of the trainers can be used after that.
+        """
         peaks = self._run_on_all_ranks(trainer.run_epoch, [actor.run_epoch.remote() for actor in self._actors])
         self.peak_memory = max(self.peak_memory, *peaks)
 
     def release(self) -> bool:
-        """Make all ranks leave the trial. Return True if the replicas are ready for the next one; else end them and return False."""
+        """Make all ranks disconnect and the replicas free their trainers.
+
+        Returns True if the replicas are ready for the next trial. If one fails or takes over 20 s, ends their processes and returns False.
+        """
         releasing = [actor.release.remote() for actor in self._actors]
         with suppress(Exception):
             leave_process_group()
@@ -130,13 +149,17 @@ class Replicas:
         return False
 
     def close(self) -> None:
-        """End the replicas' processes."""
+        """Disconnect rank 0 and end the replicas' processes, whatever they are doing."""
         leave_process_group(failed=True)
         for actor in self._actors:
             ray.kill(actor)
 
     def _run_on_all_ranks(self, rank_0: Callable[[], object], replicas: list[Any]) -> list[Any]:
-        """Run rank 0's part while the replicas run theirs as Ray tasks; return the results of the replicas."""
+        """Call `rank_0` while the `replicas`, Ray tasks that have been started, run; return the results of the tasks.
+
+        If rank 0 fails, disconnects it, and raises its error if that ends the trial for good, else what `_cause` returns.
+        If only a replica fails, raises as `_result` does.
+        """
         over = threading.Event()
         threading.Thread(target=_abort_on_failure, args=(replicas, over), daemon=True).start()
         try:
@@ -153,7 +176,7 @@ class Replicas:
 
 
 def _start(group: PlacementGroup, index: int, bundle: dict[str, float]) -> Any:
-    """Start a replica that takes all resources of a bundle."""
+    """Start a `Replica` that takes all resources of the placement group's bundle number `index`, and return its actor handle."""
     options = {"num_cpus": bundle.get("CPU", 0), "num_gpus": bundle.get("GPU", 0), "memory": bundle.get("memory")}
     others = {name: amount for name, amount in bundle.items() if name not in ("CPU", "GPU", "memory")}
     place = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=index)
@@ -161,7 +184,10 @@ def _start(group: PlacementGroup, index: int, bundle: dict[str, float]) -> Any:
 
 
 def _abort_on_failure(tasks: list[Any], over: threading.Event) -> None:
-    """End the exchange that rank 0 waits in when a replica fails. NCCL would otherwise wait until its time limit."""
+    """Wait until all tasks are done or `over` is set. If a task fails before, end the exchange that rank 0 waits in.
+
+    NCCL would otherwise wait until its time limit. Runs in a thread of its own.
+    """
     waiting = tasks
     while waiting and not over.is_set():
         ready, waiting = ray.wait(waiting, timeout=1.0)
@@ -171,7 +197,10 @@ def _abort_on_failure(tasks: list[Any], over: threading.Event) -> None:
 
 
 def _failure(task: Any, seconds: float | None = None) -> Exception | None:
-    """Return the error of a replica's task, or None if it succeeded. Waits at most `seconds`, by default without limit."""
+    """Return the error of a replica's task, or None if it succeeded: the error that its code raised, or ``ReplicaError`` if it is lost.
+
+    Waits at most `seconds`, by default without limit; a task that takes longer counts as lost.
+    """
     try:
         ray.get(task, timeout=seconds)
     except RayTaskError as error:
@@ -182,14 +211,17 @@ def _failure(task: Any, seconds: float | None = None) -> Exception | None:
 
 
 def _result(task: Any, seconds: float | None = None) -> Any:
-    """Return the result of a replica's task. Raises the replica's own error, or ``ReplicaError`` if the replica is lost."""
+    """Return the result of a replica's task. Raises the error that `_failure` returns, after at most `seconds`."""
     if failure := _failure(task, seconds):
         raise failure
     return ray.get(task)
 
 
 def _cause(tasks: list[Any], error: Exception) -> Exception:
-    """Return why rank 0 failed while the replicas ran: a replica's permanent failure if there is one, else all errors in one."""
+    """Return the error to raise when rank 0 has failed with `error` while the replicas ran these tasks.
+
+    It is a replica's own error if that ends the trial for good (see `failure_kind`), else a ``ReplicaError`` with all messages.
+    """
     ray.wait(tasks, num_returns=len(tasks), timeout=ANSWER_SECONDS)
     failures = [failure for task in tasks if (failure := _failure(task, 0))]
     permanent = next((failure for failure in failures if failure_kind(failure)), None)

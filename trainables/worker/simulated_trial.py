@@ -48,7 +48,7 @@ class Fault(NamedTuple):
 
 
 class Simulation(Model):
-    """How long simulated trials take, and what share of them fails in which way."""
+    """How long simulated trials take, and what share of them fails with which kind of fault."""
 
     seconds: float = Field(0.0, ge=0, description="duration of a whole trial, spread evenly over its epochs")
     rates: dict[FaultKind, Share] = Field({}, description="kind of fault: share of the trials that have it, at a random epoch")
@@ -62,14 +62,20 @@ class Simulation(Model):
         return self
 
     def fault(self, number: int, epochs: int) -> Fault | None:
-        """Return the fault of a trial of so many epochs, or None."""
+        """Return the fault of the trial with this number and so many epochs, or None if it has none.
+
+        The same arguments give the same fault.
+        """
         random = Random(f"{self.seed} {number}")
         draw, epoch = random.random(), random.randint(1, epochs)
         limits = zip(self.rates, accumulate(self.rates.values()), strict=True)
         return next((Fault(kind, epoch) for kind, limit in limits if draw < limit), None)
 
     def fault_at(self, number: int, epochs: int, *, epoch: int, attempt: int) -> FaultKind | None:
-        """Return the fault that happens in one epoch of a trial at a 1-based attempt, or None."""
+        """Return the kind of fault that happens in a 1-based epoch of the trial with this number, at its 1-based attempt, or None.
+
+        A fault that can be recovered from happens at the first `attempts` attempts only.
+        """
         fault = self.fault(number, epochs)
         if fault is None or fault.epoch != epoch or (fault.kind in RECOVERABLE and attempt > self.attempts):
             return None
@@ -77,7 +83,10 @@ class Simulation(Model):
 
 
 def curve(trial: TrialConfig) -> list[float]:
-    """Return the objective after each epoch, within (0, 1): it rises to a ceiling that some fields set, with noise seeded by all fields."""
+    """Return the objective after each epoch, within (0, 1).
+
+    It rises to a ceiling that the learning rate, augmentation strength and dropout set. The noise is seeded by all fields.
+    """
     random = Random(trial.model_dump_json())
     ceiling = 2.5 - 0.5 * (math.log10(trial.learning_rate) + 3) ** 2 - trial.augmentation_strength - abs(trial.dropout - 0.2)
     gaps = (3 * math.exp(-4 * epoch / trial.epochs) for epoch in range(1, trial.epochs + 1))
@@ -85,7 +94,7 @@ def curve(trial: TrialConfig) -> list[float]:
 
 
 class SimulatedTrainer:
-    """Takes the place of a `Trainer`: simulates one epoch at a time, from the state in the trial's folder."""
+    """Takes the place of a `Trainer`: simulates one epoch at a time, and continues from the state in the trial's folder if there is one."""
 
     def __init__(self, assignment: Assignment, simulation: Simulation) -> None:
         self.assignment, self.simulation = assignment, simulation
@@ -96,7 +105,10 @@ class SimulatedTrainer:
             self.epoch, self.seconds, self.history = state["epoch"], state["seconds"], state["history"]
 
     def run_epoch(self) -> None:
-        """Simulate one epoch and save it. If the epoch has a fault, raises its exception or kills this process."""
+        """Simulate one epoch, add it to `history` and save the state.
+
+        If the epoch has a fault, raises its exception or kills this process.
+        """
         started, trial = time.perf_counter(), self.assignment.trial
         fault = self._fault()
         time.sleep(self.simulation.seconds / trial.epochs / (2 if fault else 1))
@@ -122,7 +134,7 @@ class SimulatedTrainer:
             self._fail(fault)
 
     def result(self) -> dict[str, Any]:
-        """Return what `trainables.worker.trial_state.epoch_result` returns for a trained epoch."""
+        """Return the same as `trainables.worker.trial_state.epoch_result`, but without the facts ``spans`` and ``usage``."""
         epochs = self.assignment.trial.epochs
         return {
             "done": self.epoch >= epochs,
@@ -158,17 +170,20 @@ class SimulatedTrainer:
 
 
 class SimulatedTrial(ImageTrial):
-    """An `ImageTrial` that is simulated; `SimulatedTrial.of(Simulation(...))` is the class of trials that take time or fail."""
+    """An `ImageTrial` that is simulated, without duration or faults.
+
+    `SimulatedTrial.of(Simulation(...))` is a class of trials that have them.
+    """
 
     simulation: ClassVar[Simulation] = Simulation()
 
     @classmethod
     def of(cls, simulation: Simulation) -> type["SimulatedTrial"]:
-        """Return a subclass with this simulation, which Ray sends to the workers with the class."""
+        """Return a subclass whose trials follow this simulation. Ray sends it to the workers together with the class."""
         return type(cls.__name__, (cls,), {"simulation": simulation, "__module__": __name__})
 
     def start_trainer(self, assignment: Assignment) -> tuple[SimulatedTrainer, WorkTime]:
-        """Return the trial's simulated trainer, from the state in the trial's folder, and the work done so far."""
+        """Return the trial's simulated trainer, which continues from the saved state if there is one, and the work done so far."""
         trainer = SimulatedTrainer(assignment, self.simulation)
         return trainer, WorkTime(trainer.seconds)
 
@@ -176,13 +191,16 @@ class SimulatedTrial(ImageTrial):
         """Do nothing: the simulated trainer has saved its state, because faults may happen before and after that."""
 
     def report_epoch(self, trainer: SimulatedTrainer, assignment: Assignment, work_time: WorkTime) -> dict[str, Any]:
-        """Return one epoch's result for Ray."""
+        """Return what a step reports to Ray after an epoch, with the same keys as for an `ImageTrial`."""
         result = trainer.result()
         return result | {"facts": result["facts"] | {"spans": work_time.spans, "usage": node_usage()}}
 
     @staticmethod
     def evaluate_finished(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
-        """Return the trial's last objective as its metric on both splits; write the state in place of the weights."""
+        """Return the trial's last objective as its metric on both splits, ``test`` and ``validation``.
+
+        Also writes the trial's state as JSON to the path or URL `weights`, if given, in place of a network.
+        """
         job = Assignment.model_validate(assignment)
         state = read_json(Root(job.folder), STATE_FILE)
         if weights is not None:
@@ -193,12 +211,15 @@ class SimulatedTrial(ImageTrial):
 
     @staticmethod
     def previews(assignment: dict[str, Any]) -> dict[str, Any]:
-        """Return nothing: there are no images."""
+        """Return an empty dictionary: there are no images."""
         return {}
 
 
 def recorded_faults(folder: Root) -> list[FaultKind]:
-    """Return the faults that have happened in the trial with this folder, oldest first; each is recorded just before it happens."""
+    """Return the kinds of the faults that have happened in the trial with this folder, oldest first.
+
+    Each is recorded just before it happens.
+    """
     return read_json(folder, FAULTS_FILE) or []
 
 
@@ -209,5 +230,5 @@ def read_json(folder: Root, key: str) -> Any:
 
 
 def write_json(folder: Root, key: str, value: Any) -> None:
-    """Write a value as a JSON file into a folder, whole or not at all."""
+    """Write a value as a JSON file into a folder, the whole file or nothing."""
     folder.write(key, json.dumps(value).encode())

@@ -24,27 +24,33 @@ if TYPE_CHECKING:
 
 
 class ImageTrial(tune.Trainable):
-    """Fine-tunes one network; `config` holds an `Assignment`. Each epoch is saved before it is reported."""
+    """Fine-tunes one network. Each epoch is saved before it is reported.
+
+    The `config` that Ray gives holds an `Assignment`, as a dictionary, under ``assignment``. Subclasses replace the public methods
+    ``start_trainer``, ``save_epoch``, ``report_epoch``, ``evaluate_finished`` and ``previews``.
+    """
 
     _replicas: "Replicas | None" = None
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Keep the assignment. Whatever can fail is left to the first step, where Ray retries."""
+        """Keep the configuration for the first step. Whatever can fail is left to that step, where Ray retries."""
         self._assignment = config
         self._trainer: Trainer | None = None
         self._journal = Journal()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial's assignment; keep the process, its imports, its open data sets and its replicas."""
+        """Take the next trial's configuration and return True; keep the process, its imports, its open data sets and its replicas."""
         self._release()
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train and evaluate one epoch, save it, and return its result for Ray.
+        """Train and evaluate one epoch, save it, and return its result for Ray; see `epoch_result`.
 
-        An epoch that a lost worker had saved, but perhaps not reported, is reported first. An error that another attempt would meet again
-        ends the trial with a result that holds `failure`; any other error is raised, and Ray retries.
+        An epoch that a lost worker had saved, but perhaps not reported, is reported first.
+        An error that another attempt would meet again ends the trial with a result that holds ``failure`` (``kind``, ``message``,
+        ``traceback``). Any other error is raised, and Ray retries.
+        Raises ``NodeDraining`` if the node is being drained.
         """
         started = time.perf_counter()
         assignment = Assignment.model_validate(self._assignment["assignment"])
@@ -72,7 +78,10 @@ class ImageTrial(tune.Trainable):
             return {"done": True, "failure": failure, "objective": float("nan"), "progress": 0}
 
     def start_trainer(self, assignment: Assignment) -> tuple[Any, WorkTime]:
-        """Return the trial's trainer, which continues from the saved state if there is one, and the work done so far."""
+        """Return the trial's trainer, which continues from the saved state if there is one, and the work done so far.
+
+        Also adds a line to the journal, after the lines of the trial's earlier workers.
+        """
         trainer, work_time = self._build_trainer(assignment)
         if trainer.epoch:
             with suppress(DamagedError):
@@ -82,49 +91,49 @@ class ImageTrial(tune.Trainable):
         return trainer, work_time
 
     def save_epoch(self, trainer: Any, assignment: Assignment, work_time: WorkTime) -> None:
-        """Save the trial report and then the state: a trial that has a state has a report too."""
+        """Add the epoch to the journal, save the trial report, and then the state: a trial that has a state has a report too."""
         row = {name: values[-1] for name, values in trainer.history.items()}
         self._journal.add(f"epoch {trainer.epoch}: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
         write_trial_report(assignment.folder, self._journal.lines, trainer.diagnostics())
         save_trainer(trainer, assignment, work_time)
 
     def report_epoch(self, trainer: Any, assignment: Assignment, work_time: WorkTime) -> dict[str, Any]:
-        """Return one epoch's result for Ray."""
+        """Return what the step reports to Ray after an epoch: `epoch_result`, with the largest peak memory of all replicas."""
         result = epoch_result(trainer, assignment, work_time)
         if self._replicas is not None:
             result["facts"]["peak_memory_bytes"] = max(result["facts"]["peak_memory_bytes"], self._replicas.peak_memory)
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        """Return nothing for Ray to keep: `step` has saved the state in the trial's folder, which every node can read."""
+        """Return an empty dictionary for Ray to keep: `step` has saved the state in the trial's folder, which every node can read."""
         return {}
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Drop what is in memory; the next step continues from the state in the trial's folder."""
+        """Free the trainer in memory; the next step continues from the state in the trial's folder, and `checkpoint` is not used."""
         self._release()
 
     @staticmethod
     def evaluate_finished(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
-        """Evaluate a finished trial on the test split; see `trainables.worker.final_evaluation.evaluate_finished`."""
+        """Evaluate a finished trial on the test split and export it; see `trainables.worker.final_evaluation.evaluate_finished`."""
         return evaluate_finished(assignment, weights)
 
     @staticmethod
     def previews(assignment: dict[str, Any]) -> dict[str, Any]:
-        """Return example images before and after augmentation; see `trainables.data.augmentation_previews.sheets`."""
+        """Return JPEG sheets of training images before and after augmentation; see `trainables.data.augmentation_previews.sheets`."""
         from trainables.data.augmentation_previews import sheets  # imports Albumentations
 
         job = Assignment.model_validate(assignment)
         return sheets(open_data(job), job.trial.augmentation_ops)
 
     def cleanup(self) -> None:
-        """Free the network and end the replicas."""
+        """End the replicas' processes and free the network. Ray calls this before it ends the actor."""
         if self._replicas is not None:
             self._replicas.close()
             self._replicas = None
         self._release()
 
     def _release(self) -> None:
-        """Free the network; keep the processes for the next trial."""
+        """Free the network here and in the replicas; keep the processes for the next trial. Replicas that do not answer are ended."""
         if self._replicas is not None and not self._replicas.release():
             self._replicas = None
         self._trainer = None

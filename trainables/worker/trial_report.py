@@ -12,12 +12,15 @@ TRIAL_REPORT_FILE = "account.json"
 
 
 def write_trial_report(folder: str, log: Sequence[str], diagnostics: dict[str, Any] | None) -> None:
-    """Write the journal's lines and the diagnostics into a trial's folder, whole or not at all. Raises as `Root.write` does."""
+    """Write the journal's lines and the diagnostics (see `Trainer.diagnostics`) into a trial's folder, the whole file or nothing.
+
+    Raises as `Root.write` does.
+    """
     Root(folder, RETRY_PAUSES).write(TRIAL_REPORT_FILE, json.dumps({"log": log, "pictures": diagnostics}).encode())
 
 
 def read_trial_report(folder: str) -> dict[str, Any]:
-    """Return `log` (lines) and `pictures` (the diagnostics or None); an empty dictionary where the trial has not saved an epoch.
+    """Return ``log`` (lines) and ``pictures`` (the diagnostics or None); an empty dictionary where the trial has not saved an epoch.
 
     Raises as `Root.read` does, and ``DamagedError`` for a file that is not JSON.
     """

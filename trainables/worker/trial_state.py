@@ -1,4 +1,4 @@
-"""A trial's trainer: built from the assignment and the saved state, saved, and reported to Ray. Building one imports torch."""
+"""Builds a trial's trainer from its assignment and saved state, saves it, and reports its epochs. Building one imports torch."""
 
 import platform
 import time
@@ -18,13 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class WorkTime:
-    """How long a trial has been worked on, in seconds, and by which worker from when to when, in seconds since 1970."""
+    """How long a trial has been worked on: `seconds` in all, and `spans` of (worker's name, start, end).
+
+    Start and end are seconds since 1970.
+    """
 
     seconds: float = 0.0
     spans: list[tuple[str, float, float]] = field(default_factory=list)
 
     def add(self, seconds: float) -> None:
-        """Add work of this process that ends now."""
+        """Add work of this process that took so many seconds and ends now.
+
+        If the last span is this process's, it is extended to now; else a span is added.
+        """
         self.seconds += seconds
         now, own_name = time.time(), worker_name()
         began = self.spans.pop()[1] if self.spans and self.spans[-1][0] == own_name else now - seconds
@@ -32,10 +38,11 @@ class WorkTime:
 
 
 def build_trainer(assignment: Assignment, *, start_over: bool = False, world: "World | None" = None) -> "tuple[Trainer, WorkTime]":
-    """Build the trainer of a trial, load the trial's saved state if there is one, and return it with the work done so far.
+    """Return the trainer of a trial, loaded with the trial's saved state if there is one, and the work done so far.
 
     `world` is this process's place among several that will train the trial together; by default it trains alone, whatever the
     assignment's replicas. Raises ``DamagedError`` for a damaged state, or with `start_over` begins from the first epoch instead.
+    Raises as `open_data`, `Trainer` and `load_state` do. Sets torch's CPU threads and resets the measurement of peak memory.
     """
     from trainables.distributed.world import ALONE
     from trainables.training.checkpoint import load_state
@@ -64,14 +71,18 @@ def build_trainer(assignment: Assignment, *, start_over: bool = False, world: "W
 
 
 def save_trainer(trainer: "Trainer", assignment: Assignment, work_time: WorkTime) -> None:
-    """Write the trainer's state to the trial's folder. Raises as `trainables.training.checkpoint.save_state` does."""
+    """Write the trainer's state and the work time to the trial's folder. Raises as `trainables.training.checkpoint.save_state` does."""
     from trainables.training.checkpoint import save_state
 
     save_state(checkpoint_location(assignment), {**trainer.state(), **asdict(work_time)})
 
 
 def epoch_result(trainer: "Trainer", assignment: Assignment, work_time: WorkTime) -> dict[str, Any]:
-    """Return one epoch's result for Ray: epoch, progress, objective, the history so far, and facts about the trial and its worker."""
+    """Return what a step reports to Ray after an epoch.
+
+    ``epoch`` is 1-based, ``progress`` per mille of the trial's epochs, ``objective`` the value to optimize, ``history`` a list for each
+    name with one value for each epoch so far, ``facts`` what the record keeps about the trial and its worker. ``done`` ends the trial.
+    """
     epochs = assignment.trial.epochs
     return {
         "done": trainer.epoch >= epochs,
