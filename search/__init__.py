@@ -1,4 +1,4 @@
-"""Many trials: what to try, on which budget, with what result. ``from search import run`` runs a search from Python."""
+"""The search: proposes trials, runs them within a budget and records their results. ``from search import run`` starts one from Python."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import `run` when it is asked for: it brings Ray, which the light modules do without."""
+    """Return `run`. It is imported at its first use, because it imports Ray. Raises ``AttributeError`` for any other name."""
     if name == "run":
         from search.driver.launch import run
 

@@ -1,4 +1,4 @@
-"""Every setting of a search, in one frozen object; `config_reader` builds it from files and options. Light to import."""
+"""Every setting of a search, in one frozen object, `SearchConfig`; `config_reader` builds it from files and options. Light to import."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,19 +14,22 @@ from trainables.storage.byte_sizes import parse_bytes
 SMALLEST_SHARE = 0.0001
 """Ray's smallest amount of a resource."""
 EARLY_STOPPING = frozenset({"asha"})
-"""The schedulers that stop weak trials at rungs; `policy.schedulers` builds them."""
+"""The schedulers that stop weak trials at rungs, the levels of successive halving; `policy.schedulers` builds them."""
 
 
 def parse_size(value: Any) -> Any:
-    """Return the bytes that a text such as ``500MB`` or ``20 GB`` names, and any other value unchanged.
+    """Return a size such as ``500MB`` or ``20 GB`` as a number of bytes. A value that is not a string is returned unchanged.
 
-    Raises ``ValueError`` for a text that is no size.
+    Raises ``ValueError`` for a string that is no size.
     """
     return parse_bytes(value) if isinstance(value, str) else value
 
 
 def check_study_name(value: Any) -> Any:
-    """Return a study name unchanged. Raises ``ValueError`` if it is not safe as a folder, in a URL and on a command line."""
+    """Return a study name unchanged. Raises ``ValueError`` for a string that is not safe as a folder, in a URL and on a command line.
+
+    A value that is not a string is returned unchanged: pydantic checks its type afterwards.
+    """
     if isinstance(value, str) and not is_study_name(value):
         raise ValueError(f"must be {STUDY_NAME_RULE}")
     return value
@@ -48,19 +51,19 @@ class Budget(Model):
 
     @property
     def gpu_seconds(self) -> float | None:
-        """The GPU-hours in seconds."""
+        """The limit of `gpu_hours` in seconds, None if there is none."""
         return None if self.gpu_hours is None else 3600 * self.gpu_hours
 
 
 class Keep(Model):
-    """Which trials' states are kept after the trials have ended."""
+    """How many trials' states (checkpoints) are kept after the trials have ended, and how much disk space they may take."""
 
     best: int = Field(3, ge=1, description="trials whose states are kept over the whole study, the default recipe's besides")
     disk: Bytes | None = Field(None, description="room for all trials' states, bytes or 500MB, 20GB; fewer are kept where it is short")
 
 
 class Resources(Model):
-    """What each trial gets, and where."""
+    """The CPUs, GPUs and other resources of each trial, and the Ray cluster that provides them."""
 
     address: str | None = Field(None, description="Ray cluster to join, host:port or auto; a Ray of its own on this machine by default")
     cpus_per_trial: int | None = Field(None, ge=1, description="CPU threads of a trial; 1, or an even share where there are GPUs")
@@ -90,7 +93,7 @@ class Resources(Model):
 
 
 class Algorithm(Model):
-    """How trials are proposed and stopped."""
+    """The sampler that proposes trials, the scheduler that stops weak ones, and the metric that the search optimizes."""
 
     sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna sampler")
     scheduler: Literal["asha", "none"] = Field("asha", description="whether weak trials are stopped at rungs of their own schedule")
@@ -104,7 +107,7 @@ class Algorithm(Model):
 
 
 class SearchConfig(Model):
-    """A whole search."""
+    """All settings of one search."""
 
     name: StudyName | None = Field(None, description="study name; a fresh readable one by default")
     data: DataConfig = DataConfig()
@@ -130,7 +133,7 @@ class SearchConfig(Model):
 
 
 def find_setting(model: type[BaseModel], key: str) -> FieldInfo:
-    """Return the field of a setting by its key, such as ``budget.trials`` of `SearchConfig`."""
+    """Return the pydantic field of an existing setting of `model`; `key` has dots, such as ``budget.trials`` of `SearchConfig`."""
     section, _, rest = key.partition(".")
     field = model.model_fields[section]
     if not rest:

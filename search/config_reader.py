@@ -1,4 +1,4 @@
-"""Reads a `SearchConfig`: from a YAML file or a data path, the options of a command, and ``key=value`` settings."""
+"""Builds a `SearchConfig` from a YAML file or a data path, options and ``key=value`` texts; changes that of a search that is resumed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +31,7 @@ SHORTHANDS: dict[str, str] = {
 }
 """Option of the command line and of `run` → its key in the file."""
 PER_TRIAL = {"cpu": "cpus_per_trial", "gpu": "gpus_per_trial", "accelerator_type": "accelerator_type", "custom": "custom"}
-"""Key of `resources_per_trial` → the key of `resources` that has the same meaning."""
+"""Key of the section ``resources_per_trial`` → the key of the section `resources` that has the same meaning."""
 CHANGEABLE = ("budget", "keep", "resources")
 """The sections that may change when a search is resumed, because they change no trial."""
 
@@ -39,7 +39,9 @@ CHANGEABLE = ("budget", "keep", "resources")
 def read_config(source: str | Path | None, options: Mapping[str, Any], settings: tuple[str, ...] = ()) -> SearchConfig:
     """Build a configuration from a YAML file or a data path, then options, then ``key=value`` settings; later values replace earlier ones.
 
-    Options that are None are left out. Raises ``ConfigError`` for an unknown key or a value that does not fit, with the key's name.
+    A `source` that does not end in ``.yaml`` or ``.yml`` becomes ``data.source``. `options` has keys of `SHORTHANDS`; a value of None
+    counts as not given. Raises ``ConfigError``, with the key's name, for an unknown key, a value that does not fit, or a file that cannot
+    be read.
     """
     values: dict[str, Any] = {}
     where = "the options"
@@ -60,7 +62,7 @@ def read_config(source: str | Path | None, options: Mapping[str, Any], settings:
 
 
 def change_settings(config: SearchConfig, settings: tuple[str, ...]) -> SearchConfig:
-    """Return a study's configuration with ``key=value`` settings applied to its budget, keep and resources.
+    """Return the configuration of a study that is resumed, with ``key=value`` settings applied to its budget, keep and resources.
 
     Raises ``ConfigError`` for a key of any other section, or a value that does not fit.
     """
@@ -74,7 +76,10 @@ def change_settings(config: SearchConfig, settings: tuple[str, ...]) -> SearchCo
 
 
 def _refuse_trial_keys(values: Mapping[str, Any], where: str) -> None:
-    """Raise ``ConfigError`` for a recipe of one trial, such as ``best.yaml``, and for a trial's field outside of `space`."""
+    """Raise ``ConfigError`` for a recipe of one trial, such as ``best.yaml``, and for a trial's field outside of `space`.
+
+    `where` names the source of the values in the message.
+    """
     if "trial" in values and "data" in values and set(values) <= set(Recipe.model_fields):
         raise ConfigError(f"{where} is one configuration, not a search; train it with: injerto train {where}")
     for name in TrialConfig.model_fields:
@@ -83,7 +88,10 @@ def _refuse_trial_keys(values: Mapping[str, Any], where: str) -> None:
 
 
 def _move_resources_per_trial(values: dict[str, Any]) -> None:
-    """Translate ``resources_per_trial: {cpu, gpu, accelerator_type, custom}``, as users of Ray write it, into keys of `resources`."""
+    """Move ``resources_per_trial: {cpu, gpu, accelerator_type, custom}``, as users of Ray write it, into `resources`, in place.
+
+    Raises ``ConfigError`` if it is not a mapping or has another key.
+    """
     per_trial = values.pop("resources_per_trial", None)
     if per_trial is None:
         return
@@ -106,7 +114,7 @@ def _apply_setting(values: dict[str, Any], setting: str) -> None:
 
 
 def _set_key(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key, and make the sections on its way where they are missing."""
+    """Set a dotted key in nested dictionaries, in place. A section that is missing or no dictionary becomes an empty one first."""
     *sections, last = key.split(".")
     for section in sections:
         inner = values.setdefault(section, {})

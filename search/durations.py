@@ -1,4 +1,4 @@
-"""Lengths of time as a user writes them: ``90``, ``90s``, ``30m``, ``1.5h``, ``2d``."""
+"""Converts lengths of time as a user writes them to seconds: ``90``, ``90s``, ``30m``, ``1.5h``, ``2d``."""
 
 import math
 import re
@@ -10,9 +10,9 @@ UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_seconds(value: Any) -> Any:
-    """Return the seconds that a text such as ``"30m"`` names, and any other value unchanged.
+    """Return a length of time such as ``"30m"`` in seconds. A value that is not a string is returned unchanged.
 
-    Raises ``ValueError`` for a text that is no length of time.
+    Raises ``ValueError`` for a string that is no length of time. A string without a unit is in seconds.
     """
     if not isinstance(value, str):
         return value
@@ -23,7 +23,10 @@ def parse_seconds(value: Any) -> Any:
 
 
 def parse_duration(option: str, value: str | None) -> float:
-    """Return the seconds of an option's value, 0 if it is not given. Raises ``ConfigError`` unless they are finite and more than 0."""
+    """Return the value of a command-line option in seconds, 0 if it is None.
+
+    Raises ``ConfigError`` unless a given value is a length of time that is finite and more than 0; `option` is its name in the message.
+    """
     try:
         seconds = float(parse_seconds(value) if value is not None else 0.0)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a search reports while it runs: one event for each change of a trial, one gauge for each budget. Light to import."""
+"""What a search reports while it runs: an `Event` for each change of a trial, a `Gauge` for each budget. Light to import."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +13,11 @@ ENDED: tuple[EventKind, ...] = ("finished", "stopped", "failed")
 
 @dataclass(frozen=True)
 class Event:
-    """A change of a trial: it began, reported an epoch, goes on after a fault, was paused, or ended.
+    """A change of a trial: it began, reported an epoch, continues after a fault (``retry``), was paused, or ended.
 
-    `value` is the latest objective, `metrics` the last epoch's row of the history, `seconds` the time since the trial began in this run.
+    `number` is the trial's number and `epoch` the epochs that it has reported. `value` is the objective after the latest epoch, None before
+    the first; `metrics` is that epoch's row of the history. `reason` tells a user why the trial was paused, retried or ended. `seconds` is
+    the time since the trial began in this run.
     """
 
     kind: EventKind
@@ -30,7 +32,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Gauge:
-    """How much of a budget is used. `unit` is ``trials``, ``s`` or ``GPU-h``."""
+    """How much of a budget is used: `used` of `limit`, both in `unit`, which is ``trials``, ``s`` or ``GPU-h``.
+
+    `name` is the budget's name for a user, such as ``GPU-hours``.
+    """
 
     name: str
     used: float
@@ -39,5 +44,5 @@ class Gauge:
 
     @property
     def share(self) -> float:
-        """The used share, from 0 to 1."""
+        """The used share of the limit, at most 1; 1 if the limit is 0."""
         return min(1.0, self.used / self.limit) if self.limit else 1.0

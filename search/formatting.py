@@ -11,7 +11,7 @@ CLOCK = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def brief_configuration(config: Mapping[str, Any]) -> str:
-    """Return the main fields of a configuration on one line."""
+    """Return the main fields of a trial's configuration (a `TrialConfig` as a dictionary) as one line of text."""
     head = "perceptron" if not config["head_layers"] else f"head {config['head_layers']}×{config['head_units']}"
     return (
         f"{config['backbone']}, {config['optimizer']} {config['learning_rate']:.2g}, unfrozen {config['unfrozen_stages']}, {head}, "
@@ -42,7 +42,7 @@ def _level(value: float, low: float, high: float) -> int:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in its two largest units, such as ``45 s``, ``3 min 5 s`` or ``1 h 20 min``; the second unit is rounded."""
+    """Return seconds as text in the two largest units, such as ``45 s``, ``3 min 5 s`` or ``1 h 20 min``; the last unit is rounded."""
     left = max(0, round(seconds))
     for (size, unit), (smaller, next_unit) in pairwise(CLOCK):
         rounded = round(left / smaller) * smaller
@@ -53,22 +53,22 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with three significant digits; a whole number or one of at least 1,000 is rounded, with commas between thousands."""
+    """Return a number as text with three significant digits; from 1,000 it is rounded and has commas; a whole number stays whole."""
     return f"{round(value):,}" if abs(value) >= 1000 or value == round(value) else f"{value:.3g}"
 
 
 def amount(used: float, limit: float, unit: str) -> str:
-    """Return how much of a limit is used, such as ``3 of 12 trials`` or ``3 min 5 s of 2 h``."""
+    """Return how much of a limit is used, such as ``3 of 12 trials``; with the unit ``s`` both as durations: ``3 min 5 s of 2 h``."""
     if unit == "s":
         return f"{duration(used)} of {duration(limit)}"
     return f"{number(used)} of {number(limit)} {unit}"
 
 
 def one_line(text: str) -> str:
-    """Return text from outside on one line, without terminal control characters, with one space between words."""
+    """Return text from outside on one line: without terminal control characters, with one space between words."""
     return " ".join(printable(text).split())
 
 
 def printable(text: str) -> str:
-    """Return text from outside on one line, with a space for each terminal control character, so that columns stay aligned."""
+    """Return text from outside with a space for each character that is not printable, such as a line break; the length is unchanged."""
     return "".join(character if character.isprintable() else " " for character in text)

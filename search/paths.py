@@ -1,4 +1,4 @@
-"""Paths of a configuration, made independent of the working folder."""
+"""Makes the paths in a configuration independent of the working folder."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from trainables.storage.locations import check_url, is_url
 def resolve_paths(config: SearchConfig) -> SearchConfig:
     """Return the configuration with every path absolute, so that a change of the working folder does not matter. URLs stay as they are.
 
-    Raises ``ConfigError`` for a path that cannot be resolved, ``StorageError`` for a URL that cannot be used.
+    Raises ``ConfigError`` for a path that cannot be resolved, and ``StorageError`` for a URL that names no bucket or holds a password.
     """
     data, weights = config.data, config.weights
     update = {

@@ -1,4 +1,4 @@
-"""Prepares a search: reads the data, checks the weights, builds the space. Every mistake that can be found beforehand is raised here."""
+"""Prepares a search: reads the data, checks the weights, builds the space, so that errors in them are raised before any trial starts."""
 
 from dataclasses import dataclass
 
@@ -21,12 +21,12 @@ from trainables.thread_map import OnProgress
 FIELDS_OF_ALL_TRIALS = ("weights", "image_size", "aspect", "seed")
 """Fields of a `TrialConfig` that a search sets for all its trials."""
 SEED_STRIDE = 100_003
-"""Distance between the seeds of two trials with one number, in two searches whose seeds are consecutive."""
+"""A trial's seed is the seed of its search times this, plus its number, so that searches with different seeds share no trial's seed."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A search that is ready to start."""
+    """A search that is ready to start: its settings, the prepared data set, the metric that it optimizes, and its space."""
 
     config: SearchConfig
     dataset: Dataset
@@ -40,11 +40,11 @@ class Plan:
         return DIRECTIONS[self.metric]
 
     def with_seed(self, number: int, trial: TrialConfig) -> TrialConfig:
-        """Return a trial's configuration with the seed that belongs to the trial's number."""
+        """Return `trial` with the seed that the trial of this number has in this search."""
         return trial.model_copy(update={"seed": self.config.seed * SEED_STRIDE + number})
 
     def dataset_facts(self) -> dict[str, object]:
-        """Return what the record stores about the data set."""
+        """Return what the record stores about the data set, such as its fingerprint, task, classes and images per split, as JSON values."""
         data = self.dataset
         return {
             "fingerprint": data.fingerprint,
@@ -58,7 +58,10 @@ class Plan:
 
 
 def make_plan(config: SearchConfig, on_progress: OnProgress | None = None) -> Plan:
-    """Prepare a search. Raises ``InjertoError`` for everything that cannot work, before any trial starts."""
+    """Prepare a search. `on_progress` is called while images are read and decoded.
+
+    Raises ``InjertoError`` for settings, data or weights that cannot work, before any trial starts.
+    """
     changes = dict(config.space)
     for name in FIELDS_OF_ALL_TRIALS:
         if name in changes:
@@ -93,12 +96,18 @@ def make_plan(config: SearchConfig, on_progress: OnProgress | None = None) -> Pl
 
 
 def default_augmentation(source: str) -> tuple[AugmentationOp, ...]:
-    """Return the augmentation operations that keep a data set's labels: a mirrored digit is another digit, or no digit."""
+    """Return the augmentation operations that keep the labels of a data source.
+
+    These are `AUGMENTATION_OPS`; for ``builtin:digits`` without ``flip``, because a mirrored digit is another digit or none.
+    """
     return tuple(op for op in AUGMENTATION_OPS if op != "flip") if source == "builtin:digits" else AUGMENTATION_OPS
 
 
 def check_validation_split(dataset: Dataset) -> None:
-    """Raise ``DataError`` if the validation images cannot tell a good binary or multilabel network from a bad one."""
+    """Raise ``DataError`` if the validation images cannot tell a good network from a bad one.
+
+    That is so if they hold only one class of a binary task, or no label at all of a multilabel task. Other tasks are not checked.
+    """
     targets = dataset.targets[dataset.rows["validation"]]
     if dataset.task == "binary" and len(np.unique(targets)) < 2:
         absent = dataset.classes[1 - int(targets[0])]

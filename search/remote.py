@@ -31,10 +31,11 @@ Write = Callable[[str], None]
 
 
 def submit(config: SearchConfig, address: str, command: str = "search") -> Job:
-    """Run a search (or ``doctor``) on a cluster and return its job. Raises ``InjertoError`` for what cannot work there.
+    """Upload the settings, run a search (or ``doctor``) as a job on the cluster, and return the job without waiting for it.
 
-    A path in the settings must name the same place on the cluster as here. The record is on the server that `config.storage` or
-    ``INJERTO_STORAGE`` names; without one, the head uses its own.
+    `address` is that of the cluster's dashboard. A path in the settings must name the same place on the cluster as here. The record is on
+    the server that `config.storage` or ``INJERTO_STORAGE`` names; without one, the head uses its own. Raises ``InjertoError`` for settings
+    that cannot work there, and if the cluster does not answer.
     """
     storage = _server_url(config.storage or os.environ.get("INJERTO_STORAGE"), named=config.storage is not None)
     resolved = resolve_paths(config)
@@ -49,7 +50,11 @@ def submit(config: SearchConfig, address: str, command: str = "search") -> Job:
 
 
 def pause(name: str, address: str, *, finish: bool = False, storage: str | None = None) -> tuple[bool, str]:
-    """Ask a search on a cluster to pause, or to end; return whether the command succeeded there, and what it printed."""
+    """Ask a search on a cluster to pause, or with `finish` to end; return whether that succeeded, and what the command printed there.
+
+    It runs ``injerto stop`` as a job on the cluster and waits for its end. `storage` is the URL of the record, if it is not that of the
+    job.
+    """
     jobs = Jobs(address)
     study, job = _find(jobs, name)
     command = ["stop", study, *(["--finish"] if finish else []), *_storage_option(job, storage)]
@@ -59,9 +64,9 @@ def pause(name: str, address: str, *, finish: bool = False, storage: str | None 
 
 
 def resume(name: str, address: str, options: list[str], *, storage: str | None = None) -> Job:
-    """Resume a search on a cluster and return its job; `options` are those of ``injerto resume``.
+    """Resume a search on a cluster and return its new job without waiting for it; `options` are those of ``injerto resume``.
 
-    Raises ``StorageError`` if the search is still running.
+    `storage` is the URL of the record, if it is not that of the earlier job. Raises ``StorageError`` if the search is still running.
     """
     jobs = Jobs(address)
     study, job = _find(jobs, name)
@@ -75,7 +80,8 @@ def resume(name: str, address: str, options: list[str], *, storage: str | None =
 def watch_job(job: Job, address: str, write: Write) -> Job:
     """Show a job until it has ended, and return it in its final state.
 
-    If its record is on a server that this machine can read, this shows the view of ``injerto status --watch``; else the job's output.
+    If its record is on a server that this machine can read, this shows the view of ``injerto status --watch``. Otherwise it passes the
+    job's output to `write`, part by part.
     """
     jobs, url = Jobs(address), job.metadata.get(STORAGE_KEY)
     if url and _wait_until_recorded(jobs, job, url):
@@ -89,7 +95,10 @@ def watch_job(job: Job, address: str, write: Write) -> Job:
 
 
 def _wait_until_recorded(jobs: Jobs, job: Job, url: str) -> bool:
-    """Wait until a job's study is in its record, or the job has ended; return whether the study can be read from here."""
+    """Wait until the study of a job is in the record at `url`, and return True.
+
+    Return False if the job ends before that, or if the record cannot be opened from this machine.
+    """
     from search.record.store import list_study_names, open_storage
 
     storage = None
@@ -105,9 +114,9 @@ def _wait_until_recorded(jobs: Jobs, job: Job, url: str) -> bool:
 
 
 def wait_for_output(job: Job, address: str, seconds: float = FIRST_OUTPUT_SECONDS) -> tuple[Job, str]:
-    """Wait until a job has printed something or ended, at most `seconds`; return the job and its output.
+    """Wait until a job has printed something or ended, at most `seconds`; return the job's latest state and all its output.
 
-    After an error is printed it waits for the end, so that a command that is refused fails at once.
+    If the output holds an error, it waits for the end, too, so that the caller learns that a command was refused.
     """
     jobs, deadline, output = Jobs(address), time.monotonic() + seconds, ""
     while not job.has_ended and time.monotonic() < deadline and (not output.strip() or ERROR_LINE.search(output)):
@@ -117,7 +126,11 @@ def wait_for_output(job: Job, address: str, seconds: float = FIRST_OUTPUT_SECOND
 
 
 def _find(jobs: Jobs, name: str) -> tuple[str, Job | None]:
-    """Return the study that a name or a job's id means, and its job; None on a newly created cluster, where only the record knows it."""
+    """Return the study that a name or a job's id means, and its job.
+
+    The job is None if the cluster knows no such job, because it was newly created: then only the record knows the study. Raises
+    ``ConfigError`` if the name cannot be that of a study.
+    """
     try:
         job = jobs.find(name)
     except ResourceError:
@@ -126,7 +139,7 @@ def _find(jobs: Jobs, name: str) -> tuple[str, Job | None]:
 
 
 def _storage_option(job: Job | None, storage: str | None) -> list[str]:
-    """Return ``--storage URL`` for a command on the cluster: the given URL, else the job's; empty if the cluster uses its own."""
+    """Return ``--storage URL`` for a command on the cluster: the given URL, else the job's; an empty list if the cluster uses its own."""
     known = job.metadata.get(STORAGE_KEY) if job is not None else _server_url(os.environ.get("INJERTO_STORAGE"), named=False)
     url = _server_url(storage, named=True) if storage else known
     return ["--storage", url] if url else []
@@ -137,10 +150,11 @@ def _metadata(storage: str | None) -> dict[str, str]:
 
 
 def _server_url(url: str | None, *, named: bool) -> str | None:
-    """Return the URL of a record that a cluster can use, None if the cluster uses its own.
+    """Return the absolute URL of a record that a cluster can use, None if the cluster uses its own.
 
-    A SQLite file counts only if an option names it (`named`), because the one in the environment is this machine's. Raises ``ConfigError``
-    for a relative file, and for a password, because Ray shows a job's command and environment to everyone who may see the cluster.
+    `named` tells that a setting or an option gave the URL, and not the environment. A SQLite file counts only then, because the one in the
+    environment is this machine's. Raises ``ConfigError`` for a relative file, and for a password, because Ray shows a job's command and
+    environment to everyone who may see the cluster.
     """
     if url is None:
         return None

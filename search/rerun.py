@@ -13,9 +13,10 @@ from trainables.thread_map import OnProgress
 
 
 def rerun(path: Path, to: Path, *, force: bool = False) -> dict[str, float]:
-    """Train the recipe at `path`, write the network's weights to `to`, and return its metrics on the test split.
+    """Train the recipe at `path`, write the network's weights to `to`, and return its metrics on the test split: name → value.
 
-    Raises ``ConfigError`` if `to` exists and `force` is not set, or if a value does not fit; ``DataError`` if the data has changed.
+    The metrics are empty if there is no test image. Progress and metrics are printed. Raises ``ConfigError`` if `to` cannot be written or
+    exists (unless `force` is set), or if a value of the recipe does not fit; ``DataError`` if the data has changed.
     """
     if to.is_dir() or not to.resolve().parent.is_dir() or not os.access(to.resolve().parent, os.W_OK):
         raise ConfigError(f"cannot write weights to {to}; name a file in a folder that exists, with --to")
@@ -50,7 +51,10 @@ def rerun(path: Path, to: Path, *, force: bool = False) -> dict[str, float]:
 
 
 def prepare_data(recipe: Recipe, on_progress: OnProgress) -> Dataset:
-    """Prepare a recipe's data. Raises ``DataError`` if its fingerprint is not the recipe's."""
+    """Read and decode a recipe's data; `on_progress` is called meanwhile.
+
+    Raises ``DataError`` if the data's fingerprint is not the recipe's, unless the recipe has none.
+    """
     trial = recipe.trial
     dataset = prepare_from_config(
         recipe.data, weights=trial.weights, image_size=trial.image_size, aspect=trial.aspect, on_progress=on_progress

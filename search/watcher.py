@@ -1,4 +1,4 @@
-"""What shows or records a running search: the watcher protocol, a watcher that does nothing, and a group of watchers."""
+"""The protocol of what shows or records a running search (a watcher), a watcher that does nothing, and a group of watchers."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,19 +10,26 @@ if TYPE_CHECKING:
 
 
 class Watcher(Protocol):
-    """Is called as a search goes on. The search enters it with `with` while trials run, possibly more than once."""
+    """Shows or records a search: the search calls these methods as it goes on.
+
+    The search enters a watcher with `with` while trials run, possibly more than once.
+    """
 
     def preparing(self, done: int, total: int, what: str) -> None:
-        """Called while data is read or decoded: `done` of `total` items, and what is done to them."""
+        """Called while data is read or decoded: `done` of `total` items, and what is done to them, such as ``decoding``."""
 
     def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
-        """Called before trials start; `slots` run at a time, and `ended` trials ended in earlier runs."""
+        """Called before trials start.
+
+        `name` is the study's name, `slots` the number of trials that run at a time, `ended` the number of trials that ended in earlier
+        runs. `stop_condition` changes during the search; its gauges show how much of each budget is used.
+        """
 
     def event(self, event: "Event") -> None:
-        """Called for each event of a trial."""
+        """Called for each change of a trial, in Ray's event loop, which waits for it."""
 
     def say(self, text: str) -> None:
-        """Called with a message for the user: the record waits for its database, a command arrived, a fault was handled."""
+        """Called, on any thread, with a message for the user, such as a command that arrived or a database that does not answer."""
 
     def pausing(self, reason: str) -> None:
         """Called when the search is interrupted; its trials pause at their next epoch. The caller may be a signal handler."""
@@ -31,14 +38,14 @@ class Watcher(Protocol):
         """Called after the last trial has ended, before the test split is evaluated."""
 
     def __enter__(self) -> Any:
-        """Start showing the search."""
+        """Called before trials run: start showing the search."""
 
     def __exit__(self, *error: object) -> None:
-        """Stop showing the search."""
+        """Called when trials no longer run, or after an error: stop showing the search."""
 
 
 class SilentWatcher:
-    """A watcher that does nothing; others derive from it."""
+    """A watcher that does nothing; watchers that need only some of the methods derive from it."""
 
     def preparing(self, done: int, total: int, what: str) -> None:
         """Do nothing."""

@@ -1,4 +1,4 @@
-"""The commands about jobs on a cluster, and what other commands share that run one there."""
+"""The commands about jobs on a cluster, and functions for other commands that run as jobs there."""
 
 import sys
 from datetime import datetime
@@ -53,7 +53,11 @@ def logs(
 
 
 def print_submitted(job: "Job", address: str, *, follow: bool) -> None:
-    """Print where to watch a job after it has started. With `follow`, show it until it has ended. Exit with its code if it has failed."""
+    """Print how to watch, list and pause a job; exit with its code if it has failed or was paused.
+
+    Without `follow`, first wait for the job's first output, to see whether it fails at once. With `follow`, show the job until it has
+    ended. `address` is that of the dashboard.
+    """
     from search.remote import wait_for_output
 
     if not follow:
@@ -72,7 +76,10 @@ def print_submitted(job: "Job", address: str, *, follow: bool) -> None:
 
 
 def watch_until_end(job: "Job", address: str) -> None:
-    """Show a job until it has ended, and exit with its code if it has failed or was paused."""
+    """Show a job until it has ended, and exit with its code if it has failed or was paused.
+
+    Ctrl-C ends the watch with exit code 130; the job goes on.
+    """
     from search.remote import watch_job
 
     try:
@@ -84,16 +91,16 @@ def watch_until_end(job: "Job", address: str) -> None:
 
 
 def print_answer(succeeded: bool, text: str) -> None:
-    """Print the output of a command on the cluster; exit with an error code if it did not succeed."""
+    """Print the output of a command on the cluster; exit with code 2 if it did not succeed."""
     typer.echo(text, err=not succeeded)
     if not succeeded:
         sys.exit(BAD_INPUT)
 
 
 def dashboard_address(address: str | None) -> str:
-    """Return the address of a cluster's dashboard: the given one, else that of the cluster on this machine.
+    """Return the address of a cluster's dashboard: the given one; for None or ``auto`` that of the local cluster that `up` started.
 
-    Raises ``ResourceError`` if there is none.
+    Raises ``ResourceError`` if there is no local cluster.
     """
     if address is not None and address != "auto":
         return address
@@ -107,7 +114,7 @@ def dashboard_address(address: str | None) -> str:
 
 
 def is_dashboard(address: str) -> bool:
-    """Return whether an address is that of a dashboard, which takes jobs, and not that of a Ray head, which drivers join."""
+    """Return whether an address is the URL of a dashboard, which takes jobs, and not host:port of a Ray head, which drivers join."""
     return address.startswith(("http://", "https://"))
 
 
@@ -137,7 +144,7 @@ def _print_jobs(listed: "list[Job]") -> None:
 
 
 def _exit_if_unsuccessful(job: "Job") -> None:
-    """Exit with the code of a job that failed or was paused."""
+    """If a job failed or was paused, print why and exit with its code, 1 if it has none."""
     if job.failed or job.paused:
         typer.echo(f"job {job.id}: {job.why}", err=True)
         raise typer.Exit(job.code or FAILED)

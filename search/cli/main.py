@@ -1,4 +1,4 @@
-"""The command line ``injerto``. The commands import everything heavy when they run, so that ``--help`` is fast."""
+"""The command line ``injerto``. Commands import heavy packages only when they run, so that ``--help`` is fast."""
 
 import os
 import sys
@@ -58,7 +58,7 @@ app.add_typer(cluster_commands.group, name="cluster")
 
 
 def main() -> None:
-    """Run a command. Print an error that the user can correct without a traceback, and exit with code 2."""
+    """Run the command that the process was started with. Print an `InjertoError` without a traceback and exit with code 2."""
     try:
         app()
     except InjertoError as error:

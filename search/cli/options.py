@@ -1,4 +1,4 @@
-"""Options that several commands share, and the exit codes."""
+"""Options that several commands share, as types for Typer, and the exit codes."""
 
 import json
 from typing import Annotated, Any
@@ -33,5 +33,5 @@ Track = Annotated[
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, indented."""
+    """Print a value as indented JSON on standard output."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

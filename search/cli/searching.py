@@ -182,7 +182,10 @@ def _print_plan(config: SearchConfig) -> None:
 
 
 def _run_shown(run: Callable[["Watcher"], "StudyRecord"], track: list[str] | None, as_json: bool) -> None:
-    """Run a search, show it, and exit with its code."""
+    """Call `run` with the watchers that show and track a search, then print the result of the record that it returns.
+
+    `track` names the trackers. Exit with code 130 if the search was paused, 1 if no trial has finished.
+    """
     from search.trackers.registry import tracker_threads
     from search.watcher import WatcherGroup
 
@@ -198,7 +201,7 @@ def _run_shown(run: Callable[["Watcher"], "StudyRecord"], track: list[str] | Non
 
 @contextmanager
 def _output(as_json: bool) -> Iterator[tuple[Any, Callable[["StudyRecord"], None]]]:
-    """Give the watcher that shows a search, and the function that prints its result."""
+    """Yield the watcher that shows a search and the function that prints its result: as JSON lines, else for a terminal."""
     from search.display.json_lines import JsonLines, only_json
     from search.display.summary import print_conclusion
     from search.display.terminal import Terminal

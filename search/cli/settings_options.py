@@ -1,4 +1,4 @@
-"""The options that say what is searched, for every command that takes the settings of a search."""
+"""The options that set a search's configuration, and the decorator that gives them to a command."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -36,10 +36,10 @@ SETTINGS = Annotated[list[str] | None, typer.Option("--set", help="Any key of th
 
 
 def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command a source and the options of a search; the command gets them as a `SearchConfig`, its first argument.
+    """Decorate a command whose first argument is a `SearchConfig`: on the command line it takes a source and the options of a search.
 
     Typer reads a command's options from its signature, so the returned function has one that holds the options of the search and then the
-    command's own. An option of `TYPES` that the command has itself is left out.
+    command's own. An option of `TYPES` that the command has itself is left out. Errors in the options raise ``ConfigError``.
     """
     own = list(signature(command).parameters.values())[1:]
     shared = [name for name in TYPES if name not in {parameter.name for parameter in own}]
@@ -61,13 +61,13 @@ def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def option(name: str) -> Any:
-    """Return the type of an option for Typer, with its help from `SearchConfig`."""
+    """Return the annotation of an option for Typer: its type, or None if the option is not given, and its help from `SearchConfig`."""
     flags = ["--strict"] if TYPES[name] is bool else []  # without a --no-strict
     return Annotated[TYPES[name] | None, typer.Option(*flags, help=option_help(name), show_default=False)]
 
 
 def option_help(name: str) -> str:
-    """Return the help of an option: the setting's description as a sentence, its choices and its default."""
+    """Return the help of an option: the setting's description as a sentence, then its allowed values and its default, if any."""
     field = find_setting(SearchConfig, SHORTHANDS[name])
     text = str(field.description)
     literals = [kind for kind in (field.annotation, *get_args(field.annotation)) if get_origin(kind) is Literal]

@@ -1,4 +1,4 @@
-"""Predicts the time, disk and memory of a whole search from a few measured configurations, and refuses plans that cannot work."""
+"""Predicts the time, disk and memory of a whole search from a few measured configurations, and rejects searches that cannot work."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,11 @@ MEMORY_SHARE = 0.95
 
 @dataclass(frozen=True)
 class Measure:
-    """What one configuration took: seconds to build the network, for an epoch and to save a state; bytes of the state, weights, memory."""
+    """What one configuration took.
+
+    `build`, `epoch` and `save` are the seconds to build the network, for one epoch, and to save a state. `state_bytes` and `weights_bytes`
+    are the sizes of a saved state and of the network's weights, `memory_bytes` and `gpu_bytes` the most main memory and GPU memory.
+    """
 
     config: TrialConfig
     build: float
@@ -35,13 +39,13 @@ class Measure:
     gpu_bytes: int = 0
 
     def seconds(self, share: float = 1.0) -> float:
-        """Return the seconds of a trial that runs a share of its epochs."""
+        """Return the seconds of a trial that runs this share of its epochs, saving after each."""
         return self.build + share * self.config.epochs * (self.epoch + self.save)
 
 
 @dataclass(frozen=True)
 class Room:
-    """What the machine has, in bytes: free disk where states are kept (None for a bucket), a node's memory, a GPU's memory."""
+    """What there is, in bytes: free disk where states are kept (None for a bucket), memory of the smallest node and of the smallest GPU."""
 
     disk: int | None
     memory: int
@@ -52,7 +56,9 @@ class Room:
 class Demand:
     """What a search asks for: trials in all and at a time (`slots`), and its budgets.
 
-    `start` is the seconds before the first trial trains, `gpus` the GPUs of a trial, `keep` the number of states that are kept.
+    `start` is the seconds before the first trial trains, `rungs` whether rungs stop trials, `time` and `gpu_seconds` the budgets in seconds
+    (None: no limit). `gpus` is the GPUs of a trial, `keep` the number of best trials whose states are kept, `keep_bytes` the limit of their
+    size.
     """
 
     trials: int
@@ -67,13 +73,13 @@ class Demand:
 
     @property
     def share(self) -> float:
-        """The share of its epochs that an average trial runs."""
+        """The estimated share of its epochs that an average trial runs."""
         return SHARE_WITH_RUNGS if self.rungs else 1.0
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the 80 % interval around it."""
+    """An estimate in seconds, and the two ends of the 80 % interval around it."""
 
     low: float
     middle: float
@@ -81,10 +87,11 @@ class Interval:
 
 
 def sum_interval(seconds: Sequence[float], trials: int) -> tuple[float, float]:
-    """Return the middle and the half width of the 80 % prediction interval of the sum of `trials` new draws, given some draws.
+    """Return the middle and the half width of the 80 % prediction interval of the total seconds of `trials` new trials.
 
-    The sum of N draws minus N times the mean of n other draws has the standard deviation s √(N + N²/n); t has n - 1 degrees of freedom
-    (Hahn & Meeker 1991, "Statistical Intervals", section 4.8.2). A single draw shows no spread: then the half width is infinite.
+    `seconds` are those of measured trials. The sum of N new draws minus N times the mean of n other draws has the standard deviation
+    s √(N + N²/n); t has n - 1 degrees of freedom (Hahn & Meeker 1991, "Statistical Intervals", section 4.8.2). A single draw shows no
+    spread: then the half width is infinite.
     """
     from scipy.special import stdtrit
 
@@ -97,8 +104,8 @@ def sum_interval(seconds: Sequence[float], trials: int) -> tuple[float, float]:
 def time_interval(measures: Sequence[Measure], demand: Demand, trials: int) -> Interval:
     """Return the seconds that `trials` take on the slots: the low end if rungs stop trials, the high end if no trial is stopped.
 
-    The last trials leave slots idle. At the middle and at the high end the search therefore ends (1 - 1/slots) of half a trial later than
-    the sum over the slots.
+    The seconds of the start are included. The last trials leave slots idle. At the middle and at the high end the search therefore ends
+    (1 - 1/slots) of half a trial later than the sum over the slots.
     """
     slots = min(demand.slots, trials)
     whole, part = [m.seconds() for m in measures], [m.seconds(demand.share) for m in measures]
@@ -113,7 +120,13 @@ def time_interval(measures: Sequence[Measure], demand: Demand, trials: int) -> I
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a search will take, in seconds and bytes. `trials` is the fewest and the most trials that the budgets allow."""
+    """What a search will take, in seconds and bytes.
+
+    `measured` and `failed` count configurations. `default_seconds` and `mean_seconds` are those of a trial with all its epochs: of the
+    default recipe, and on average. `trials_per_hour` and `trials` are (fewest, most), without and with rungs that stop trials; `trials` is
+    what the budgets allow, `budget_trials` what was asked for. `disk_free_bytes` is None for a bucket. `cache_bytes` is the size of the
+    decoded images, `memory_bytes` the main memory of all slots together, `gpu_bytes` the GPU memory of one trial.
+    """
 
     measured: int
     failed: int
@@ -140,9 +153,10 @@ class Forecast:
 
 
 def forecast(measures: Sequence[Measure], demand: Demand, room: Room, *, failed: int = 0, cache_bytes: int = 0) -> Forecast:
-    """Return what a search will take; the first measure is the default recipe's.
+    """Return what a search will take. The first measure is the default recipe's; `failed` counts configurations that failed.
 
-    Raises ``ConfigError`` if the budget, the disk or the memory has no room for one whole trial of the default recipe.
+    Raises ``ConfigError`` if a time budget has no room for one whole trial of the default recipe, or if the disk or the memory is too small
+    for the search; see `check_budget` and `check_room`.
     """
     whole, part = mean(m.seconds() for m in measures), mean(m.seconds(demand.share) for m in measures)
     prediction = Forecast(
@@ -171,21 +185,24 @@ def forecast(measures: Sequence[Measure], demand: Demand, room: Room, *, failed:
 
 
 def affordable_trials(seconds: float, demand: Demand) -> int:
-    """Return how many trials of `seconds` each the budgets allow, at least 1."""
+    """Return how many trials of `seconds` each the budgets of trials, time and GPU time allow, at least 1."""
     by_time = math.inf if demand.time is None else demand.slots * max(0.0, demand.time - demand.start) / seconds
     by_gpu = math.inf if demand.gpu_seconds is None or not demand.gpus else demand.gpu_seconds / (demand.gpus * seconds)
     return max(1, int(min(demand.trials, by_time, by_gpu)))
 
 
 def limit_to_budget(interval: Interval, demand: Demand) -> Interval:
-    """Return an interval whose ends are at most the time budget; the last running epoch is neglected."""
+    """Return the interval with each value at most the time budget, because a search ends there; its last running epoch is neglected."""
     if demand.time is None:
         return interval
     return Interval(*(min(seconds, demand.time) for seconds in (interval.low, interval.middle, interval.high)))
 
 
 def disk_bytes(measures: Sequence[Measure], demand: Demand) -> int:
-    """Return the bytes that a search writes: the states of the best, the default and the running trials, the weights, the record."""
+    """Return about how many bytes a search writes.
+
+    These are the states of the best, the default and the running trials, the largest network's weights, and the record.
+    """
     state, weights = max(m.state_bytes for m in measures), max(m.weights_bytes for m in measures)
     kept = (demand.keep + 1) * state
     kept = kept if demand.keep_bytes is None else min(kept, int(demand.keep_bytes))
@@ -193,7 +210,7 @@ def disk_bytes(measures: Sequence[Measure], demand: Demand) -> int:
 
 
 def check_budget(prediction: Forecast, demand: Demand) -> None:
-    """Raise ``ConfigError`` if a budget is too small for one whole trial of the default recipe."""
+    """Raise ``ConfigError`` if the budget of time or of GPU time is too small for one whole trial of the default recipe."""
     one = duration(prediction.default_seconds)
     needed = demand.start + prediction.default_seconds
     if demand.time is not None and demand.time < needed:
@@ -210,7 +227,7 @@ def check_budget(prediction: Forecast, demand: Demand) -> None:
 
 
 def check_room(prediction: Forecast) -> None:
-    """Raise ``ConfigError`` if the disk or the memory is too small for the search."""
+    """Raise ``ConfigError`` if the search writes more than the free disk, or if its slots together need more memory than a machine has."""
     if prediction.disk_free_bytes is not None and prediction.disk_bytes > prediction.disk_free_bytes:
         raise ConfigError(
             f"the search writes about {show_bytes(prediction.disk_bytes)}, of which each state takes {show_bytes(prediction.state_bytes)}, "

@@ -1,4 +1,4 @@
-"""What ``injerto plan`` prints: a progress bar while it measures, then a table of what a search will take."""
+"""Shows what ``injerto plan`` prints: a progress bar while it measures, then a table of what a search will take."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +36,7 @@ def measurement_progress(console: Console, seconds: float) -> Iterator[OnMeasure
 
 
 def forecast_rows(forecast: Forecast) -> dict[str, str]:
-    """Return the lines of the table: name → text, in units that a user reads."""
+    """Return the rows of the table: the name of each → its text, with units for a user."""
     failed = f"; {forecast.failed} more failed, as they would in a search" if forecast.failed else ""
     slow, fast = (number(rate) for rate in forecast.trials_per_hour)
     fewest, most = forecast.trials
@@ -58,7 +58,7 @@ def forecast_rows(forecast: Forecast) -> dict[str, str]:
 
 
 def print_forecast(console: Console, plan: Plan, forecast: Forecast) -> None:
-    """Print the data set, the table of what a search will take, and what its two times mean."""
+    """Print the data set, the table of what a search will take, and what the two ends of its time mean."""
     data = plan.dataset
     console.print(f"{data.task} on images of {data.image_size} px, by {plan.metric} ({plan.mode})", soft_wrap=True)
     for note in data.notes:

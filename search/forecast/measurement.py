@@ -28,14 +28,14 @@ from trainables.storage.locations import is_url
 
 READY_SECONDS = 300.0
 MEASURES_A_SLOT = 4
-"""Configurations that each slot can measure at least: one measurement takes at most this part of the whole time."""
+"""Configurations that each slot can measure at least: one measurement takes at most the whole time divided by this."""
 OnMeasurement = Callable[[float, int], None]
 """Called with the seconds spent on measuring and the number of configurations measured."""
 
 
 @dataclass
 class Measurements:
-    """What the workers measured, the default recipe first.
+    """What the workers measured, the default recipe first; `failed` counts the configurations that failed.
 
     `start` is the seconds until the workers were ready; `memory` and `gpu` are the bytes of the smallest machine and the smallest GPU.
     """
@@ -48,9 +48,10 @@ class Measurements:
 
 
 def measure_plan(plan: Plan, *, seconds: float = 60.0, on_measurement: OnMeasurement = lambda spent, measured: None) -> Forecast:
-    """Measure for about `seconds` and return what a search of this plan will take. It writes no study and leaves no files.
+    """Measure on the cluster for about `seconds` and return what a search of this plan will take.
 
-    Raises ``ConfigError`` if the plan has no room for one whole trial of the default recipe, ``InjertoError`` for any other obstacle.
+    It writes no study and leaves no files. Raises ``ConfigError`` if the default recipe fails, or as `forecast` does if the search cannot
+    work; other ``InjertoError`` if the cluster cannot run it.
     """
     config = plan.config
     root = study_root(config.root, "plan", config.output / "plan")
@@ -64,13 +65,19 @@ def measure_plan(plan: Plan, *, seconds: float = 60.0, on_measurement: OnMeasure
 
 @contextlib.contextmanager
 def _in_temporary_folder() -> Iterator[None]:
-    """Work in an empty folder, as a search does, because Ray puts the driver's folder first on the import path of every worker."""
+    """While the block runs, the working folder is an empty temporary one, as in a search it is the study's.
+
+    Ray puts the driver's folder first on the import path of every worker, where a user's file could hide a package.
+    """
     with tempfile.TemporaryDirectory(prefix="injerto-plan-") as folder, contextlib.chdir(folder):
         yield
 
 
 def demand_of(config: SearchConfig, resources: TrialResources, start: float) -> Demand:
-    """Return what a configuration asks for. Rungs count only if the search has enough trials for a rung to stop one."""
+    """Return what a configuration asks for; `start` is the seconds before the first trial trains.
+
+    Rungs count only if the search has enough trials for a rung to stop one.
+    """
     budget, algorithm = config.budget, config.algorithm
     return Demand(
         trials=budget.trials,
@@ -86,7 +93,7 @@ def demand_of(config: SearchConfig, resources: TrialResources, start: float) -> 
 
 
 def configurations(space: Space, seed: int) -> Iterator[TrialConfig]:
-    """Yield the default recipe as the search would run it, then random configurations without end."""
+    """Yield the default recipe as the search would run it, then random configurations of the space without end."""
     yield space.config(space.default_params())
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
     while True:
@@ -94,9 +101,10 @@ def configurations(space: Space, seed: int) -> Iterator[TrialConfig]:
 
 
 def measure_configurations(plan: Plan, root: str, resources: TrialResources, seconds: float, on_measurement: OnMeasurement) -> Measurements:
-    """Let as many workers as the search would have measure configurations for `seconds`, after all of them have started.
+    """Let as many workers as the search would have measure configurations for about `seconds`, and return the measurements.
 
-    Raises ``ConfigError`` if the default recipe fails, ``ResourceError`` if the workers do not start in time.
+    The time counts from when all workers have started. `root` is where a search would keep its states. Raises ``ConfigError`` if the
+    default recipe fails, ``ResourceError`` if the workers do not start in time.
     """
     import ray
 
@@ -143,7 +151,10 @@ def _wait_until_ready(probes: list[Any]) -> None:
 
 
 def _add_result(measured: Measurements, future: Any, number: int, config: TrialConfig) -> bool:
-    """Add a worker's result and return whether the worker is lost. Raises ``ConfigError`` if the default recipe failed."""
+    """Add a worker's result to `measured`, and return whether the worker is lost, so that a new one must replace it.
+
+    `number` is 0 for the default recipe. Raises ``ConfigError`` if that failed; any other failure is only counted.
+    """
     import ray
 
     try:
@@ -178,5 +189,5 @@ def _measure(config: TrialConfig, values: dict[str, Any]) -> Measure:
 
 
 def free_disk(folder: Path) -> int:
-    """Return the free bytes of the disk that holds a folder, or will hold it."""
+    """Return the free bytes of the disk that holds a folder, or that will hold it if it does not exist."""
     return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free

@@ -1,4 +1,4 @@
-"""How long a search still takes, from the seconds that its epochs take and the number of epochs that are left."""
+"""Estimates how long a search still takes, from the seconds that its epochs take and the number of epochs that are left."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -28,8 +28,9 @@ class Pace:
 def seconds_left(paces: Iterable[Pace], ended: Sequence[float], *, waiting: int, slots: int, share: float = 1.0) -> float | None:
     """Return the seconds that a search still takes, or None before its first epoch has ended.
 
-    `ended` holds the seconds of each trial that has ended, `waiting` is the number of trials that have not started. Until `ENOUGH_ENDED`
-    trials have ended, each waiting trial counts as `share` of a whole trial (`SHARE_WITH_RUNGS` if rungs stop trials).
+    `ended` holds the seconds of each trial that finished or was stopped, `waiting` is the number of trials that have not started, `slots`
+    the number that run at a time. Until `ENOUGH_ENDED` trials have ended, each waiting trial counts as `share` of a whole trial
+    (`SHARE_WITH_RUNGS` if rungs stop trials).
     """
     running, whole = 0.0, []
     for pace in paces:
@@ -45,7 +46,11 @@ def seconds_left(paces: Iterable[Pace], ended: Sequence[float], *, waiting: int,
 
 
 class Estimate:
-    """Estimates the seconds left of a running search from its events."""
+    """Estimates the seconds left of a running search from its events.
+
+    `trials` is the budget, `slots` the number of trials at a time, `ended` the trials that ended in earlier runs; `share` as in
+    `seconds_left`. The attribute `ended` counts all trials that have ended.
+    """
 
     def __init__(self, trials: int, slots: int, *, ended: int = 0, share: float = 1.0) -> None:
         self._trials, self._slots, self._share = trials, slots, share
@@ -68,7 +73,7 @@ class Estimate:
                 self._seconds.append(event.seconds)
 
     def seconds_left(self) -> float | None:
-        """Return an estimate in seconds, or None before the first epoch has ended."""
+        """Return the seconds that the search still takes, as the function `seconds_left` does."""
         now, running = time.monotonic(), list(self._epochs.values())
         paces = [Pace(now - started, epoch - first, planned - epoch, planned) for first, epoch, planned, started in running]
         waiting = self._trials - self.ended - len(running)

@@ -1,1 +1,1 @@
-"""What to try next, what to try again, and when to stop: samplers, faults, rungs and schedulers, budgets and the stop condition."""
+"""The decisions of a search: what to try next, what to try again, which trials to stop, and when the search ends."""

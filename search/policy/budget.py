@@ -1,4 +1,4 @@
-"""How much of its budgets a search has used, without Ray: for a running search and for one that is read from its record."""
+"""Measures how much of its budgets a search has used; without Ray, for a running search and for one that is read from its record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ BUDGETS = {
 
 
 def gauges(used: Mapping[str, float], limits: Mapping[str, float | None]) -> list[Gauge]:
-    """Return a gauge for each budget that has a limit, trials first; both arguments have the keys of `BUDGETS`."""
+    """Return a gauge for each budget that has a limit, trials first; both arguments are by key of `BUDGETS`, GPU time in hours."""
     return [Gauge(name, used[key], limit, unit) for key, (name, unit) in BUDGETS.items() if (limit := limits.get(key))]
 
 
 @dataclass
 class BestSoFar:
-    """The best value of the trials that have ended, and how many trials have ended since then without a better one.
+    """The best value of the trials that have finished, and how many trials have ended since then without a better one.
 
-    A trial that failed counts for neither, because it says nothing about the quality of its configuration.
+    `mode` is ``max`` or ``min``. A failed trial counts for neither, because it says nothing about the quality of its configuration.
     """
 
     mode: str
@@ -32,12 +32,12 @@ class BestSoFar:
     trials_since: int = 0
 
     def completed(self, value: float) -> None:
-        """Count a finished trial and its value."""
+        """Count a trial that finished with this value of the objective."""
         if self.value is None or is_better(value, self.value, self.mode):
             self.value, self.trials_since = value, 0
         else:
             self.trials_since += 1
 
     def stopped(self) -> None:
-        """Count a trial that a rung stopped. Before the first trial has finished there is nothing to improve on."""
+        """Count a trial that was stopped, as one without a better value; ignored until the first trial has finished."""
         self.trials_since += self.value is not None

@@ -1,4 +1,4 @@
-"""What ended a worker or failed a trial, of which kind it is, and whether another try can help."""
+"""Classifies faults, and decides whether a trial is tried again, a configuration is refused, or a search is hopeless."""
 
 import json
 import re
@@ -45,7 +45,10 @@ VARIOUS = ("other", "data", "configuration")
 
 @dataclass(frozen=True)
 class Fault:
-    """One failure: its kind, a message of one line, and Ray's or Python's whole text."""
+    """A failure that ended a worker or a trial: its kind, a message of one line, and Ray's or Python's whole text.
+
+    The kind is a key of `MAX_TRIES`, or one that a trial reports itself, such as ``data`` or ``non-finite``.
+    """
 
     kind: str
     message: str
@@ -61,12 +64,15 @@ class Fault:
         return self.kind, masked
 
     def as_text(self) -> str:
-        """Return the kind and the message on one line."""
+        """Return the fault as ``kind: message``."""
         return f"{self.kind}: {self.message}"
 
 
 def classify_error(error: BaseException) -> Fault:
-    """Return the fault that an error from Ray stands for, by its class, its cause and its text."""
+    """Return the fault that an error from Ray stands for, by its class, its cause and its text; the kind is a key of `MAX_TRIES`.
+
+    An exception of the trial's own code is of kind ``other``, whatever its text says.
+    """
     text = ANSI.sub("", f"{type(error).__name__}: {error}")
     names = {cls.__name__ for cls in type(error).__mro__} | {type(getattr(error, "cause", None)).__name__}
     raised = "RayTaskError" in names and names.isdisjoint(RAISED_FOR_WORKER)
@@ -76,7 +82,7 @@ def classify_error(error: BaseException) -> Fault:
 
 @dataclass
 class Faults:
-    """Counts the failures of a search, so that no configuration is tried again after it failed twice for the same cause."""
+    """Counts the faults of a search. A configuration that has failed twice for the same cause is not tried again."""
 
     _tries: Counter[tuple[int, int, tuple[str, str]]] = field(default_factory=Counter)
     _failed: Counter[tuple[str, tuple[str, str]]] = field(default_factory=Counter)
@@ -84,22 +90,26 @@ class Faults:
     _any_success: bool = False
 
     def may_retry(self, number: int, epoch: int, fault: Fault) -> bool:
-        """Count a fault of a trial after `epoch` epochs; return whether the trial may go on from there."""
+        """Count a fault that ended a trial's worker after `epoch` epochs; return whether the trial may continue from there.
+
+        It may while the faults with the same signature at that epoch, this one included, are fewer than `MAX_TRIES` of the kind, or always
+        if that is None.
+        """
         self._tries[number, epoch, fault.signature] += 1
         limit = MAX_TRIES[fault.kind]
         return limit is None or self._tries[number, epoch, fault.signature] < limit
 
     def failed(self, config: Mapping[str, Any], fault: Fault, *, tries: int = 1) -> None:
-        """Count a trial that failed for good, after so many tries."""
+        """Count a trial that failed for good; `tries` is how often the fault came, which counts against the configuration."""
         self._failed[configuration_key(config), fault.signature] += tries
         self._failed_trials[fault.signature] += 1
 
     def succeeded(self) -> None:
-        """Note that a trial ended without a failure."""
+        """Note that a trial ended without a failure: it finished or was stopped. The search is then never hopeless."""
         self._any_success = True
 
     def refusal(self, config: Mapping[str, Any]) -> str | None:
-        """Return why a configuration is not tried again, None if it may be tried."""
+        """Return a message why a configuration is not tried again, None if it may be tried."""
         wanted = configuration_key(config)
         failures = ((signature, count) for (key, signature), count in self._failed.items() if key == wanted)
         kind = next((kind for (kind, _), count in failures if count >= REFUSED_AFTER), None)
@@ -111,11 +121,11 @@ class Faults:
 
 
 def configuration_key(config: Mapping[str, Any]) -> str:
-    """Return a text that is equal for two trials of one configuration: all its fields but the seed."""
+    """Return a text that is equal for two trials with the same configuration; the seed is left out."""
     return json.dumps({name: value for name, value in config.items() if name != "seed"}, sort_keys=True)
 
 
 def last_line(text: str) -> str:
-    """Return the last line of an error's text that is not blank, at most 500 characters."""
+    """Return the last line of an error's text that is not blank, at most 500 characters; ``no reason given`` if there is none."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:500] if lines else "no reason given"

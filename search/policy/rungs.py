@@ -1,4 +1,4 @@
-"""Successive halving on a trial's own progress, without Ray: the rungs, what they hold, and whom they stop."""
+"""Successive halving on each trial's own progress, without Ray: the rungs, the results at each, and which trials they stop."""
 
 import math
 from bisect import bisect_left, insort
@@ -25,7 +25,7 @@ class Verdict:
     ahead: int
 
     def as_text(self, mode: str) -> str:
-        """Return the reason why the trial was stopped, for a user."""
+        """Return the reason why the trial was stopped, for a user; `mode` is ``max`` or ``min``."""
         comparison = {"max": "<", "min": ">"}[mode]
         return (
             f"rung {self.rung / 10:.0f}% of its epochs: {self.value:.4g} {comparison} cutoff {self.cutoff:.4g}, "
@@ -35,18 +35,21 @@ class Verdict:
 
 @dataclass
 class Rung:
-    """The results at one rung as (key, trial number), the best first. The key is the value, negated where more is better."""
+    """The results at one rung as (key, trial number), the best first. The key is the value, negated where more is better.
+
+    `numbers` are the trials that have a result here.
+    """
 
     mode: str
     ranking: list[tuple[float, int]] = field(default_factory=list)
     numbers: set[int] = field(default_factory=set)
 
     def key(self, value: float) -> float:
-        """Return a value as a sort key, smaller is better; applied twice, it returns the value."""
+        """Return a value of the objective as a sort key, smaller is better; applied to a key, it returns the value."""
         return -sign(self.mode) * value
 
     def enter(self, number: int, value: float) -> None:
-        """Insert a trial's result into the ranking."""
+        """Insert the result of the trial with this number into the ranking."""
         insort(self.ranking, (self.key(value), number))
         self.numbers.add(number)
 
@@ -60,9 +63,9 @@ def rung_positions(factor: int) -> list[int]:
 class Rungs:
     """Successive halving on progress (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning").
 
-    Progress is the share of a trial's own epochs in per mille; `rung_positions` gives the rungs. A trial is judged at its first report
-    past a rung, but not before its warm-up has ended and not before its second epoch. A rung stops no trial until it holds
-    max(5, factor) results, and it never stops a trial in `spared`.
+    Progress is the share of a trial's own epochs in per mille; `rung_positions` gives the rungs. A trial is judged at its first report past
+    a rung, but not before its warm-up has ended, not before its second epoch, and not at its last. A rung stops no trial until it holds
+    max(5, factor) results, and it never stops a trial whose number is in `spared`. `rungs` maps a rung's position to it, the highest first.
     """
 
     mode: str
@@ -75,7 +78,10 @@ class Rungs:
             self.rungs[position] = Rung(self.mode)
 
     def enter(self, number: int, *, epoch: int, epochs: int, warmup: float, value: float) -> int | None:
-        """Record a report at the highest rung that it newly passes, and return that rung's position; None if it passes none."""
+        """Record a report at the highest rung that it newly passes, and return that rung's position in per mille; None if it passes none.
+
+        `epoch` of `epochs` are done, `warmup` is the share of the epochs that is not judged, `value` the objective.
+        """
         progress = round(1000 * epoch / epochs)
         if epoch < 2 or epoch >= epochs or progress < 1000 * warmup or not math.isfinite(value):
             return None
@@ -88,7 +94,7 @@ class Rungs:
         return None
 
     def observe(self, number: int, *, epoch: int, epochs: int, warmup: float, value: float) -> Verdict | None:
-        """Record a report as `enter` does; return a verdict if the trial should stop there."""
+        """Record a report as `enter` does; return a verdict if the trial should stop there, None if it continues."""
         position = self.enter(number, epoch=epoch, epochs=epochs, warmup=warmup, value=value)
         return None if position is None or number in self.spared else self._judge(number, position, value)
 

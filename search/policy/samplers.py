@@ -1,4 +1,4 @@
-"""The table of Optuna samplers, which propose trials."""
+"""The table of Optuna samplers, which propose trials, and what makes their proposals reproducible."""
 
 import warnings
 from collections.abc import Callable, Container
@@ -28,7 +28,7 @@ SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {"tpe": _tpe, "random":
 
 
 class TrialsReadOnce:
-    """A study that TPE reads from its cache, so that its trials are loaded once for each proposal.
+    """A proxy of a study for TPE: it answers from the study's cache, so that trials are loaded once for each proposal.
 
     With `constant_liar`, TPE otherwise loads them again for each group of parameters.
     """
@@ -44,7 +44,7 @@ class TrialsReadOnce:
 
 
 class SeededPerTrial(BaseSampler):
-    """Builds a new sampler for each trial from the trial's number.
+    """An Optuna sampler that builds a new sampler for each trial; `build` gets the trial's number.
 
     A proposal then depends on the number and the record alone, so that a resumed search proposes the same trials as one that was never
     interrupted.
@@ -54,23 +54,26 @@ class SeededPerTrial(BaseSampler):
         self._build, self._sampler = build, build(0)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Build the sampler of this trial."""
+        """Build the sampler of this trial; Optuna calls this first."""
         self._sampler = self._build(trial.number)
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return the parameters that are sampled together."""
+        """Return the parameters that the trial's sampler samples together, with their distributions, by name."""
         return self._sampler.infer_relative_search_space(cast(optuna.Study, TrialsReadOnce(study)), trial)
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        """Sample those parameters."""
+        """Return values of the parameters that are sampled together, by name."""
         return self._sampler.sample_relative(cast(optuna.Study, TrialsReadOnce(study)), trial, search_space)
 
     def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
-        """Sample one parameter by itself."""
+        """Return a value of one parameter that is sampled by itself."""
         return self._sampler.sample_independent(cast(optuna.Study, TrialsReadOnce(study)), trial, param_name, param_distribution)
 
 
 def build_sampler(name: str, *, seed: int, trials: int) -> BaseSampler:
-    """Return a sampler for a budget of `trials`; its proposal depends on the seed, the trial's number and the record alone."""
+    """Return the sampler with this name in `SAMPLERS`, for a budget of `trials`.
+
+    Its proposal depends on the seed, the trial's number and the record alone.
+    """
     return SeededPerTrial(lambda number: SAMPLERS[name]((seed * 1_000_003 + number) % 2**32, trials))

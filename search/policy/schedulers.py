@@ -10,7 +10,7 @@ from search.policy.rungs import Rungs, Verdict
 
 
 class ProgressHalving(FIFOScheduler):
-    """Stops a trial when a rung's verdict says so, and puts that verdict into `verdicts` under the trial's number."""
+    """A Ray scheduler that stops a trial when a rung says so, and puts the rung's verdict into `verdicts` under the trial's number."""
 
     def __init__(self, rungs: Rungs, verdicts: dict[int, Verdict]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The one condition that stops a search: its budgets, a request, or the finding that it cannot work."""
+"""The one condition that stops a search: a budget that is used up, a request, or the finding that the search cannot work."""
 
 import math
 import time
@@ -16,11 +16,13 @@ from trainables.objectives import sign
 
 @dataclass
 class StopCondition(Stopper):
-    """The only way to stop a search. While it has a reason, it stops every trial at the trial's next epoch.
+    """Ray's stopper, and the only way to stop a search. While it has a reason, it stops every trial at the trial's next epoch.
 
-    `seconds` counts from `started` (monotonic clock) plus what earlier runs of the study used; `gpu_seconds` likewise.
-    An interrupted search pauses its trials, so that they can be resumed; a search whose budget is used up ends them.
-    `over` is True after the last trial has ended; from then on the reason no longer changes.
+    `seconds` limits the time since `started` (monotonic clock) plus `used_seconds` of earlier runs of the study; `gpu_seconds` limits
+    `used_gpu_seconds`. `interrupted`, `finished` and `hopeless` hold the reason of a pause, of an end on request and of giving up. An
+    interrupted search pauses its trials, so that they can be resumed; a search whose budget is used up ends them. `ended` counts the trials
+    that have ended, `asked` holds the Ray ids of trials that a user stops, and `stranded` tells that no running trial has had a worker for
+    a while. `over` is True after the last trial has ended; from then on the driver refuses requests to pause or to end the search.
     """
 
     mode: str
@@ -50,14 +52,17 @@ class StopCondition(Stopper):
         return self._best_so_far.value
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Return whether a trial that has just reported ends now.
+        """Return whether a trial that has just reported ends now; Ray calls this after each report.
 
         It does if the search stops, if a user asked for it (`asked`), or if its objective is missing or not finite.
         """
         return self.reason() is not None or trial_id in self.asked or not math.isfinite(result.get("objective", math.nan))
 
     def stop_all(self) -> bool:
-        """Return whether the search ends and no running trial can report again: Ray then skips the calls that end a trial."""
+        """Return whether Ray ends all trials at once: the search ends, and no running trial can report again because none has a worker.
+
+        Ray then skips the calls that end a trial.
+        """
         return self.stranded and self.reason() is not None
 
     def elapsed(self) -> float:
@@ -69,20 +74,20 @@ class StopCondition(Stopper):
         self.interrupted, self.error = self.interrupted or why, self.error or error
 
     def finish(self, why: str) -> None:
-        """End the search as if its budget were used up."""
+        """End the search for this reason, as if its budget were used up."""
         self.finished = why
 
     def give_up(self, why: str) -> None:
-        """End a search that cannot work."""
+        """End a search that cannot work, for this reason."""
         self.hopeless = why
 
     def completed(self, value: float) -> None:
-        """Count a finished trial and its value."""
+        """Count a trial that finished with this value of the objective."""
         self.ended += 1
         self._best_so_far.completed(value)
 
     def stopped(self) -> None:
-        """Count a trial that a rung stopped: it did not improve on the best."""
+        """Count a trial that was stopped before its last epoch, as one without a better value."""
         self.ended += 1
         self._best_so_far.stopped()
 
@@ -95,11 +100,11 @@ class StopCondition(Stopper):
         return self.interrupted or self.hopeless or self.finished or next((why for reached, why in self._limits() if reached), None)
 
     def may_propose(self, proposed: int) -> bool:
-        """Return whether one more trial may start after `proposed` trials."""
+        """Return whether one more trial may start if `proposed` trials have been proposed so far."""
         return self.reason() is None and proposed < self.trials
 
     def gauges(self) -> list[Gauge]:
-        """Return how much of each budget is used, trials first."""
+        """Return how much is used of each budget that has a limit, trials first."""
         used = {
             "trials": self.ended,
             "time": self.elapsed(),
@@ -115,7 +120,7 @@ class StopCondition(Stopper):
         return gauges(used, limits)
 
     def _limits(self) -> Iterator[tuple[bool, str]]:
-        """Yield for each budget whether it is used up, and the reason to give if it is."""
+        """Yield for each budget that has a limit whether it is used up, and the reason that a user reads if it is."""
         if self.seconds is not None:
             yield self.elapsed() >= self.seconds, f"the time budget of {self.seconds:.0f} s is over"
         if self.gpu_seconds is not None:

@@ -1,4 +1,4 @@
-"""Which backbones a search tries: those that the user names, else those whose weights can be loaded."""
+"""Chooses the backbones that a search tries: those that the user names, else those whose weights can be loaded."""
 
 from typing import Any
 
@@ -14,14 +14,15 @@ DEFAULT_BACKBONES = {
 }
 """Kind of weights → the backbones that are searched if the user names none."""
 FILE_BACKBONE = "mobilenet_v3_small"
-"""The backbone for weights from a file."""
+"""The backbone that is searched with weights from a file if the user names none."""
 
 
 def choose_backbones(config: SearchConfig, named: Any = None) -> tuple[str, ...]:
-    """Return the backbones to search: those of `config.backbones`, else `named` (``space.backbone``: a name or a list), else the default.
+    """Return the names of the backbones to search: `config.backbones`, else `named` (``space.backbone``), else the default ones.
 
-    Of the default backbones, those whose weights cannot be loaded are left out. Raises ``ConfigError`` for a name that is unknown,
-    ``WeightsError`` if a named backbone, or no default one, has the weights.
+    Of the default backbones, those whose weights cannot be loaded are left out; if none is left, this raises the error of the first. Raises
+    ``ConfigError`` if `named` is neither a name nor a list of names, for an unknown name, and for a named backbone without built-in
+    weights; ``WeightsError`` if the weights of a named backbone cannot be loaded.
     """
     if not isinstance(named, str | list | None) or (isinstance(named, list) and not all(isinstance(name, str) for name in named)):
         raise ConfigError(f"space.backbone takes a name or a list of names but got {named!r}")

@@ -1,4 +1,4 @@
-"""A user's changes to the default space: fixed values, lists of choices, and ranges that are narrower or wider."""
+"""Applies a user's changes to the default space: fixed values, lists of choices, and ranges that are narrower or wider."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,10 +16,11 @@ LISTS = ("augmentation_ops",)
 
 
 def build_space(recipe: TrialConfig, parameters: Sequence[Parameter], changes: Mapping[str, Any], stages: Mapping[str, int]) -> Space:
-    """Fix, narrow or widen parameters by `changes`: name → a value, a list of choices, or ``{low, high, log, step}``.
+    """Return the space of `recipe` and `parameters` after the user's `changes`: name → a value, choices, or ``{low, high, log, step}``.
 
-    `stages` is each backbone's number of stages. Raises ``ConfigError`` for a name that is unknown or does not apply, and for a range that
-    is not one or holds a value that a `TrialConfig` does not allow.
+    A value fixes a field of the recipe; a list or a mapping changes a range. `stages` is each backbone's number of stages. Raises
+    ``ConfigError`` for a name that is unknown or does not apply, and for a range that is not one or holds a value that a `TrialConfig` does
+    not allow.
     """
     changed, fixed = _apply_changes(parameters, changes)
     recipe = validate(TrialConfig, recipe.model_dump() | fixed, "space")
@@ -33,7 +34,10 @@ def build_space(recipe: TrialConfig, parameters: Sequence[Parameter], changes: M
 
 
 def _apply_changes(parameters: Sequence[Parameter], changes: Mapping[str, Any]) -> tuple[list[Parameter], dict[str, Any]]:
-    """Return the parameters that are still searched, and the fields of the recipe that are fixed."""
+    """Return the parameters that are still searched, and the fields of the recipe that are fixed: name → value.
+
+    Raises ``ConfigError`` for an unknown name, and for a change that gives no value or range.
+    """
     kept, fixed = {parameter.name: parameter for parameter in parameters}, dict[str, Any]()
     names = tuple(kept)
     for name, change in changes.items():
@@ -58,13 +62,16 @@ def _apply_changes(parameters: Sequence[Parameter], changes: Mapping[str, Any]) 
 
 
 def _can_apply(parameter: Parameter, recipe: TrialConfig, kept: Sequence[Parameter]) -> bool:
-    """Return whether a conditional parameter applies to the recipe, or to the recipe with any value of one other parameter."""
+    """Return whether a parameter applies to the recipe, or to the recipe with one end (or choice) of one parameter in `kept`."""
     values = recipe.model_dump()
     return any(parameter.when(values | {other.sets: value}) for other in kept for value in other.extremes()) or parameter.when(values)
 
 
 def _check_that_changes_apply(changes: Mapping[str, Any], recipe: TrialConfig, kept: Sequence[Parameter]) -> None:
-    """Raise ``ConfigError`` for a changed parameter of another optimizer than the recipe's, if the optimizer is not searched."""
+    """Raise ``ConfigError`` for a changed parameter of another optimizer than the recipe's, if the optimizer is not searched.
+
+    `kept` are the parameters that are still searched.
+    """
     if any(parameter.sets == "optimizer" for parameter in kept):
         return
     values = recipe.model_dump()
@@ -76,7 +83,10 @@ def _check_that_changes_apply(changes: Mapping[str, Any], recipe: TrialConfig, k
 
 
 def _distribution(name: str, old: BaseDistribution, change: Any) -> BaseDistribution:
-    """Return the distribution that a list of choices or a mapping makes of an old one. Raises ``ConfigError`` if it makes none."""
+    """Return the distribution that a user's change, a list of choices or ``{low, high, log, step}``, makes of the old one.
+
+    Keys that are not given keep their old values. Raises ``ConfigError`` for a change that makes no distribution of this type.
+    """
     place = f"space.{name}"
     if isinstance(change, list):
         if not change or not all(isinstance(choice, str | int | float | bool) for choice in change):
@@ -103,7 +113,10 @@ def _distribution(name: str, old: BaseDistribution, change: Any) -> BaseDistribu
 
 
 def _widest_range(name: str) -> BaseDistribution:
-    """Return a range for a field that is not searched by default; `TrialConfig` checks the values at its ends."""
+    """Return a range for a field that is not searched by default, so that a user's change can narrow it.
+
+    It is wider than the field allows; `build_space` validates its ends. A field that is no number gets choices, which the user must list.
+    """
     kind = TrialConfig.model_fields[name].annotation
     if kind is int:
         return IntDistribution(0, 2**31)

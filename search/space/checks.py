@@ -1,4 +1,4 @@
-"""Checks of a whole space against the data set, the backbones and the GPUs, before any trial starts."""
+"""Checks a whole space against the data set, the backbones and the GPUs, before any trial starts."""
 
 from itertools import product
 
@@ -11,7 +11,10 @@ from trainables.recipe import largest_batch
 
 
 def check_limits(space: Space, images: int, stages: int) -> None:
-    """Raise ``ConfigError`` for a batch size that `images` training images do not allow, or more stages than the backbones have."""
+    """Raise ``ConfigError`` if the space holds a batch size or a number of unfrozen stages that is too large.
+
+    The limits are a quarter of the `images` training images, and `stages`, the most stages that a searched backbone has.
+    """
     limits = {
         "batch_size": (largest_batch(images), f"a quarter of the {images} training images"),
         "unfrozen_stages": (stages, "the stages of the backbone"),
@@ -23,7 +26,10 @@ def check_limits(space: Space, images: int, stages: int) -> None:
 
 
 def check_batch_parts(space: Space, gpus: float) -> None:
-    """Raise ``ConfigError`` if one trial uses several GPUs and a batch cannot be split into equal parts for them."""
+    """Raise ``ConfigError`` if a batch size of the space cannot be split into equal parts for the GPUs of one trial.
+
+    Each GPU takes as many parts as the space's accumulation says. With at most one GPU nothing is checked.
+    """
     parts = [int(gpus) * accumulation for accumulation in space.possible_values("accumulation") if gpus > 1]
     for batch in space.possible_values("batch_size"):
         if uneven := [count for count in parts if batch % count]:
@@ -34,6 +40,9 @@ def check_batch_parts(space: Space, gpus: float) -> None:
 
 
 def check_losses(space: Space, task: str, targets: np.ndarray) -> None:
-    """Raise ``ConfigError`` or ``DataError`` for a loss or a target scale of the space that the task or its targets do not allow."""
+    """Raise ``ConfigError`` or ``DataError`` for a loss or a target scale of the space that the task or its targets do not allow.
+
+    `targets` are the targets of all splits.
+    """
     for loss, scale in product(space.possible_values("loss"), space.possible_values("target")):
         check_targets(task, loss, scale, targets)

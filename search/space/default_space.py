@@ -13,7 +13,10 @@ ADAPTIVE = ("adamw", "rmsprop")
 
 
 def default_parameters(recipe: TrialConfig, *, task: str, images: int, backbones: Sequence[str], stages: int) -> tuple[Parameter, ...]:
-    """Return the default space around a recipe, for `images` training images and backbones of at most `stages` stages."""
+    """Return the default space's parameters, for `images` training images and backbones of at most `stages` stages.
+
+    The backbone is a parameter if there are several. Batch sizes and epochs depend on `images`.
+    """
     batches = tuple(size for size in (16, 32, 64) if size <= largest_batch(images)) or (largest_batch(images),)
     epochs = rule_epochs(images, recipe.batch_size)
     initializers = ("trunc_normal", "xavier_uniform", "kaiming_normal", "orthogonal", "zeros_last")
@@ -36,7 +39,7 @@ def default_parameters(recipe: TrialConfig, *, task: str, images: int, backbones
 
 
 def _optimizer_parameters() -> tuple[Parameter, ...]:
-    """Return the optimizer and, for each kind of optimizer, the learning rate and the weight decay in ranges of their own."""
+    """Return the optimizer, its momentum, and the learning rate and weight decay with a range for each kind of optimizer."""
 
     def adaptive(values: Values) -> bool:
         return values["optimizer"] in ADAPTIVE

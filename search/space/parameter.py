@@ -22,7 +22,8 @@ def always(values: Values) -> bool:
 class Parameter:
     """One searched parameter: its name in Optuna, the `TrialConfig` field that it sets, its range, and when it applies.
 
-    `when` gets the fields of the configuration that are set so far.
+    Several parameters can set one field, each under its own condition. `when` gets the fields of the configuration that are set so far: the
+    recipe's, with the values of the parameters before this one.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Parameter:
     when: Callable[[Values], bool] = field(default=always)
 
     def suggest(self, trial: Trial) -> Any:
-        """Ask Optuna for a value."""
+        """Return the value that Optuna suggests to `trial` for this parameter."""
         dist = self.distribution
         if isinstance(dist, CategoricalDistribution):
             return trial.suggest_categorical(self.name, dist.choices)
@@ -41,7 +42,10 @@ class Parameter:
         return trial.suggest_float(self.name, dist.low, dist.high, step=dist.step, log=dist.log)
 
     def nearest(self, value: Any) -> Any:
-        """Return the value of the range that is nearest to `value`; the first choice if a choice that is no number is not allowed."""
+        """Return the value in the range that is nearest to `value`.
+
+        Among choices that are not all numbers there is no nearest: then return `value` if it is one of them, else the first choice.
+        """
         dist = self.distribution
         if isinstance(dist, CategoricalDistribution):
             numbers = all(isinstance(choice, int | float) for choice in dist.choices)
@@ -55,7 +59,7 @@ class Parameter:
         return round(value) if isinstance(dist, IntDistribution) else value
 
     def check(self, value: Any) -> Any:
-        """Return `value` unchanged. Raises ``ConfigError`` if it is not in the range."""
+        """Return `value` unchanged. Raises ``ConfigError`` if it has another type or is not in the range."""
         dist = self.distribution
         numbers = int if isinstance(dist, IntDistribution) else (int, float)
         try:
@@ -68,7 +72,7 @@ class Parameter:
         return value
 
     def extremes(self) -> Sequence[Any]:
-        """Return both ends of the range, or all choices."""
+        """Return the lowest and the highest value of a numeric range, or all choices of a categorical one."""
         dist = self.distribution
         if isinstance(dist, CategoricalDistribution):
             return dist.choices
@@ -76,7 +80,7 @@ class Parameter:
         return dist.low, dist.high
 
     def describe(self) -> str:
-        """Return the range as text, such as ``0.0001 to 0.01 (log)``."""
+        """Return the range as text, such as ``0.0001 to 0.01 (log)``, or the choices, such as ``adamw, sgd``."""
         dist = self.distribution
         if isinstance(dist, CategoricalDistribution):
             return ", ".join(str(choice) for choice in dist.choices)

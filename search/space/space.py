@@ -1,4 +1,4 @@
-"""A search space: Optuna's suggestions → a `TrialConfig`."""
+"""A search space, which turns the parameters that Optuna suggests into a `TrialConfig`."""
 
 import math
 from collections.abc import Mapping
@@ -15,14 +15,18 @@ from trainables.errors import ConfigError, did_you_mean
 
 @dataclass(frozen=True)
 class Space:
-    """The default recipe, the parameters that a search varies around it, and each backbone's number of stages."""
+    """The default recipe, the parameters that a search varies around it, and the stages of each backbone: name → number."""
 
     recipe: TrialConfig
     parameters: tuple[Parameter, ...]
     stages: Mapping[str, int]
 
     def suggest(self, trial: Trial) -> TrialConfig:
-        """Ask Optuna for each parameter that applies, in order, and return the configuration."""
+        """Ask Optuna for a value of each parameter that applies, in order, and return the configuration.
+
+        The other fields are the recipe's. The number of unfrozen stages is reduced to those that the backbone has, the accumulation to a
+        divisor of the batch size.
+        """
         values = self.recipe.model_dump()
         for parameter in self.parameters:
             if parameter.when(values):
@@ -30,7 +34,7 @@ class Space:
         return self._config(values)
 
     def default_params(self) -> dict[str, Any]:
-        """Return the recipe as Optuna parameters, each at the nearest value of its range."""
+        """Return the recipe as Optuna parameters: those that apply, by name, each with the nearest value in its range."""
         values, params = self.recipe.model_dump(), {}
         for parameter in self.parameters:
             if parameter.when(values):
@@ -40,7 +44,8 @@ class Space:
     def check_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the Optuna parameters of a trial that a user asks for: those that apply, from `params` or else from the recipe.
 
-        Raises ``ConfigError`` for a name that is not searched, or a value outside its range.
+        Parameters in `params` that do not apply are left out. Raises ``ConfigError`` for a name that is not searched, or a value outside
+        its range.
         """
         names = [parameter.name for parameter in self.parameters]
         for name in params:
@@ -56,7 +61,7 @@ class Space:
         return chosen
 
     def config(self, params: Mapping[str, Any]) -> TrialConfig:
-        """Return the configuration of a trial from its recorded Optuna parameters."""
+        """Return the configuration of a trial from its recorded Optuna parameters: name → value; all other fields are the recipe's."""
         values = self.recipe.model_dump()
         values |= {p.sets: params[p.name] for p in self.parameters if p.name in params}
         return self._config(values)
@@ -66,11 +71,11 @@ class Space:
         return [getattr(self.recipe, name), *(value for p in self.parameters if p.sets == name for value in p.extremes())]
 
     def describe(self) -> dict[str, str]:
-        """Return every parameter's range as text."""
+        """Return the range of every parameter as text: name → text."""
         return {parameter.name: parameter.describe() for parameter in self.parameters}
 
     def as_json(self) -> dict[str, dict[str, str]]:
-        """Return each parameter's field and range for other programs; the range in Optuna's JSON form."""
+        """Return for each parameter, by name, the field that it sets (``sets``) and its range in Optuna's JSON form (``range``)."""
         return {p.name: {"sets": p.sets, "range": distribution_to_json(p.distribution)} for p in self.parameters}
 
     def _config(self, values: dict[str, Any]) -> TrialConfig:
