@@ -8,8 +8,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from trainables.errors import DamagedError
-from trainables.storage.locations import split_location
-from trainables.storage.root import RETRY_PAUSES, Root
+from trainables.storage.root import RETRY_PAUSES, root_and_key
 from trainables.storage.secrets import redact
 
 State = dict[str, Any]
@@ -21,7 +20,7 @@ def save_state(location: str | Path, state: State) -> None:
 
     Raises ``ResourceError`` where there is no space, ``StorageError`` where the location cannot be written.
     """
-    root, key = _root_and_key(location)
+    root, key = root_and_key(location, RETRY_PAUSES)
     with root.writing(key) as file:
         torch.save({"format": FORMAT, **state}, file)
 
@@ -31,7 +30,7 @@ def load_state(location: str | Path) -> State | None:
 
     Raises ``DamagedError`` for a damaged file or one of another format, ``StorageError`` where the location cannot be read.
     """
-    root, key = _root_and_key(location)
+    root, key = root_and_key(location, RETRY_PAUSES)
     file = root.open(key)
     if file is None:
         return None
@@ -48,10 +47,5 @@ def load_state(location: str | Path) -> State | None:
 
 def export_weights(location: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors and metadata to a safetensors file at a path or URL, the whole file or nothing. Raises as `save_state` does."""
-    root, key = _root_and_key(location)
+    root, key = root_and_key(location, RETRY_PAUSES)
     root.write(key, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata))
-
-
-def _root_and_key(location: str | Path) -> tuple[Root, str]:
-    parent, key = split_location(location)
-    return Root(parent, RETRY_PAUSES), key

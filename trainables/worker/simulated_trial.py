@@ -148,7 +148,7 @@ class SimulatedTrainer:
                 "seconds_total": self.seconds,
                 "peak_memory_bytes": peak_main_memory(),
                 "trainable_parameters": 0,
-                "weights": "replayed",
+                "weights": "simulated",
                 "device": "cpu",
                 "replicas": self.assignment.replicas,
                 "node": platform.node(),
