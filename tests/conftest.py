@@ -18,30 +18,60 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
         # A shell's background job and nohup ignore these signals, and each program that the tests start would inherit that.
         signal.signal(number, handler)
 
-RAY = "ray"
+RAY_FILES = tuple(
+    f"tests/{name}.py"
+    for name in (
+        *("search/cli/test_interrupt", "search/cli/test_main", "search/display/test_summary", "search/forecast/test_measurement"),
+        *(f"search/driver/test_{name}" for name in ("bridge", "engine", "launch", "outage", "previews", "result", "resume")),
+        *(f"search/driver/test_{name}" for name in ("search_root", "simulated_faults", "steering", "survival")),
+        *("search/record/test_lease", "search/record/test_reader", "search/record/test_records", "search/test_rerun"),
+        "trainables/worker/test_replicas",
+    )
+)
+"""Files whose default tests use `ray_session`. One process runs all of them, so that one Ray starts and `finished` searches once."""
+PAIR_FILES = (
+    *(f"tests/trainables/distributed/test_{name}.py" for name in ("rendezvous", "sync_batch_norm", "world")),
+    "tests/trainables/training/test_trainer_in_processes.py",
+)
+"""Files that share one pair of processes."""
+TOGETHER = {path: group for group, paths in {"ray": RAY_FILES, "pair": PAIR_FILES}.items() for path in paths}
 FIRST = (
-    RAY,
+    *RAY_FILES,
+    *PAIR_FILES,
     "tests/dashboard/views/test_browser.py",
     "tests/cluster/test_local.py",
     "tests/dashboard/test_app.py",
     "tests/trainables/training/test_trainer.py",
-    "tests/trainables/worker/test_replicas.py",
 )
-"""The groups that take longest, so that the last group to run does not run alone."""
+"""The files that take longest, so that the last file to run does not run alone."""
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Group the tests for ``--dist loadgroup``: those that use the process's Ray in one, the others by file; the longest groups first."""
-    groups = {item: _group(item) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: FIRST.index(groups[item]) if groups[item] in FIRST else len(FIRST))
+    """Order the selected tests: the longest files first. A file that uses Ray must be in `RAY_FILES`."""
+    paths = {item: item.path.relative_to(REPOSITORY).as_posix() for item in items}
+    for item, path in paths.items():
+        if "ray_session" in item.fixturenames and path not in RAY_FILES and item.get_closest_marker("slow") is None:
+            raise pytest.UsageError(f"{path} uses Ray; add it to RAY_FILES in tests/conftest.py")
+    items.sort(key=lambda item: FIRST.index(paths[item]) if paths[item] in FIRST else len(FIRST))
 
 
-def _group(item):
-    if marker := item.get_closest_marker("xdist_group"):
-        return marker.args[0]
-    return RAY if "ray_session" in item.fixturenames else item.path.relative_to(REPOSITORY).as_posix()
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each file to one process, and files that belong together to the same one.
+
+    ``--dist loadgroup`` would do this by marks, but pytest-xdist 3.8 does not group under pytest 9.2 (pytest-xdist issue 1386).
+    """
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class FilesTogether(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            path = super()._split_scope(nodeid)
+            return TOGETHER.get(path, path)
+
+    return FilesTogether(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,8 +1,4 @@
-import pytest
-
 from tests.trainables.replicating import listening_addresses
-
-pytestmark = pytest.mark.xdist_group("two processes")  # one pair of processes for all of them
 
 
 def test_processes_with_a_loopback_address_listen_on_loopback_only(pair):

@@ -4,8 +4,6 @@ import pytest
 from tests.trainables.replicating import assert_same_history, largest_difference, normalize, train_alone, train_in_two_processes
 from trainables.distributed.world import World
 
-pytestmark = pytest.mark.xdist_group("two processes")  # one pair of processes for all of them
-
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_sync_batch_norm_equals_batch_norm_over_all_maps(pair, steps):

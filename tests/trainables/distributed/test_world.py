@@ -4,8 +4,6 @@ import pytest
 from tests.trainables.replicating import exchange
 from trainables.distributed.world import World
 
-pytestmark = pytest.mark.xdist_group("two processes")  # one pair of processes for all of them
-
 
 def test_tensors_of_every_dtype_and_layout_are_exchanged(pair):
     strided, *rest = pair.run(exchange)[0]

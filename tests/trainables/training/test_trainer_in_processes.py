@@ -11,8 +11,6 @@ from trainables.distributed.world import World
 from trainables.errors import ConfigError
 from trainables.training.trainer import Trainer, epoch_seed
 
-pytestmark = pytest.mark.xdist_group("two processes")  # one pair of processes for all of them
-
 
 @pytest.mark.parametrize(
     ("task", "changes"),
