@@ -45,10 +45,10 @@ class JsonLines:
         self._stop_condition: StopCondition | None = None
 
     def preparing(self, done: int, total: int, what: str) -> None:
-        """Ignore."""
+        """Do nothing: the preparation of the data is not part of the output."""
 
     def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
-        """Write the plan of the search."""
+        """Write the line ``begin``, the plan of the search; lines have ``elapsed`` from here on."""
         self._stop_condition = stop_condition
         self._put(
             "begin",
@@ -64,7 +64,7 @@ class JsonLines:
         )
 
     def event(self, event: "Event") -> None:
-        """Write an event of a trial."""
+        """Write a line for a change of a trial, with the event's kind as ``event`` and the keys of the module's table."""
         keys: dict[str, Any] = {"trial": event.number, "epoch": event.epoch, "epochs": event.config.epochs}
         if event.kind == "began":
             keys["config"] = event.config.model_dump(mode="json")
@@ -77,19 +77,19 @@ class JsonLines:
         self._put(event.kind, **keys)
 
     def say(self, text: str) -> None:
-        """Write a message."""
+        """Write the line ``say``, a message for the user."""
         self._put("say", text=text)
 
     def pausing(self, reason: str) -> None:
-        """Write that the search was interrupted."""
+        """Write the line ``pausing``: the search was interrupted."""
         self._put("pausing", reason=reason)
 
     def finishing(self) -> None:
-        """Write that the test split is being evaluated."""
+        """Write the line ``finishing``: the test split is being evaluated."""
         self._put("finishing")
 
     def end(self, record: "StudyRecord") -> None:
-        """Write the result of the search, the last line."""
+        """Write the last line, ``end``, with the result of the search, and wait until all lines are written."""
         best = None
         with suppress(StorageError):
             best = record.best_json()
@@ -112,7 +112,7 @@ class JsonLines:
 
 
 def finite(value: Any) -> Any:
-    """Return a JSON value in which null replaces each number that is not finite."""
+    """Return a copy of a JSON value in which None replaces each float that is not finite, at any depth; tuples become lists."""
     if isinstance(value, Mapping):
         return {str(key): finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -122,7 +122,7 @@ def finite(value: Any) -> Any:
 
 @contextmanager
 def only_json() -> Iterator[TextIO]:
-    """Yield a stream to standard output, and redirect all other output to standard error, that of child processes included."""
+    """Yield a text stream to standard output. During the block, all other output to it goes to standard error, also of child processes."""
     sys.stdout.flush()
     saved, stdout = os.dup(1), sys.stdout
     os.dup2(2, 1)

@@ -1,4 +1,4 @@
-"""Writing lines from a thread of its own, so that a search never waits for its reader and a signal handler may write."""
+"""A writer of lines with a thread of its own, so that a search never waits for who reads them, and a signal handler may write."""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +10,7 @@ CLOSING_SECONDS = 10.0
 
 
 class LineWriter:
-    """Passes lines to `write` in order; calls `on_silence` whenever no line came for `silence_seconds`.
+    """Passes lines to `write` in order, on its own thread; calls `on_silence` there whenever no line came for `silence_seconds`.
 
     The thread starts with the first line and ends with `close`; a later line starts another thread. After an ``OSError`` of `write`
     (a pipe without a reader, a full disk) all further lines are dropped. After a ``ValueError`` (a character that the stream cannot
@@ -24,7 +24,7 @@ class LineWriter:
         self._starting = threading.RLock()
 
     def put(self, line: Any) -> None:
-        """Queue a line. After the first line, this is safe in a signal handler."""
+        """Queue a line, which `write` gets as it is, and return at once. After the first line, this is safe in a signal handler."""
         self._queue.put((line,))
         if self._thread is None:
             with self._starting:
@@ -33,7 +33,7 @@ class LineWriter:
                     self._thread.start()
 
     def close(self) -> None:
-        """Wait until all lines are written, at most `CLOSING_SECONDS`."""
+        """Wait until all lines are written, at most `CLOSING_SECONDS`, and end the thread."""
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join(CLOSING_SECONDS)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def snapshot_of(record: "StudyRecord") -> Snapshot:
-    """Return the present state of a study."""
+    """Return the state of a study when the record was read, for the views of `search.display.view`."""
     ended = sorted((t for t in record.trials if t.state in ENDED), key=lambda t: t.ended or datetime.min)
     running = [trial for trial in record.trials if trial.state == "running"]
     budget = record.config.get("budget", {})
@@ -33,14 +33,17 @@ def snapshot_of(record: "StudyRecord") -> Snapshot:
 
 
 def queued_trials(record: "StudyRecord", budget: Mapping[str, Any]) -> int:
-    """Return how many trials have not begun; while the search runs, this includes trials of the budget that are not in the record yet."""
+    """Return how many trials have not begun; `budget` is that section of the configuration.
+
+    While the search runs, this includes trials of the budget that are not in the record yet.
+    """
     counts = record.counts
     begun = sum(count for state, count in counts.items() if state != "queued")
     return max(counts["queued"], (budget.get("trials") or 0) - begun) if record.state == "running" else counts["queued"]
 
 
 def best_trial(record: "StudyRecord") -> Best | None:
-    """Return the best finished trial, or None."""
+    """Return the best finished trial, None if none has finished. Its gain is None if the default recipe has not finished."""
     best, default = record.best, record.default_recipe
     if best is None or best.value is None or best.state != "finished":
         return None
@@ -52,7 +55,10 @@ def best_trial(record: "StudyRecord") -> Best | None:
 
 
 def gauges_of(record: "StudyRecord", ended: Sequence["TrialRecord"], budget: Mapping[str, Any]) -> list[Gauge]:
-    """Return how much of each budget is used, trials first; `ended` in the order in which they ended."""
+    """Return a gauge for each budget that has a limit, trials first. `budget` is that section of the configuration.
+
+    `ended` are the trials that have ended, in the order in which they did.
+    """
     used = {
         "trials": len(ended),
         "time": record.seconds,
@@ -63,7 +69,10 @@ def gauges_of(record: "StudyRecord", ended: Sequence["TrialRecord"], budget: Map
 
 
 def trials_since_best(ended: Sequence["TrialRecord"], mode: str) -> int:
-    """Return how many trials in a row have ended without a better value, failed trials left out."""
+    """Return how many trials have ended since the best one; failed trials do not count. 0 before the first has finished.
+
+    `ended` must be in the order in which the trials ended; `mode` is ``max`` or ``min``.
+    """
     best = BestSoFar(mode)
     for trial in ended:
         if trial.state == "finished" and trial.value is not None:
@@ -76,7 +85,10 @@ def trials_since_best(ended: Sequence["TrialRecord"], mode: str) -> int:
 def estimate_seconds_left(
     record: "StudyRecord", ended: Sequence["TrialRecord"], running: Sequence["TrialRecord"], budget: Mapping[str, Any]
 ) -> float | None:
-    """Return how many seconds a running study still needs, estimated from the pace of its trials and limited by its time budget."""
+    """Return how many seconds a running study still needs, None before its first epoch has ended.
+
+    Estimated from the pace of its trials (`ended` and `running`), and at most what its time budget leaves.
+    """
     now = datetime.now()
     paces = [
         Pace((now - t.started).total_seconds(), t.epochs_done, t.epochs_planned - t.epochs_done, t.epochs_planned)
@@ -93,7 +105,7 @@ def estimate_seconds_left(
 
 
 def objective_by_epoch(trial: "TrialRecord") -> dict[int, float]:
-    """Return a trial's objective by epoch; the record stores it by progress in per mille."""
+    """Return 1-based epoch → the trial's objective after it. The record has per mille of the planned epochs in place of the epoch."""
     return {round(step * trial.epochs_planned / 1000): value for step, value in sorted(trial.intermediate.items())}
 
 

@@ -23,7 +23,7 @@ EVERY_SECONDS = 2.0
 PATIENCE_SECONDS = 600.0
 """How long a storage may not answer."""
 PolledRecords = Iterator[tuple[StudyRecord, str]]
-"""A study's record, and why it could not be read again; empty if it could."""
+"""Yields a study's latest record, and the message of the error if it could not be read again; empty if it could."""
 
 
 def watch_status(
@@ -31,8 +31,9 @@ def watch_status(
 ) -> None:
     """Show a study until its search no longer runs, then print its summary; Ctrl-C ends the watch without a message.
 
-    On a terminal this is a live view, otherwise a line after each change; with `as_json` a line is the object of `status --json`.
-    Raises ``StorageError`` if there is no such study.
+    On a terminal this is a live view, otherwise a line after each change. With `as_json` each line is the object of `status --json`, and no
+    summary follows. The record is read `every` so many seconds; a `name` of None is the latest study. Raises ``StorageError`` if there is
+    no such study.
     """
     out = console or Console(highlight=False)
     with suppress(KeyboardInterrupt):
@@ -42,9 +43,9 @@ def watch_status(
 
 
 def poll_record(name: str | None, storage: str | None, every: float) -> PolledRecords:
-    """Yield a study's record every so many seconds while its search runs, and once more when it no longer runs.
+    """Yield a study's record and an empty text `every` so many seconds while its search runs, and once more when it no longer runs.
 
-    While the storage does not answer, this yields the last record and the error. Raises that ``StorageError`` after
+    While the storage does not answer, yields the last record and the error's message. Raises that ``StorageError`` after
     `PATIENCE_SECONDS`, and at once if there is no record yet.
     """
     opened = open_storage(storage)

@@ -19,12 +19,15 @@ AUGMENTATION = ((0.0, "none"), (0.3, "light"), (0.6, "medium"), (1.0, "strong"))
 
 
 def console() -> Console:
-    """Return a console on the present standard output, which `only_json` and tests replace."""
+    """Return a new Rich console on the present ``sys.stdout``, which `only_json` and tests replace."""
     return Console(highlight=False)
 
 
 def describe_configuration(config: Mapping[str, Any]) -> list[str]:
-    """Return a trial's configuration as sentences for a reader."""
+    """Return a trial's configuration as four lines for a user: network, head, optimization, augmentation.
+
+    `config` has all fields of `TrialConfig`.
+    """
     trial = SimpleNamespace(**config)
     decay = f"{trial.stage_lr_decay:.2g} times the rate"
     stages = f"its last {trial.unfrozen_stages} stages, each further from the head at {decay} of the one before"
@@ -47,7 +50,7 @@ def describe_configuration(config: Mapping[str, Any]) -> list[str]:
 
 
 def print_summary(record: StudyRecord) -> None:
-    """Print a study's state in a few lines."""
+    """Print a study's state, its counts of trials, time, best value, test result and failures in a few lines on standard output."""
     out = console()
     why = f": {record.why}" if record.why else ""
     out.print(f"[bold]{escape(record.name)}[/] {record.state}{escape(one_line(why))}")
@@ -63,7 +66,7 @@ def print_summary(record: StudyRecord) -> None:
 
 
 def describe_test_result(record: StudyRecord) -> str:
-    """Return a sentence that compares winner and default recipe on the test images; empty before these are evaluated."""
+    """Return a sentence that compares winner and default recipe on the test images; empty while these are not evaluated."""
     winner, default = (record.test.get(role, {}).get("test", {}).get(record.metric) for role in ("winner", "default_recipe"))
     if winner is None:
         return ""
@@ -81,7 +84,7 @@ def describe_test_result(record: StudyRecord) -> str:
 
 
 def print_failures(record: StudyRecord) -> None:
-    """Print each kind of failure once, with the numbers of its trials."""
+    """Print each different failure (its kind and message) once, with the numbers of its trials; nothing if no trial failed."""
     trials_by_failure: dict[str, list[TrialRecord]] = {}
     for trial in record.trials:
         if trial.error:
@@ -92,7 +95,10 @@ def print_failures(record: StudyRecord) -> None:
 
 
 def print_leaderboard(record: StudyRecord) -> None:
-    """Print the best trials and the default recipe, then the best configuration in sentences, then the test result."""
+    """Print the `LEADERS` best trials and the default recipe, then the best configuration in sentences, then the test result.
+
+    Prints nothing if no trial has finished or was stopped.
+    """
     out, best = console(), record.best
     if best is None:
         return

@@ -31,13 +31,13 @@ SILENCE_SECONDS = 60.0
 
 @dataclass
 class RunningTrial:
-    """The latest event of a running trial that has metrics, and its objective by epoch."""
+    """What the view shows of a running trial: its latest event, with the latest metrics, and `values`, its objective by 1-based epoch."""
 
     event: "Event"
     values: dict[int, float] = field(default_factory=dict)
 
     def update(self, event: "Event") -> None:
-        """Take an event into account; an epoch that runs again replaces the first one."""
+        """Replace the event and add its objective; metrics stay if the event has none, and an epoch that runs again is replaced."""
         self.event = event if event.metrics else replace(event, metrics=self.event.metrics)
         if event.kind == "epoch" and event.value is not None:
             self.values[event.epoch] = event.value
@@ -48,12 +48,12 @@ class RunningTrial:
         return RunningRow(self.event.number, self.event.epoch, config.epochs, brief_configuration(config.model_dump()), self.curve(), speed)
 
     def curve(self) -> list[float]:
-        """Return the objective by epoch, in order."""
+        """Return the objective after each epoch, in the order of the epochs."""
         return [self.values[epoch] for epoch in sorted(self.values)]
 
 
 class Terminal:
-    """Shows a search on a terminal, or as lines if the console is no terminal.
+    """Shows a search: as a live view with lines above it on a terminal, as lines alone if the console (by default stdout) is none.
 
     Rich draws the live view in a thread of its own; a snapshot copies the state that the events change.
     """
@@ -84,7 +84,10 @@ class Terminal:
         self._progress_bar.update(self._task, completed=done, total=total, description=what)
 
     def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
-        """Write the plan of the search and start the live view."""
+        """Write a few lines on the study, its data and its trials; on a terminal also start the live view.
+
+        If the search resumes, the view starts from the study's record.
+        """
         self._stop_progress_bar()
         self._metric, self._mode, self._stop_condition = plan.metric, plan.mode, stop_condition
         share = SHARE_WITH_RUNGS if plan.config.algorithm.stops_early else 1.0
@@ -101,7 +104,7 @@ class Terminal:
             self._live.start()
 
     def event(self, event: "Event") -> None:
-        """Show an event."""
+        """Update what the live view shows of a trial. If the trial ended, paused or is retried, also write a line."""
         with self._lock:
             self._estimate.update(event)
             if event.kind in ("began", "epoch", "retry"):
@@ -116,7 +119,7 @@ class Terminal:
         self._lines.put(Text(one_line(line), style=STYLES[event.kind]))
 
     def say(self, text: str) -> None:
-        """Write a line."""
+        """Write a message for the user as a line."""
         self._lines.put(Text(printable(text)))
 
     def pausing(self, reason: str) -> None:
@@ -135,7 +138,7 @@ class Terminal:
         self._stop()
 
     def snapshot(self) -> Snapshot:
-        """Return the present state of the search as a copy."""
+        """Return the present state of the search, as a copy that later events do not change. Call it after `begin`, on any thread."""
         with self._lock:
             rows = [trial.row() for _, trial in sorted(self._running.items())]
             counts = dict(self._ended) | {"running": len(rows)}
@@ -159,7 +162,7 @@ class Terminal:
         self._console.print(line, soft_wrap=True)
 
     def _load_earlier_run(self, name: str, storage: str | None) -> None:
-        """Start from the study's record, if this search resumes; if the record cannot be read, start from zero."""
+        """Set best trial, counts and curves from the study's record, for a search that resumes; if it cannot be read, they stay empty."""
         from search.display.snapshot import objective_by_epoch, snapshot_of
         from search.record.reader import read_study
 
@@ -210,7 +213,7 @@ class Terminal:
 
 
 def status_line(snapshot: Snapshot, elapsed: float) -> str:
-    """Return the state of a search in one line; `elapsed` in seconds."""
+    """Return one line: time run (`elapsed`, in seconds), counts of trials, running trials, best value, images/s, time left."""
     counts: Mapping[str, Any] = {state: count for state, count in snapshot.counts.items() if count}
     running = [
         f"trial {row.number} epoch {row.epoch}/{row.epochs}" + (f" {row.curve[-1]:.4g}" if row.curve else "") for row in snapshot.running

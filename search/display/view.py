@@ -1,4 +1,4 @@
-"""Turns a snapshot of a search into a Rich renderable, for the live view and for `status --watch`."""
+"""The snapshot of a search, and the functions that turn it into a Rich renderable for the live view and for `status --watch`."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class Best:
     """The best finished trial.
 
     `after_seconds` is the time from the start of the search to the trial's end, `gain` its value minus the default recipe's, and
-    `curve` its objective by epoch.
+    `curve` its objective after each epoch.
     """
 
     number: int
@@ -46,7 +46,10 @@ class Best:
 
 @dataclass(frozen=True)
 class RunningRow:
-    """A running trial; `config` in short form, `curve` its objective by epoch, `speed` in images per second."""
+    """A running trial after `epoch` of `epochs` epochs.
+
+    `config` is its configuration in short form, `curve` its objective after each epoch, `speed` in training images per second.
+    """
 
     number: int
     epoch: int
@@ -58,7 +61,11 @@ class RunningRow:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a search at one moment; `problems` are the latest failures and retries, one line each."""
+    """The state of a search at one moment.
+
+    `counts` maps a trial's state to the number of trials, `gauges` say how much of each budget is used, and `seconds_left` is None if there
+    is no estimate. `problems` are the latest failures and retries, one line each.
+    """
 
     metric: str
     counts: Mapping[str, int]
@@ -91,13 +98,13 @@ def render_snapshot(snapshot: Snapshot, width: int, height: int) -> RenderableTy
 
 
 def counts_as_text(counts: Mapping[str, int]) -> Text:
-    """Return the number of trials in each state, without the states that have none."""
+    """Return coloured text such as ``3 finished, 1 running`` for a mapping from state to number of trials; states with 0 are left out."""
     parts = [Text(f"{count} {state}", style=STYLES.get(state, "")) for state, count in counts.items() if count]
     return Text(", ").join(parts) if parts else Text("none yet")
 
 
 def best_as_text(best: Best, metric: str) -> str:
-    """Return the best value, its trial, when that trial ended, and its gain over the default recipe."""
+    """Return text with the best value of the metric, its trial, the time from the search's start to it, and its gain over the default."""
     after = "" if best.after_seconds is None else f", after {duration(best.after_seconds)}"
     if best.gain is None or best.number == 0:
         return f"{metric} {best.value:.4g} (trial {best.number}{after})"

@@ -37,7 +37,11 @@ FINISHED = cast("dict[str, Any]", Searcher.FINISHED)
 
 
 class Bridge(Searcher):
-    """Ray's searcher over an Optuna study. `slots` trials run at a time; `on_event` is called in Ray's event loop."""
+    """Ray's searcher over an Optuna study: Ray gets each trial's configuration from here. At most `slots` trials run at a time.
+
+    `on_event` is called in Ray's event loop for each change of a trial. A new bridge brings `state` to where the trials of the study left
+    it, and deletes their checkpoints that are no longer wanted.
+    """
 
     def __init__(
         self,
@@ -73,14 +77,15 @@ class Bridge(Searcher):
         """Save nothing: a resumed search makes a new bridge over the same study."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Restore nothing, for the same reason."""
+        """Restore nothing: a resumed search makes a new bridge over the same study."""
 
     # Ray's searcher interface
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Return the configuration of the next trial, or Ray's FINISHED if the search ends.
+        """Return the next trial as ``{"assignment": ...}``, its `Assignment` as JSON; or Ray's FINISHED if the search ends.
 
-        None if all slots are taken, if the proposal is not ready (the record may wait for its database), or if trials may yet be added.
+        None makes Ray ask again later: if all slots are taken, if the proposal is not ready (the record may wait for its database), if the
+        proposed trial has already ended, or if a user may still add trials. `trial_id` is Ray's.
         """
         ending = self._stop_condition.reason() is not None
         if len(self._running) >= self.slots and not ending:
@@ -111,7 +116,10 @@ class Bridge(Searcher):
         """Do nothing: Ray does not call this for the last result of a stopped trial. `on_report` gets every result."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Decide how a trial ended, and have that recorded."""
+        """Decide whether a trial that Ray has ended is finished, stopped, failed or paused; submit that to the record and call `on_event`.
+
+        A paused trial stays RUNNING in Optuna. Does nothing for a trial that has ended before. `result` and `error` are not used.
+        """
         running = self._running.pop(trial_id, None)
         if running is None:
             return
@@ -137,7 +145,11 @@ class Bridge(Searcher):
     # Ray's other hooks, and requests from other threads
 
     def on_report(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Submit a trial's report to the record: every epoch of its history that is not recorded yet."""
+        """Submit a trial's report to the record: every epoch of its history that is not recorded yet.
+
+        A failure in `result`, or an objective that is not finite, is only noted: `on_trial_complete` handles it. Interrupts the search
+        if the checkpoints that must be kept exceed the allowed space.
+        """
         running = self._running[trial_id]
         objective = result.get("objective", math.nan)
         if "failure" in result:
@@ -163,7 +175,10 @@ class Bridge(Searcher):
             self._stop_condition.interrupt("no space left", ResourceError(shortage))
 
     def may_retry(self, trial_id: str, error: BaseException) -> bool:
-        """Return whether a trial whose worker broke continues on another worker, from its last epoch."""
+        """Count the fault of a trial whose worker broke; return whether the trial continues on another worker, from its last epoch.
+
+        False if the trial had too many such faults at this epoch, and then it fails; also False for a trial that is not running.
+        """
         running = self._running.get(trial_id)
         if running is None:
             return False
@@ -178,7 +193,10 @@ class Bridge(Searcher):
         return True
 
     def stop_trial(self, number: int, why: str) -> bool:
-        """Ask a trial to stop at its next epoch; return whether it is running. May be called on any thread."""
+        """Ask the trial with Optuna's `number` to stop at its next epoch, for the recorded reason `why`; return whether it is running.
+
+        May be called on any thread.
+        """
         for trial_id, running in list(self._running.items()):
             if running.number == number:
                 running.stop_request = why
@@ -187,17 +205,24 @@ class Bridge(Searcher):
         return False
 
     def note_workers(self, any_working: bool) -> None:
-        """Note whether any trial has a worker: a search that is over does not wait for trials that have none."""
+        """Note, in each turn of Ray's event loop, whether any trial has a worker.
+
+        If a search is ending and none of its running trials has had a worker for `STRANDED_SECONDS`, set `StopCondition.stranded`, so that
+        the search does not wait for them.
+        """
         if any_working or not self._running or self._stop_condition.reason() is None:
             self._last_worker_seen = time.monotonic()
         self._stop_condition.stranded = time.monotonic() - self._last_worker_seen > STRANDED_SECONDS
 
     def is_running(self, trial_id: str) -> bool:
-        """Return whether a trial has begun and not ended."""
+        """Return whether the trial with Ray's `trial_id` has begun and not ended."""
         return trial_id in self._running
 
     def close(self) -> None:
-        """Call this after Ray's event loop has ended. Only interrupted trials, which can be resumed, stay RUNNING in Optuna."""
+        """Submit the end of all trials that are still open. Call this after Ray's event loop has ended.
+
+        If the search was interrupted, its open trials stay RUNNING in Optuna, so that they can be resumed.
+        """
         if self._proposal is not None:
             self._record_writer.submit(partial(self._source.withdraw, self._proposal))
         for trial_id in list(self._running):
@@ -219,7 +244,7 @@ class Bridge(Searcher):
         self._notify("finished" if state == TrialState.COMPLETE else "stopped", running, reason)
 
     def _count_ended_before_start(self, running: RunningTrial, state: TrialState, reason: str) -> None:
-        """Count a trial that was recorded as ended before Ray ran it: one of an earlier run, or one that is not worth a try."""
+        """Count a trial that was recorded as ended before Ray ran it: an earlier run trained it, or its configuration failed too often."""
         if state != TrialState.FAIL:
             self._count_ended(running, state, reason)
             return
@@ -235,7 +260,7 @@ class Bridge(Searcher):
             self._stop_condition.give_up(f"the first trials all failed alike ({fault.as_text()})")
 
     def _discard(self, checkpoints: list[str]) -> None:
-        """Delete checkpoints, after all jobs so far, because the record may still need them."""
+        """Submit the deletion of the files at these locations. It runs after all jobs so far, which may still need the files."""
         for location in checkpoints:
             self._record_writer.submit(partial(self._record_writer.with_retries, discard, location))
 

@@ -33,14 +33,18 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 @dataclass
 class RunEnd:
-    """In which state a driver leaves its study, and why."""
+    """The state in which a driver leaves its study (``finished``, ``interrupted`` or ``failed``), and the reason, for a user."""
 
     state: str = "failed"
     why: str = "the driver ended with an error"
 
 
 def drive(run: SearchRun, own_lease: lease.Lease) -> StudyRecord:
-    """Run trials until the search ends or pauses, and return its record. If an ``InjertoError`` made it pause, raise that error."""
+    """Run trials until the search ends or pauses, record that end in the study's status, and return the study's record.
+
+    `own_lease` must be held. If an ``InjertoError`` made the search pause, raises an error of that class that also says how to go on.
+    Raises ``KeyboardInterrupt`` after a second Ctrl-C.
+    """
     stop_condition = build_stop_condition(run.plan.config, run.plan.mode, own_lease.status["used_seconds"])
     steering = Steering(run, stop_condition)
     end = RunEnd()
@@ -64,7 +68,7 @@ def drive(run: SearchRun, own_lease: lease.Lease) -> StudyRecord:
 
 
 def _run_to_end(run: SearchRun, steering: Steering, record_writer: RecordWriter, end: RunEnd) -> None:
-    """Run the trials, then write the result unless the search was interrupted; note in `end` how far it came."""
+    """Run the trials, then write the result unless the search was interrupted; set the state and the reason in `end`."""
     from search.driver.result import write_result
     from search.driver.tune_run import run_trials
 
@@ -81,7 +85,7 @@ def _run_to_end(run: SearchRun, steering: Steering, record_writer: RecordWriter,
 
 
 def build_stop_condition(config: SearchConfig, mode: str, used_seconds: float) -> "StopCondition":
-    """Return the stop condition for a search's budget; earlier runs of the study have used `used_seconds` of it."""
+    """Return the stop condition for a search's budget; `mode` is ``max`` or ``min``, earlier runs of the study took `used_seconds`."""
     from search.policy.stop_condition import StopCondition
 
     budget = config.budget
@@ -111,7 +115,9 @@ def _interrupt(watcher: "Watcher", stop_condition: "StopCondition", reason: str)
 
 @contextmanager
 def pause_on_signals(interrupt: Callable[[str], None]) -> Iterator[None]:
-    """While the block runs, the first Ctrl-C, SIGTERM or SIGHUP calls `interrupt` with the reason. A second one ends the process at once.
+    """While the block runs, the first Ctrl-C, SIGTERM or SIGHUP calls `interrupt` with a text that names the signal.
+
+    A second signal of the same kind goes to the handler from before the block, which normally ends the process at once.
 
     Does nothing on another thread than the main one, where Python handles no signals.
     """
@@ -162,7 +168,10 @@ def _check_environment(config: SearchConfig, stop_condition: "StopCondition", re
 
 
 def _record_nodes(steering: Steering, resources: TrialResources) -> None:
-    """Use nodes that have joined, and record all nodes with their load, as the latest reports of their trials give it."""
+    """Set the bridge's number of slots to what the present nodes allow, and record all nodes in the study attribute ``cluster``.
+
+    A node's load comes from the latest report of a trial on it. Does nothing before the trials start and after they have ended.
+    """
     if steering.bridge is not None and not steering.stop_condition.over:
         steering.bridge.slots = resources.max_trials(capacity())
         nodes = [node | steering.bridge.node_usage.get(node["node"], {}) for node in node_states()]

@@ -36,16 +36,20 @@ if TYPE_CHECKING:
 
 
 def run(source: str | Path | None = None, *, settings: tuple[str, ...] = (), **options: Any) -> StudyRecord:
-    """Search, show how it goes, and return the record. `source` is a data path, ``builtin:digits`` or a YAML file.
+    """Run a new search, show its progress on standard output, and return its record.
 
-    Options are those of the command line: ``trials``, ``time_budget``, ``name``, ``weights``, ``metric``, ``seed``, ``storage``,
-    ``output``, ``task``, ``strict`` and so on; `settings` are ``key=value`` texts. Raises ``InjertoError`` before the search starts.
+    `source` is a data path, ``builtin:digits`` or a YAML file; None if `settings` name the data. Options are those of the command line:
+    ``trials``, ``time_budget``, ``name``, ``weights``, ``metric``, ``seed``, ``storage``, ``output``, ``task``, ``strict`` and so on.
+    `settings` are ``key=value`` texts and have priority over `source` and options. Raises ``InjertoError`` as `launch` does.
     """
     return launch(read_config(source, options, settings), Terminal())
 
 
 def launch(config: SearchConfig, watcher: Watcher | None = None, *, trainable: "type[ImageTrial] | None" = None) -> StudyRecord:
-    """Run a new search to its end and return its record. Raises ``InjertoError`` for a search that cannot work, before its first trial."""
+    """Run a new search until it ends or pauses, and return its record. Trials run as `trainable`, by default `ImageTrial`.
+
+    Raises ``InjertoError`` before the first trial if the search cannot work, and later if an error makes it pause.
+    """
     watcher = watcher or SilentWatcher()
     config = resolve_paths(config).model_copy(update={"storage": resolve_url(config.storage)})
     storage = open_storage(config.storage, create=True)
@@ -68,9 +72,11 @@ def resume(
     settings: tuple[str, ...] = (),
     trainable: "type[ImageTrial] | None" = None,
 ) -> StudyRecord:
-    """Continue an interrupted search: its open trials from their last epoch, then the rest of its budget. More can be added to the budget.
+    """Continue a search until it ends or pauses, and return its record: first its open trials from their last epoch, then new ones.
 
-    Raises ``StorageError`` if there is nothing to continue or the search is running, ``ConfigError`` if the data has changed.
+    `add_trials` and `add_seconds` enlarge the budget; `settings`, ``key=value`` texts, change `budget`, `keep` and `resources`. A finished
+    search needs a larger budget. Raises ``StorageError`` if there is no such study, if it is running, or if it has finished and its budget
+    is unchanged; ``ConfigError`` if the images or labels have changed or the new budget is used up already; and as `launch` does.
     """
     watcher, url = watcher or SilentWatcher(), resolve_url(storage)
     study = load_study(open_storage(url), name)
@@ -93,7 +99,11 @@ def resume(
 
 @contextmanager
 def _cluster(plan: Plan, folder: Path, root: str, watcher: Watcher) -> Iterator[tuple[Plan, TrialResources]]:
-    """Connect to Ray, and yield the plan and each trial's resources. The nodes of a cluster that others started are prepared first."""
+    """Connect to Ray, and yield the plan and each trial's resources; leave Ray after the block.
+
+    If this process joins an existing cluster, all its nodes are checked and get the images first, and the plan names the data's manifest.
+    The block runs in `folder` as working directory; a database error in it is raised as ``StorageError``.
+    """
     config, joining = plan.config, joins_cluster(plan.config.resources.address)
     with storage_errors(config.storage), _working_folder(folder), connect(config.resources.address) as capacity:
         resources = fit_to_cluster(capacity, config)
@@ -102,9 +112,10 @@ def _cluster(plan: Plan, folder: Path, root: str, watcher: Watcher) -> Iterator[
 
 @contextmanager
 def _working_folder(folder: Path) -> Iterator[None]:
-    """Create a study's folder and work in it; remove it, and its new parents, if they are empty at the end.
+    """Create a study's folder and make it the process's working directory during the block. Remove it and its new parents if left empty.
 
-    Ray puts the driver's working folder first on every worker's Python path. A user's `search.py` there would hide this package.
+    Raises ``StorageError`` if the folder cannot be created. Ray puts the driver's working folder first on every worker's Python path. A
+    user's `search.py` there would hide this package.
     """
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -144,7 +155,10 @@ def _check_budget(config: SearchConfig, before: SearchConfig, record: StudyRecor
 
 
 def _existing_root(study: optuna.Study, record: StudyRecord) -> str:
-    """Return where a recorded study keeps its checkpoints. Raises ``StorageError`` if that place cannot be used or is gone."""
+    """Return the root of a recorded study's checkpoints: a folder, or the URL of a bucket.
+
+    Raises ``StorageError`` if the bucket cannot be used, or if the folder does not exist although a trial has trained an epoch.
+    """
     root = str(study.user_attrs.get("root", record.folder))
     if is_url(root):
         probe(root)

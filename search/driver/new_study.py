@@ -24,7 +24,10 @@ MIN_FREE_BYTES = 100_000_000
 
 
 def with_study_name(config: SearchConfig, storage: RDBStorage) -> SearchConfig:
-    """Return the configuration with a name: its own, else a fresh one. Raises ``StorageError`` if a study has that name already."""
+    """Return the configuration with its `name` set: its own, else a new readable one that no study, output folder or root has.
+
+    Raises ``StorageError`` if a study in the storage has the configuration's own name already.
+    """
     known = list_study_names(storage)
     if config.name in known:
         raise name_taken_error(str(config.name))
@@ -36,9 +39,10 @@ def with_study_name(config: SearchConfig, storage: RDBStorage) -> SearchConfig:
 
 
 def new_study_places(config: SearchConfig) -> tuple[Path, str]:
-    """Return the output folder of a new study and the root of its checkpoints and artifacts.
+    """Return the output folder of a new study, and the root of its checkpoints and artifacts (a folder or a URL).
 
-    Raises ``StorageError`` if one of them is in use or cannot be used, ``ResourceError`` if a disk is full.
+    Raises ``StorageError`` if one of them is not empty or the root cannot be written, ``ResourceError`` if the disk of the output folder
+    has less than `MIN_FREE_BYTES` free or the root is full.
     """
     name = str(config.name)
     folder = config.output / name
@@ -52,7 +56,10 @@ def new_study_places(config: SearchConfig) -> tuple[Path, str]:
 
 
 def create_planned_study(storage: RDBStorage, plan: Plan, folder: Path, root: str) -> optuna.Study:
-    """Create a study, record what is planned, and enqueue the default recipe. If that fails, no study is left behind."""
+    """Create a study, write the plan into its attributes, enqueue the default recipe as trial 0, and return the study.
+
+    Raises ``StorageError`` if the name exists already. After any later error the study is deleted again.
+    """
     config = plan.config
     sampler = build_sampler(config.algorithm.sampler, seed=config.seed, trials=config.budget.trials)
     study = create_study(storage, str(config.name), plan.mode, sampler)

@@ -1,4 +1,4 @@
-"""Pictures of what augmentation does to a study's own images. A worker makes them while the first trials run."""
+"""Starts the task that makes previews: pictures of what augmentation does to a study's own images. The pictures become artifacts."""
 
 import tempfile
 from concurrent.futures import Future
@@ -15,11 +15,15 @@ from search.record.record_writer import RecordWriter
 from trainables.worker.assignment import Assignment
 
 PREVIEWS = "augmentation"
-"""The study attribute that describes the previews: `ops`, `draws`, `images`, and `sheets`, an artifact for each strength."""
+"""The study attribute that describes the previews: `ops`, `draws`, `images`, and `sheets` (augmentation strength → artifact id)."""
 
 
 def make_previews(run: SearchRun, assignment: Assignment, record_writer: RecordWriter) -> None:
-    """Start a worker that makes the previews, unless the study has them. If it fails, the search goes on without them."""
+    """Start a Ray task that makes the previews, and return at once; do nothing if the study has them.
+
+    When the task has ended, the previews are submitted to the record. If it fails, the watcher gets a message and the search goes on
+    without previews. `assignment` may be that of any trial: the task takes the data and the augmentation operations from it.
+    """
     import ray
 
     if PREVIEWS in run.study.user_attrs:

@@ -11,9 +11,9 @@ CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN
 
 @contextmanager
 def retries_decided_by(may_retry: Callable[[str, BaseException], bool]) -> Iterator[None]:
-    """While the block runs, Ray asks `may_retry(ray_trial_id, error)` whether a trial that broke is tried again.
+    """While the block runs, Ray Tune asks `may_retry(ray_trial_id, error)` whether a trial that raised or lost its worker is tried again.
 
-    Ray's `TuneController._process_trial_failure` counts a lost node like an exception of the trial. Its
+    Without this, Ray's `TuneController._process_trial_failure` counts a lost node like an exception of the trial. Its
     `RayActorManager._actor_task_failed` ends the whole run for an error that is neither an actor's nor a task's, such as a worker that
     the memory monitor killed.
     """

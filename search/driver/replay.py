@@ -14,7 +14,7 @@ NOT_TRIED = "not tried"
 
 
 def replay(state: SearchState, trials: Sequence[FrozenTrial], root: str) -> list[str]:
-    """Bring a new state to where recorded trials left it, in the order in which they ended.
+    """Update a new `state` as if the recorded trials had just run: the trials that ended in their order, then the open ones.
 
     Returns the locations of checkpoints that still exist below the study's `root` and are no longer wanted.
     """
@@ -28,7 +28,10 @@ def replay(state: SearchState, trials: Sequence[FrozenTrial], root: str) -> list
 
 
 def _replay_epochs(state: SearchState, trial: FrozenTrial) -> None:
-    """Enter a trial's values at the rungs. The driver may have died after it recorded an epoch and before a rung gave its verdict."""
+    """Enter a trial's recorded objectives at the rungs. If the last one makes a rung stop an open trial, keep that verdict in `state`.
+
+    The driver may have died after it recorded the epoch and before it recorded the verdict.
+    """
     planned, verdict = trial.user_attrs.get("config", {}), None
     for step, value in sorted(trial.intermediate_values.items()):
         epoch = round(step * planned["epochs"] / 1000)

@@ -19,8 +19,8 @@ def write_result(run: SearchRun, record_writer: RecordWriter) -> None:
     """Evaluate the winner and the default recipe on the test split; record it, and write `best.yaml` and `best.safetensors`.
 
     Workers read the checkpoints and write the weights below the study's root, which the driver may not have on its own disk. The default
-    recipe is left out if its checkpoint was dropped for want of room. Does nothing if no trial has ended. Nothing is chosen after the test
-    split is evaluated. If a user continues the search and it ends again, the record lists both evaluations.
+    recipe is left out if its checkpoint was dropped to save space. Does nothing if no trial has finished or was stopped. Nothing is chosen
+    after the test split is evaluated. If a user continues the search and it ends again, the record lists both evaluations.
     """
     record: StudyRecord = record_writer.write(study_record, run.study)
     best, default = record.best, record.default_recipe
@@ -41,7 +41,7 @@ def write_result(run: SearchRun, record_writer: RecordWriter) -> None:
 
 
 def copy_key(key: str, source: Root, target: Root) -> None:
-    """Copy the object at a key from one root to another. Raises ``StorageError`` if it does not exist."""
+    """Copy the content of a key from one root to the same key of another. Raises ``StorageError`` if `source` has no such key."""
     content = source.read(key)
     if content is None:
         raise StorageError(f"{key} is not in {source}, although a worker has just written it; check that all nodes see the same root")
@@ -62,7 +62,11 @@ def _recipe(run: SearchRun, best: TrialRecord) -> Recipe:
 
 
 def _evaluate(trials: dict[str, TrialRecord], run: SearchRun) -> dict[str, Any]:
-    """Return role → the number of its trial and its scores. Workers evaluate the trials in parallel; the winner's writes its weights."""
+    """Return role → the trial's number as `trial`, and the metrics as `test` and `validation`; `trials` maps each role to its trial.
+
+    Workers evaluate the trials in parallel. The worker with the role ``winner`` also writes the network's weights to the study's root.
+    Raises the ``InjertoError`` with which a worker ended.
+    """
     import ray
 
     assign = assignment_factory(run.plan, run.root, run.resources)

@@ -1,4 +1,4 @@
-"""Which trials' checkpoints are kept: those of the best few and of the default recipe, as far as there is room. O(log n) at each end."""
+"""Which trials' checkpoints are kept: those of the best few and of the default recipe, within a limit on disk space."""
 
 import heapq
 import math
@@ -11,7 +11,10 @@ DEFAULT_RECIPE = 0
 
 
 class _Rank(NamedTuple):
-    """What trials are ranked by; the smallest is the worst."""
+    """What trials are ranked by; the smallest is the worst. `goodness` is the objective, negated if it is minimized.
+
+    `earliness` is the negated trial number. A trial that was stopped has `finished` False and ranks below all finished ones.
+    """
 
     finished: bool
     goodness: float
@@ -19,7 +22,7 @@ class _Rank(NamedTuple):
 
 
 class _Checkpoint(NamedTuple):
-    """One trial's checkpoint; the smallest is the worst."""
+    """One trial's checkpoint and its size; the smallest is the worst. `location` is None if the trial has none."""
 
     rank: _Rank
     location: str | None
@@ -31,7 +34,7 @@ class Retention:
 
     If these and the checkpoints of running trials need more than `disk` bytes, the worst are dropped as well: the default recipe's last,
     the best one's never. A checkpoint that ranks below a dropped one is dropped too, so that the result does not depend on the order in
-    which trials end. A failed trial's checkpoint is dropped. The methods return what is dropped; the caller deletes it.
+    which trials end. A failed trial's checkpoint is dropped. The methods return the locations of what is dropped; the caller deletes it.
     """
 
     def __init__(self, mode: str, best: int = 3, disk: float | None = None) -> None:
@@ -43,15 +46,16 @@ class Retention:
         self._kept_bytes = self._running_bytes = 0
 
     def size(self, number: int, bytes: int) -> list[str]:
-        """Note the size of a running trial's checkpoint; return the locations of the checkpoints that are dropped for it."""
+        """Note the size of a running trial's checkpoint; return the locations of ended trials' checkpoints that are dropped for it."""
         self._running_bytes += bytes - self._running.get(number, 0)
         self._running[number] = bytes
         return self._make_room()
 
     def ended(self, number: int, finished: bool, value: float | None, location: str | None, bytes: int) -> list[str]:
-        """Note that a trial ended, with `value` None if it failed; return the locations of the checkpoints that are dropped.
+        """Note that a trial ended; return the locations of the checkpoints that are dropped. Trials may be noted in any order.
 
-        Trials may be noted in any order.
+        `finished` is False for a trial that was stopped or failed, `value` is None for one that failed. `location` and `bytes` are those of
+        its checkpoint; `location` is None if it has none.
         """
         self._running_bytes -= self._running.pop(number, 0)
         if value is None or not math.isfinite(value):
@@ -66,7 +70,10 @@ class Retention:
         return dropped + self._make_room()
 
     def shortage(self) -> str | None:
-        """Return a message if even the best checkpoint and those of the running trials do not fit, None if they do."""
+        """Return a message for the user if the kept checkpoints and those of the running trials need more than `disk` bytes, else None.
+
+        After `size` and `ended` have made room, this means that the best checkpoint and those of the running trials alone do not fit.
+        """
         if self._kept_bytes + self._running_bytes <= self._disk:
             return None
         return (
@@ -95,7 +102,7 @@ class Retention:
         return self._drop(worst)
 
     def _drop(self, checkpoint: _Checkpoint) -> list[str]:
-        """Drop a checkpoint, or keep it apart if it is the default recipe's."""
+        """Return a checkpoint's location as dropped; if it is the default recipe's, keep it outside of the ranking and return nothing."""
         if -checkpoint.rank.earliness != DEFAULT_RECIPE:
             return [checkpoint.location] if checkpoint.location else []
         self._default = checkpoint

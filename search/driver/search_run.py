@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchRun:
-    """A study with its plan, and what its trials run on. `folder` holds the user's files, `root` the checkpoints and artifacts."""
+    """A study with its plan, and what its trials run on. `trainable` is the class that Ray Tune runs.
+
+    `folder`, on the driver's machine, holds the files for the user. `root`, a path or a bucket's URL, holds checkpoints and artifacts.
+    """
 
     study: optuna.Study
     plan: "Plan"

@@ -12,9 +12,10 @@ from search.policy.stop_condition import StopCondition
 
 
 class SearchState:
-    """Updated when a trial reports or ends; `replay` restores it from a recorded study.
+    """Counts the trials of a search for its stop condition, rungs, retention of checkpoints and faults.
 
-    `gpus` is the number of GPUs of each trial. With `stops_early`, rungs stop trials.
+    The bridge updates it when a trial reports or ends; `replay` restores it from a recorded study. `gpus` is the number of GPUs of each
+    trial. If `stops_early` is False, rungs collect values but stop no trial.
     """
 
     def __init__(self, stop_condition: StopCondition, rungs: Rungs, retention: Retention, *, gpus: float, stops_early: bool) -> None:
@@ -31,13 +32,19 @@ class SearchState:
         return self.rungs.mode
 
     def charge(self, number: int, facts: Mapping[str, Any]) -> None:
-        """Add the GPU time that a trial has used since its last report to the search's."""
+        """Add the GPU time that a trial has used since the last call to the search's.
+
+        `facts` holds the seconds that the trial has run so far as `seconds_total`.
+        """
         total = self.gpus * facts.get("seconds_total", 0.0)
         self.stop_condition.used_gpu_seconds += total - self._gpu_seconds.get(number, 0.0)
         self._gpu_seconds[number] = total
 
     def succeeded(self, number: int, state: TrialState, value: float | None, facts: Mapping[str, Any]) -> list[str]:
-        """Count a trial that finished or was stopped; return the locations of the checkpoints that are no longer wanted."""
+        """Count a trial that finished (COMPLETE) or was stopped (PRUNED); return the locations of checkpoints that are no longer wanted.
+
+        `value` is its last objective. `facts` holds its `checkpoint` (a location) and `checkpoint_bytes`, if it has saved one.
+        """
         self.faults.succeeded()
         finished = state == TrialState.COMPLETE
         if finished and value is not None:
@@ -49,9 +56,10 @@ class SearchState:
     def failed(
         self, number: int, config: Mapping[str, Any], fault: Fault | None, retries: list[dict[str, Any]], facts: Mapping[str, Any]
     ) -> list[str]:
-        """Count a trial that failed; return the locations of the checkpoints that are no longer wanted.
+        """Count a trial that failed; return the locations of the checkpoints that are no longer wanted. `facts` as for `succeeded`.
 
-        `fault` is None for a trial that was refused before it ran: that is not another failure of its configuration.
+        `fault` is None for a trial that was refused before it ran: that is not another failure of its configuration. `retries` lists the
+        faults after which the trial was tried again, each with its `kind`.
         """
         self.stop_condition.failed()
         if fault is not None:

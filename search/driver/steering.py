@@ -21,10 +21,14 @@ MAX_TEXT = 300
 END_REASON = "ends"
 """The study attribute that says why a search that still runs is about to end or to pause."""
 Command = Mapping[str, Any]
+"""A command as the record holds it: `do` (a name in `COMMANDS`), `by` (who sent it), `at` (when), and the command's own arguments."""
 
 
 class Steering:
-    """Does the commands that others have appended to the study, and answers each of them. `bridge` is set when trials start."""
+    """Does the commands that the command line and the dashboard have appended to the study, and answers each of them.
+
+    `config` is the configuration with the present budget. `bridge` is None until the trials start.
+    """
 
     def __init__(self, run: "SearchRun", stop_condition: "StopCondition") -> None:
         self.run, self.stop_condition = run, stop_condition
@@ -34,7 +38,10 @@ class Steering:
         self._answers: dict[str, str] = {}
 
     def handle_commands(self) -> None:
-        """Do and answer the commands that are new since the last call, and record why the search is about to end, if it is."""
+        """Do the commands that have no answer yet, record the answers and pass them to the watcher.
+
+        If the reason why the search is about to end has changed, record it in the attribute `END_REASON`.
+        """
         study = self.run.study
         for key, command in lease.pending_commands(study).items():
             if key not in self._answers:  # if a database error kept the answer from being recorded, the command is not done twice
@@ -54,7 +61,7 @@ class Steering:
         self.stop_condition.trials, self.stop_condition.seconds = self.config.budget.trials, self.config.budget.time
 
     def _do(self, command: Command) -> str:
-        """Do a command and return the answer. Raises only errors after which the record writer tries again."""
+        """Do a command and return the answer for its sender. Raises only `TRANSIENT_ERRORS`, after which the record writer tries again."""
         if self.stop_condition.over:
             return IS_ENDING
         name = str(command.get("do"))[:MAX_TEXT]
@@ -115,9 +122,10 @@ COMMANDS: Mapping[str, Callable[[Steering, Command], str]] = {
 
 
 def with_larger_budget(config: SearchConfig, trials: int, seconds: float, used_seconds: float) -> SearchConfig:
-    """Return a configuration with more trials and more time.
+    """Return a configuration whose budget has `trials` more trials and `seconds` more time.
 
-    Time is added to what was used if the budget is used up, or if it had no time limit; it then has one.
+    The time is added to the time limit, or to `used_seconds` if these are more or there is no limit. With 0 seconds the limit stays as it
+    is.
     """
     budget = config.budget
     time = max(budget.time, used_seconds) if budget.time is not None else used_seconds
@@ -126,5 +134,5 @@ def with_larger_budget(config: SearchConfig, trials: int, seconds: float, used_s
 
 
 def config_to_record(config: SearchConfig) -> dict[str, Any]:
-    """Return a configuration as JSON for the record, without the password of its storage."""
+    """Return a configuration as JSON values for the record, with its storage URL resolved and without the URL's password."""
     return config.model_copy(update={"storage": without_password(resolve_url(config.storage))}).model_dump(mode="json")

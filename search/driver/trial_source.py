@@ -34,7 +34,7 @@ class TrialSetup:
 
 
 class TrialSource:
-    """Makes the trials that Ray runs. `past` are the trials that the study had at the start."""
+    """Makes the trials that Ray runs. `past` are the trials that the study had at the start; those RUNNING are continued first."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class TrialSource:
 
     @property
     def proposed(self) -> int:
-        """The number of trials that have been proposed so far."""
+        """The number of trials that have begun, those of earlier runs included; enqueued trials count once they are taken."""
         return len(self._numbers)
 
     @property
@@ -62,17 +62,23 @@ class TrialSource:
         return bool(self._interrupted)
 
     def next_trial(self) -> RunningTrial:
-        """Return the next trial. If it has already ended, or is not worth a try, that is recorded and its `outcome` is set."""
+        """Return the next trial, and write its configuration to the record.
+
+        If the trial has already ended, or its configuration has failed too often, its end is recorded and its `outcome` is set.
+        """
         return self._continue_interrupted() if self._interrupted else self._propose()
 
     def withdraw(self, proposal: "Future[RunningTrial]") -> None:
-        """End a trial that was proposed too late to run. If the search is only interrupted, it stays open for a resume."""
+        """Record a trial that was proposed too late to run as PRUNED; leave it open for a resume if the search is only interrupted."""
         running = None if proposal.exception() else proposal.result()
         if running is not None and running.outcome is None and not self._state.stop_condition.interrupted:
             self._trial_writer.tell(running, TrialState.PRUNED, f"budget: {self._state.stop_condition.reason()}")
 
     def end_open_trials(self) -> None:
-        """End every trial that is still open after the search: those that wait for a resume, and any that Ray has lost."""
+        """Record the end of every trial that is still RUNNING in Optuna after the search: interrupted ones, and any that Ray has lost.
+
+        Such a trial is COMPLETE if it has trained all its epochs, PRUNED if a rung stopped it or the budget ended, and else FAIL.
+        """
         reason = self._state.stop_condition.reason()
         for frozen in self._record_writer.with_retries(self._study.get_trials, deepcopy=False, states=(TrialState.RUNNING,)):
             running = self._reattach(frozen)
@@ -94,7 +100,7 @@ class TrialSource:
         return self._running_trial(optuna.trial.Trial(self._study, frozen._trial_id), frozen)
 
     def _recorded_outcome(self, running: RunningTrial, frozen: FrozenTrial) -> tuple[TrialState, str] | None:
-        """Return how an open trial ended according to its record, None if it has epochs left to train."""
+        """Return the state and the reason with which an open trial ended according to its record, None if it has epochs left to train."""
         if running.reported >= running.assignment.trial.epochs:
             return TrialState.COMPLETE, ""
         reason = frozen.user_attrs.get("verdict")
@@ -103,7 +109,7 @@ class TrialSource:
         return (TrialState.PRUNED, reason) if reason is not None else None
 
     def _propose(self) -> RunningTrial:
-        """Ask Optuna for a trial. It fails at once if its configuration has failed too often."""
+        """Ask Optuna for a trial and return it. If its configuration has failed too often, record it as failed and set its `outcome`."""
         running = self._running_trial(self._record_writer.with_retries(self._ask))
         refusal = self._state.faults.refusal(running.written["config"])
         if refusal is not None:
@@ -113,7 +119,10 @@ class TrialSource:
         return running
 
     def _ask(self) -> optuna.Trial:
-        """Ask Optuna for a trial. If a database error cut an earlier try short, take the trial that it left behind in the study."""
+        """Return a new trial of `study.ask` with all parameters suggested.
+
+        If a database error cut an earlier try short, return the trial that this try left behind in the study.
+        """
         open_trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if self._asking else []
         left_behind = [trial for trial in open_trials if trial.number not in self._numbers]
         self._asking = True

@@ -28,7 +28,10 @@ MAX_CONCURRENT_TRIALS = 100_000
 
 
 def run_trials(run: SearchRun, steering: Steering, record_writer: "RecordWriter") -> None:
-    """Run trials until the search ends or pauses. If the output folder cannot be used, the search pauses."""
+    """Run trials with Ray Tune until the search ends or pauses; why, is in `steering.stop_condition`. Sets `steering.bridge`.
+
+    If the output folder cannot be used any more, the search pauses with a ``StorageError``.
+    """
     stop_condition = steering.stop_condition
     setup = TrialSetup(run.plan.space, assignment_factory(run.plan, run.root, run.resources), run.root)
     state = _search_state(run, stop_condition)

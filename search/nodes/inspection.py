@@ -38,14 +38,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """The findings of a node on itself, by the name of the check."""
+    """What a node found about itself: the name of each check → its finding. `at` dates from before the checks."""
 
     at: float  # the node's clock, seconds since the epoch
     findings: Mapping[str, Finding]
 
 
 def inspect_node(required: Requirements, gpus: float) -> NodeReport:
-    """Run every check on this node, also after one that failed; `gpus` is the GPUs that a trial takes."""
+    """Run every check of `CHECKS` on this node, also after one that failed, and return the findings.
+
+    `gpus` is the number that a trial takes. A failed check does not raise: its finding says so.
+    """
     at = time.time()
     return NodeReport(at, {name: _run_check(check, required, gpus) for name, check in CHECKS.items()})
 

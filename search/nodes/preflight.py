@@ -37,7 +37,7 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class NodeFindings:
-    """The findings on one node, that of its clock included."""
+    """The findings on one node: the name of each check, ``clock`` included, → its finding."""
 
     node: Node
     findings: Mapping[str, Finding]
@@ -51,7 +51,10 @@ class NodeFindings:
 def preflight(
     plan: "Plan", resources: TrialResources, root: str | None, manifest: str | None, write: WriteLine, on_progress: OnProgress
 ) -> None:
-    """Check every node and write the table of findings. Raises ``ResourceError`` that names each failed check and its node."""
+    """Check every node for a search, and pass the table of findings to `write` line by line.
+
+    Raises ``ResourceError`` that names each failed check, its node and the remedy. Arguments as for `inspect_nodes`.
+    """
     nodes = inspect_nodes(plan, resources, root, manifest, on_progress)
     for line in findings_table(nodes).splitlines():
         write(line)
@@ -65,7 +68,11 @@ def preflight(
 def inspect_nodes(
     plan: "Plan", resources: TrialResources, root: str | None, manifest: str | None, on_progress: OnProgress | None = None
 ) -> list[NodeFindings]:
-    """Run the checks on every node at once and return their findings, in the order of the nodes."""
+    """Run the checks on every node at once and return their findings, the head node's first.
+
+    `root` is the study's root and `manifest` the location of the data's manifest; if one is None, its check is skipped. A file is written
+    below `root`, to see whether the nodes can read it, and then removed.
+    """
     probe = f".preflight-{uuid.uuid4().hex}"
     required = Requirements(
         versions=versions(),
@@ -88,7 +95,7 @@ def inspect_nodes(
 
 
 def findings_of(answer: Answer) -> NodeFindings:
-    """Return the findings in a node's answer; a node without an answer fails its first check."""
+    """Return the findings in a node's answer, and that of its clock. If the node gave no findings, its first check fails with the error."""
     if answer.error:
         return NodeFindings(answer.node, {next(iter(CHECKS)): Finding(False, answer.error)})
     report: NodeReport = answer.value
@@ -96,7 +103,7 @@ def findings_of(answer: Answer) -> NodeFindings:
 
 
 def check_clock(node_time: float, sent: float, came: float) -> Finding:
-    """Compare a node's clock with the driver's, all in seconds since the epoch.
+    """Return whether a node's clock is within `SKEW_SECONDS` of the driver's; all three times are in seconds since the epoch.
 
     The node read its clock between the driver's `sent` and `came`, so the result is the least by which the two differ.
     """
@@ -107,7 +114,10 @@ def check_clock(node_time: float, sent: float, came: float) -> Finding:
 
 
 def findings_table(nodes: list[NodeFindings], width: int = 150) -> str:
-    """Return the findings as a text table with a row for each node, at most `MAX_ROWS`; of more nodes, those with failures first."""
+    """Return the findings as a text table `width` characters wide, with a row for each node.
+
+    Of more than `MAX_ROWS` nodes, those with failures come first, and a last line counts the rest.
+    """
     drawn = Table(title=None, box=None, pad_edge=False, collapse_padding=True)
     for column in ("node", *CHECKS, "clock"):
         drawn.add_column(column, no_wrap=True)

@@ -32,9 +32,10 @@ FILL_SECONDS = 24 * 3600.0
 
 
 def prepare_nodes(plan: "Plan", resources: TrialResources, root: str, watcher: Watcher) -> "Plan":
-    """Write the manifest under `root`, check every node and fill its image cache; return the plan with the manifest's location.
+    """Write the data's manifest under `root`, check every node and fill its image cache; return the plan with the manifest's location.
 
-    Nodes that join later read the manifest too. Raises ``InjertoError``; then the manifest is deleted again.
+    The watcher gets the table of findings and the progress. Nodes that join later read the manifest too. Raises ``InjertoError``; then the
+    manifest is deleted again.
     """
     manifest = join(root, MANIFEST)
     try:
@@ -65,7 +66,7 @@ def _prepare(plan: "Plan", resources: TrialResources, root: str, manifest: str, 
 
 
 def fill_cache(manifest: str, image_size: int, aspect: Aspect) -> int:
-    """Decode the images of a manifest into this node's cache, unless they are there already; return how many there are."""
+    """Put the decoded images of the manifest at this location into this node's cache, unless they are there; return how many there are."""
     from trainables.data.manifest import prepare_from_manifest
 
     return len(prepare_from_manifest(manifest, image_size, aspect).images)
@@ -83,7 +84,7 @@ def check_nodes(config: SearchConfig, watcher: Watcher) -> None:
 
 @contextmanager
 def _temporary_root(config: SearchConfig) -> Iterator[str]:
-    """Yield a root beside those of this configuration's studies, and delete it afterwards."""
+    """Yield the location of a new root beside those of this configuration's studies; delete what was written there after the block."""
     name = f"doctor-{uuid.uuid4().hex[:8]}"
     root = study_root(config.root, name, config.output / name)
     created = next((path for path in reversed(Path(root).parents) if not path.exists()), Path(root)) if not is_url(root) else None

@@ -1,4 +1,4 @@
-"""The resources of a trial: its bundles of CPUs and GPUs, how many trials run at once, and its assignment."""
+"""The resources of a trial: its bundles of CPUs and GPUs, how many trials run at once, and the function that makes assignments."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ class TrialResources:
 
     @property
     def gpus(self) -> float:
-        """GPUs of the whole trial."""
+        """GPUs of the whole trial; may be a fraction of one."""
         return self.bundle.get("GPU", 0.0) * self.replicas
 
     def max_trials(self, capacity: Capacity) -> int:
@@ -55,7 +55,7 @@ class TrialResources:
         return tune.PlacementGroupFactory([dict(self.bundle)] * self.replicas)
 
     def remote_options(self) -> dict[str, Any]:
-        """Return the arguments of ``ray.remote`` for a task or an actor that takes one bundle."""
+        """Return the keyword arguments of ``ray.remote`` for a task or an actor that takes one bundle."""
         others = {name: amount for name, amount in self.bundle.items() if name not in ("CPU", "GPU")}
         return {"num_cpus": self.cpus, "num_gpus": self.bundle.get("GPU", 0.0), "resources": others}
 
@@ -63,7 +63,8 @@ class TrialResources:
 def fit_to_cluster(capacity: Capacity, config: SearchConfig) -> TrialResources:
     """Return the resources of each trial, as configured and otherwise from the cluster's capacity.
 
-    Raises ``ConfigError`` for a budget of GPU-hours without GPUs. Raises ``ResourceError`` if no trial fits, unless
+    Without a setting a trial gets one GPU if there are any, and that GPU's share of its node's CPUs. Raises ``ConfigError`` for a budget of
+    GPU-hours without GPUs. Raises ``ResourceError`` if no trial fits, unless
     `resources.may_grow` says that the cluster adds nodes on demand.
     """
     wanted = config.resources
@@ -103,7 +104,7 @@ def _no_room_message(capacity: Capacity, resources: TrialResources, wanted: Reso
 
 
 def assignment_factory(plan: "Plan", root: str, resources: TrialResources) -> Callable[[int, TrialConfig], Any]:
-    """Return a function from a trial's number and configuration to the assignment of its worker."""
+    """Return a function that makes a worker's `Assignment` from a trial's number and configuration; `root` is the study's."""
     from trainables.worker.assignment import Assignment
 
     def assign(number: int, trial: TrialConfig) -> Assignment:

@@ -8,7 +8,7 @@ ABSENT = "not installed"
 
 
 def versions() -> dict[str, str]:
-    """Return the version of Python and of each package; ``not installed`` for a package that is missing."""
+    """Return the version of ``python`` and of each of `PACKAGES`, by name; ``not installed`` for a package that is missing."""
     return {"python": sys.version.split()[0], **{name: _version(name) for name in PACKAGES}}
 
 

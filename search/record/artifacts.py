@@ -16,14 +16,14 @@ class Artifacts:
         self._root = root
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
-        """Open an artifact. Raises ``ArtifactNotFound`` if it does not exist."""
+        """Return an artifact as a binary file, which the caller closes. Raises ``ArtifactNotFound`` if it does not exist."""
         file = self._root.open(artifact_id)
         if file is None:
             raise ArtifactNotFound(f"there is no artifact {artifact_id!r} in {self._root}")
         return file
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Write a whole artifact or nothing. Raises as `Root.write` does."""
+        """Write all that `content_body` holds as an artifact, whole or not at all. Raises as `Root.write` does."""
         self._root.write(artifact_id, content_body.read())
 
     def remove(self, artifact_id: str) -> None:
@@ -32,20 +32,20 @@ class Artifacts:
 
 
 def study_root(root: str | None, name: str, folder: Path) -> str:
-    """Return where a study's checkpoints and artifacts are: below the common root if there is one, else in its output folder."""
+    """Return the location of a study's checkpoints and artifacts: below `root`, common to all studies, or else its output `folder`."""
     return join(root, name) if root else str(folder)
 
 
 def trial_folder(root: str | Path, number: int) -> str:
-    """Return where a trial keeps its checkpoint, and its report while it runs."""
+    """Return the location of a trial's checkpoint, and of its report while it runs; `root` is the study's."""
     return join(root, f"trials/{number:05d}")
 
 
 def artifact_location(root: str | Path) -> str:
-    """Return where the artifacts below a study's root are."""
+    """Return the location of the artifacts below a study's root."""
     return join(root, "artifacts")
 
 
 def artifact_store(root: str | Path) -> Artifacts:
-    """Return the artifact store below a study's root."""
+    """Return the artifact store below a study's root. If a bucket fails, it tries again after `RETRY_PAUSES`."""
     return Artifacts(Root(artifact_location(root), RETRY_PAUSES))

@@ -76,7 +76,7 @@ def normalize_url(text: str) -> URL:
 
 
 def engine_settings(url: URL) -> dict[str, Any]:
-    """Return the arguments of SQLAlchemy's ``create_engine`` for a database."""
+    """Return keyword arguments of SQLAlchemy's ``create_engine`` for a database: timeouts, and the detection of lost connections."""
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": TIMEOUT_SECONDS}}
     settings = LIBPQ_SETTINGS if url.get_driver_name() in LIBPQ_DRIVERS else {}
@@ -84,16 +84,19 @@ def engine_settings(url: URL) -> dict[str, Any]:
 
 
 def prepare_database(url: URL, create: bool) -> AbstractContextManager[None]:
-    """Return a context in which Optuna may open the storage: it keeps two processes from creating the tables at the same time.
+    """Return a context in which Optuna may open the storage: a lock keeps two processes from creating the tables at the same time.
 
-    Raises ``StorageError`` if the storage does not exist and `create` is False.
+    Entering it raises ``StorageError`` if the storage has no tables yet and `create` is False. Other errors of the database pass through.
     """
     return PREPARATIONS.get(url.get_backend_name(), _prepare_other)(url, create)
 
 
 @contextmanager
 def _prepare_sqlite(url: URL, create: bool) -> Iterator[None]:
-    """Turn write-ahead mode on, so that readers wait for the writer only while it creates the tables."""
+    """Turn on write-ahead mode, and hold a lock file during the block if tables are missing: readers wait only for their creation.
+
+    Creates the folder of the file, and the file.
+    """
     path = Path(str(url.database))
     if not path.exists() and not create:
         raise StorageError(f"no studies at {path}; start one with: injerto search")

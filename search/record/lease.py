@@ -28,7 +28,11 @@ LOCAL_DRIVERS: set[str] = set()
 
 
 class Lease:
-    """A driver's right to write a study. Entering raises ``StorageError`` if another driver has it."""
+    """A driver's right to write a study, held during a ``with`` block. Entering raises ``StorageError`` if another driver has it.
+
+    `folder` is the study's output folder, for the lock file; earlier drivers ran for `used_seconds`. Entering also writes `status` into the
+    record, and answers the commands that an earlier driver left as too late.
+    """
 
     def __init__(self, study: optuna.Study, folder: Path, used_seconds: float) -> None:
         self._study, self._used, self._began = study, used_seconds, time.monotonic()
@@ -68,12 +72,12 @@ class Lease:
         Path(self._lock.lock_file).unlink(missing_ok=True)
 
     def write_heartbeat(self) -> None:
-        """Record that this driver is alive, and for how long the study has run."""
+        """Record the present time as a sign that this driver is alive, and for how many seconds the study has run."""
         used = self._used + time.monotonic() - self._began
         self._study.set_user_attr("heartbeat", {"driver": self.status["driver"], "at": time.time(), "used_seconds": used})
 
     def takeover(self) -> str | None:
-        """Return a sentence that names the driver which has taken the study over, None if this driver still has it.
+        """Return a sentence for the user that names the driver which has taken the study over; None if this driver still has it.
 
         Another driver takes a study over when the heartbeat has stopped for `SILENCE_SECONDS`.
         """
@@ -83,14 +87,20 @@ class Lease:
         return f"the driver on {status['host']} (process {status['pid']}) took the study over at {status['since']}"
 
     def record_end(self, state: str, why: str, used_seconds: float) -> None:
-        """Record in which state this driver leaves the study; does nothing if another driver has taken it over."""
+        """Record the state in which this driver leaves the study, the reason, and the seconds that the study has run over all its drivers.
+
+        Does nothing if another driver has taken the study over.
+        """
         if self.takeover() is not None:
             return
         self._study.set_user_attr("status", self.status | {"state": state, "why": why, "used_seconds": used_seconds})
 
 
 def driver_is_alive(attributes: Mapping[str, Any]) -> bool:
-    """Return whether the driver that wrote a study's attributes still runs: by its process on this host, by its heartbeat on another."""
+    """Return whether a study's driver still runs; `attributes` are the study's user attributes.
+
+    A driver on this host runs if its process does. One on another host runs if its last heartbeat is younger than `SILENCE_SECONDS`.
+    """
     status = attributes.get("status", {})
     if status.get("state") != "running":
         return False
@@ -106,14 +116,18 @@ def driver_is_alive(attributes: Mapping[str, Any]) -> bool:
 
 
 def last_heartbeat(attributes: Mapping[str, Any]) -> float:
-    """Return the time of a driver's last heartbeat or of its start, in seconds since the epoch; 0 if its clock is ahead of ours."""
+    """Return the time of the driver's last heartbeat, or of its start if that is later, in seconds since the epoch.
+
+    0 if that time is more than `SILENCE_SECONDS` in the future, because the driver's clock is then wrong. `attributes` are the study's user
+    attributes.
+    """
     status, heartbeat = attributes["status"], attributes.get("heartbeat", {})
     latest = max(float(heartbeat.get("at", 0.0)), datetime.fromisoformat(status["since"]).timestamp())
     return latest if latest <= time.time() + SILENCE_SECONDS else 0.0
 
 
 def study_running_error(study: optuna.Study) -> StorageError:
-    """Return the error for a study that another driver runs."""
+    """Return (not raise) the error for a study that another driver runs; its message names host and process."""
     status = study.user_attrs.get("status", {})
     return StorageError(
         f"the study {study.study_name!r} is running since {status.get('since', 'just now')} on {status.get('host', socket.gethostname())} "
@@ -123,7 +137,10 @@ def study_running_error(study: optuna.Study) -> StorageError:
 
 
 def send_command(study: optuna.Study, command: str, *, by: str = "injerto stop", **arguments: Any) -> str:
-    """Append a command (see `steering.COMMANDS`) for a study's driver to the record and return its key; `by` names the sender."""
+    """Append a command (see `steering.COMMANDS`) for a study's driver to the record, without waiting; `by` names the sender.
+
+    Returns the command's key, for `answer_to`. `arguments` are the command's own and must be JSON values.
+    """
     key = uuid.uuid4().hex
     by = f"{by} (process {os.getpid()} on {socket.gethostname()})"
     study.set_user_attr(f"command:{key}", {**arguments, "do": command, "by": by, "at": datetime.now().isoformat(timespec="seconds")})
@@ -131,10 +148,10 @@ def send_command(study: optuna.Study, command: str, *, by: str = "injerto stop",
 
 
 def request(study: optuna.Study, command: str, **arguments: Any) -> str:
-    """Send a command to a study's driver, wait for the answer and return it.
+    """Send a command to a study's driver as `send_command` does, wait for the answer and return it as a sentence for the user.
 
-    Raises ``StorageError`` if the study does not run, or if its driver does not answer within `ANSWER_SECONDS`. In the second case
-    the command stays in the record, and the driver does it later.
+    If the driver ends before it has answered, the returned sentence says so. Raises ``StorageError`` if the study does not run, or if its
+    driver does not answer within `ANSWER_SECONDS`. In the second case the command stays in the record, and the driver does it later.
     """
     if not driver_is_alive(study.user_attrs):
         state = study.user_attrs.get("status", {}).get("state", "unknown")
@@ -155,18 +172,18 @@ def request(study: optuna.Study, command: str, **arguments: Any) -> str:
 
 
 def pending_commands(study: optuna.Study) -> dict[str, Mapping[str, Any]]:
-    """Return the commands that no driver has answered, by key."""
+    """Return key → command (see `steering.Command`) for each command that no driver has answered."""
     attributes = study.user_attrs
     commands = {name.removeprefix("command:"): value for name, value in attributes.items() if name.startswith("command:")}
     return {key: command for key, command in commands.items() if f"ack:{key}" not in attributes}
 
 
 def answer_command(study: optuna.Study, key: str, answer: str) -> None:
-    """Record the answer to a command."""
+    """Record the answer to the command with this key."""
     study.set_user_attr(f"ack:{key}", {"said": answer, "at": datetime.now().isoformat(timespec="seconds")})
 
 
 def answer_to(study: optuna.Study, key: str) -> str | None:
-    """Return the answer to a command, None while there is none."""
+    """Return the answer to the command with this key, None while there is none."""
     recorded = study.user_attrs.get(f"ack:{key}")
     return str(recorded["said"]) if recorded else None

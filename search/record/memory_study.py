@@ -12,9 +12,10 @@ from trainables.errors import StorageError
 
 
 def in_memory_study(record: StudyRecord, trials: Iterable[TrialRecord]) -> optuna.Study:
-    """Return the finished and stopped trials as an Optuna study in memory.
+    """Return those of `trials` that finished (as COMPLETE) or were stopped (as PRUNED) and have a value, as an Optuna study in memory.
 
-    Raises ``StorageError`` if an older version, which did not record the ranges of parameters, wrote the record.
+    `record` gives the mode and the ranges of the parameters. Raises ``StorageError`` if an older version, which did not record the ranges
+    of parameters, wrote the record.
     """
     if not record.parameters:
         raise StorageError(

@@ -22,19 +22,22 @@ TRIALS_PER_QUERY = 500
 
 
 def read_study(name: str | None = None, storage: str | None = None) -> StudyRecord:
-    """Read a study, the latest if `name` is None. Raises ``StorageError`` if there is none."""
+    """Return the record of a study; of the latest if `name` is None, and from the default storage if `storage` is None.
+
+    Raises ``StorageError`` if there is no such study, if injerto did not create it, or if the storage cannot be read.
+    """
     with storage_errors(storage):
         return study_record(load_study(open_storage(storage), name))
 
 
 def study_record(study: optuna.Study) -> StudyRecord:
-    """Return the record of a study. Raises ``StorageError`` if injerto did not create the study."""
+    """Return the present record of a study. Raises ``StorageError`` if injerto did not create the study."""
     attributes, alive, root = _study_attributes(study)
     return _study_record(study, attributes, alive, (_trial_record(trial, root, alive) for trial in study.get_trials(deepcopy=False)))
 
 
 class StudyReader:
-    """Reads the same study repeatedly, and each ended trial only once. Not thread-safe."""
+    """Reads the same study repeatedly: each call of `read` asks the database only for new and open trials. Not thread-safe."""
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
@@ -46,7 +49,7 @@ class StudyReader:
         self._identity: str | None = None
 
     def read(self, on_progress: Callable[[int, int], None] | None = None) -> StudyRecord:
-        """Return the present record of the study; `on_progress` gets the number of trials read, and of trials to read.
+        """Return the present record of the study; `on_progress` gets the number of trials read in this call, and of trials to read.
 
         Raises ``StorageError`` if injerto did not create the study.
         """
@@ -71,7 +74,10 @@ class StudyReader:
 
 
 def _study_attributes(study: optuna.Study) -> tuple[Mapping[str, Any], bool, str]:
-    """Return a study's attributes, whether its driver is alive, and the root of its artifacts."""
+    """Return a study's user attributes, whether its driver is alive, and the root of its checkpoints and artifacts.
+
+    Raises ``StorageError`` if an attribute of `REQUIRED_ATTRIBUTES` is missing: injerto did not create the study.
+    """
     attributes = study.user_attrs
     if not set(attributes) >= REQUIRED_ATTRIBUTES:
         raise StorageError(f"the study {study.study_name!r} was not made by injerto")
@@ -106,14 +112,17 @@ def _study_record(study: optuna.Study, attributes: Mapping[str, Any], alive: boo
 
 
 def _notes(attributes: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """Return the notes, oldest first. Any program can write to a study, so values that are not notes are left out."""
+    """Return users' notes on the study, each with `text` and `at`, oldest first.
+
+    Any program can write to a study, so values that are not notes are left out.
+    """
     values = [value for name, value in attributes.items() if name.startswith(NOTE_PREFIX)]
     notes = [value for value in values if isinstance(value, Mapping) and {"text", "at"} <= set(value)]
     return tuple(sorted(notes, key=lambda note: str(note["at"])))
 
 
 def _seconds_used(attributes: Mapping[str, Any], alive: bool) -> float:
-    """Return how long the study has run, over all its drivers; up to the last heartbeat if the driver died."""
+    """Return for how many seconds the study has run, over all its drivers; up to the last heartbeat if the driver died."""
     status = attributes.get("status", {})
     if status.get("state") != "running":
         return float(status.get("used_seconds", 0.0))

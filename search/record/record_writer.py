@@ -42,7 +42,7 @@ FULL_DISK = re.compile("full|no space left|disk I/O error", re.IGNORECASE)
 
 @dataclass
 class PeriodicTask:
-    """A function that runs every `seconds`, between two jobs; `due` is on the monotonic clock."""
+    """A function that the record writer runs every `seconds`, between two jobs; `due` is when it runs next, on the monotonic clock."""
 
     seconds: float
     run: Callable[[], None]
@@ -53,7 +53,8 @@ class RecordWriter:
     """Runs jobs in order on one thread. After a failure the jobs behind it are dropped, because they may depend on it.
 
     `on_message` gets a line when the writer starts to wait for the database and when it continues, `on_failure` the error after which
-    it gave up. Both are called on the writer's thread.
+    it gave up. Both are called on the writer's thread. `waiting` is True while it waits for the database. `error` is None until jobs are
+    dropped, then the cause. The thread runs during a ``with`` block.
     """
 
     def __init__(
@@ -74,27 +75,36 @@ class RecordWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Wait until every job has run or the writer has given up. After a second Ctrl-C the process ends at once, without waiting."""
+        """Wait until every job has run or was dropped. After a ``KeyboardInterrupt`` (a second Ctrl-C) do not wait."""
         self._jobs.put(None)
         if kind is None or not issubclass(kind, KeyboardInterrupt):
             self._thread.join()
 
     def submit(self, job: Callable[[], Result]) -> "Future[Result]":
-        """Put a job into the queue and return its future. The future of a dropped job raises the error of the job that failed."""
+        """Put a job into the queue and return its future, without waiting. A job that raises makes the writer drop all later jobs.
+
+        The future of a dropped job raises the error of the job or periodic task that failed; after `drop_jobs`, ``KeyboardInterrupt``.
+        """
         future: Future[Result] = Future()
         self._jobs.put((job, future))
         return future
 
     def flush(self) -> None:
-        """Wait until all jobs so far have run or were dropped."""
+        """Wait until all jobs so far have run or were dropped; raise nothing. Not for use inside a job."""
         self.submit(lambda: None).exception()
 
     def write(self, operation: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        """Call `operation` with retries, after all jobs so far; wait, and return its result or raise its error."""
+        """Call `operation` on the writer's thread after all jobs so far, as `with_retries` does; wait for it and return its result.
+
+        Raises its error, or that of an earlier job that failed. Not for use inside a job.
+        """
         return self.submit(partial(self.with_retries, operation, *args, **kwargs)).result()
 
     def write_last(self, operation: Callable[[], object]) -> None:
-        """Call `operation` after all other jobs, and ignore its errors. If the jobs were dropped, call it once, on this thread."""
+        """Call `operation` after all jobs so far, wait for it, and ignore its errors.
+
+        If jobs were dropped, call it once, without retries, on the caller's thread.
+        """
         with suppress(Exception):
             if self.error is None:
                 self.write(operation)
@@ -102,17 +112,21 @@ class RecordWriter:
                 operation()
 
     def drop_jobs(self) -> None:
-        """Drop the jobs in the queue and all later ones."""
+        """Drop the jobs in the queue and all later ones, and run no more periodic tasks. A job that runs now is not stopped."""
         self.error = self.error or KeyboardInterrupt()
 
     def run_every(self, seconds: float, function: Callable[[], None]) -> None:
-        """Call `function` on the writer's thread at once and then every `seconds`, between two jobs, with retries."""
+        """Call `function` on the writer's thread as soon as possible and then every `seconds`, between two jobs, with retries.
+
+        If it fails for good, the writer drops its jobs as after a failed job.
+        """
         self._tasks.append(PeriodicTask(seconds, function))
 
     def with_retries(self, operation: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        """Call `operation`, and call it again with growing pauses while it raises a `TRANSIENT_ERRORS` error. Use it inside a job.
+        """Return the result of `operation`, which is called again with growing pauses while it raises one of `TRANSIENT_ERRORS`.
 
-        Raises the last error after `patience_seconds`, or after `FULL_DISK_PATIENCE_SECONDS` if a disk is full.
+        It runs on the caller's thread, so use this inside a job. Raises any other error at once. Raises the last error after
+        `patience_seconds`, or after `FULL_DISK_PATIENCE_SECONDS` if a disk is full.
         """
         started, pause = time.monotonic(), 0.1
         while True:

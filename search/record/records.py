@@ -20,11 +20,18 @@ STATES = ("finished", "stopped", "failed", "running", "queued", "paused")
 NOTE_PREFIX = "note:"
 """Prefix of the study attributes that hold notes."""
 History = Mapping[str, list[float]]
+"""Metric → its value after each epoch, from the first epoch on."""
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial: its configuration, its values, and why it ended. `intermediate` maps progress in per mille to the objective."""
+    """One trial: its configuration, its values, and why it ended. `state` is one of `STATES`.
+
+    `value` is the latest objective, None before the first epoch; its weights are those of the epoch `objective_epoch`. `params` are
+    Optuna's parameters, `config` all fields of the trial's configuration. `intermediate` maps the share of the planned epochs that was
+    done, in per mille, to the objective. `error` (of a failed trial) has `kind`, `message` and `traceback`. `attributes` are Optuna's user
+    attributes, `root` is the study's.
+    """
 
     number: int
     state: str
@@ -44,7 +51,7 @@ class TrialRecord:
 
     @cached_property
     def history(self) -> History:
-        """Metric → its value after each epoch. In an attribute while the trial runs, in an artifact after its end.
+        """Metric → its value after each epoch. Read from an attribute while the trial runs, from an artifact after its end.
 
         Raises ``StorageError`` if the artifact is missing or damaged.
         """
@@ -55,9 +62,10 @@ class TrialRecord:
 
     @cached_property
     def report(self) -> Mapping[str, Any]:
-        """The `log` and `pictures` that the trial has written; empty before its first epoch.
+        """The trial report: `log` (lines) and `pictures` (diagnostics of the network, or None); empty before the first epoch.
 
-        An artifact after the trial's end, a file beside its checkpoint before. Raises ``StorageError`` as `history` does.
+        Read from an artifact after the trial's end, before from a file beside its checkpoint. Raises ``StorageError`` if the artifact is
+        missing, or if artifact or file is damaged.
         """
         artifact = self.attributes.get("account")
         if artifact is not None:
@@ -82,7 +90,13 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """One search and its trials. `test_evaluations` lists each evaluation of the test split: the winner, and how many trials there were."""
+    """One search and its trials. `state` is ``running``, ``interrupted``, ``finished`` or ``failed``, and `why` says why it ended or will.
+
+    `trials` are in the order of their numbers. `seconds` is how long the search has run. `test` maps a role (``winner``,
+    ``default_recipe``) to its trial and its metrics on the test split. `test_evaluations` lists each evaluation of that split: the number
+    of the winner and how many trials there were. `parameters` has each parameter's field and range in Optuna's JSON, `space` its range as
+    text. `cluster` has the latest nodes and their load. `identity` is unique, also among studies of one name.
+    """
 
     name: str
     state: str
@@ -107,13 +121,13 @@ class StudyRecord:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """State → number of trials."""
+        """Each of `STATES` → number of trials in it."""
         counted = Counter(trial.state for trial in self.trials)
         return {state: counted[state] for state in STATES}
 
     @cached_property
     def ranking(self) -> tuple[TrialRecord, ...]:
-        """The finished trials, best first; the stopped trials if none finished."""
+        """The finished trials, best first; if none finished, the stopped trials that have a value. Of equal trials the earlier is first."""
         for state in ("finished", "stopped"):
             candidates = [t for t in self.trials if t.state == state and t.value is not None]
             if candidates:
@@ -122,16 +136,16 @@ class StudyRecord:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The best trial, None if none has ended."""
+        """The first trial of `ranking`, None if no trial has finished or was stopped."""
         return self.ranking[0] if self.ranking else None
 
     @property
     def default_recipe(self) -> TrialRecord | None:
-        """Trial 0, None if it has not begun."""
+        """Trial 0, which may still be queued; None if the study has no trial."""
         return self.trials[0] if self.trials else None
 
     def status_json(self) -> dict[str, Any]:
-        """Return what `injerto status --json` prints."""
+        """Return what `injerto status --json` prints: state, counts of trials, epochs, seconds, best trial and failures, as JSON values."""
         return {
             "study": self.name,
             "state": self.state,
@@ -146,7 +160,10 @@ class StudyRecord:
         }
 
     def best_json(self) -> dict[str, Any]:
-        """Return what `injerto best --json` prints. Raises ``StorageError`` if no trial has ended."""
+        """Return what `injerto best --json` prints: the best trial, its value, configuration and test metrics, and the default recipe's.
+
+        Raises ``StorageError`` if no trial has finished or was stopped.
+        """
         best, default = self.best, self.default_recipe
         if best is None or default is None:
             raise StorageError(f"no trial of {self.name!r} has ended yet; look again later: injerto status {self.name}")

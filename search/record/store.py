@@ -27,12 +27,12 @@ optuna.logging.set_verbosity(logging.ERROR)
 
 
 def default_url() -> str:
-    """Return ``INJERTO_STORAGE``, else a SQLite file in the platform's user data folder."""
+    """Return the storage URL in the environment variable ``INJERTO_STORAGE``, else that of a SQLite file in the user's data folder."""
     return os.environ.get("INJERTO_STORAGE") or f"sqlite:///{platformdirs.user_data_path('injerto') / 'studies.db'}"
 
 
 def resolve_url(url: str | None) -> str:
-    """Return a storage URL with its driver named and its path absolute, so that it means the same in another folder.
+    """Return a storage URL (the default one for None) with its driver named and its path absolute, so that any folder can use it.
 
     A password in the URL stays in it. Raises ``StorageError`` for what is not a database URL.
     """
@@ -40,7 +40,7 @@ def resolve_url(url: str | None) -> str:
 
 
 def sqlite_file(url: str | None) -> Path | None:
-    """Return the file of a SQLite storage, None for another database."""
+    """Return the absolute path of a SQLite storage's file, None for another database. A `url` of None is the default storage."""
     parsed = make_url(resolve_url(url))
     return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
 
@@ -52,7 +52,7 @@ def without_password(url: str) -> str:
 
 
 def open_storage(url: str | None, *, create: bool = False) -> RDBStorage:
-    """Open Optuna's storage; with `create`, make its tables if they do not exist.
+    """Return Optuna's storage at a URL, or the default one for None; with `create`, make its tables if they do not exist.
 
     Raises ``StorageError`` if it cannot be opened, or does not exist and `create` is False.
     """
@@ -69,7 +69,7 @@ def open_storage(url: str | None, *, create: bool = False) -> RDBStorage:
 
 @contextmanager
 def storage_errors(url: str | None) -> Iterator[None]:
-    """Turn a database's errors (full, locked, not reachable) into ``StorageError``."""
+    """Raise a database error of the block (full, locked, not reachable) as ``StorageError``; `url` is the storage that it names."""
     try:
         yield
     except DATABASE_ERRORS as error:
@@ -83,7 +83,7 @@ def list_study_names(storage: RDBStorage) -> list[str]:
 
 
 def create_study(storage: RDBStorage, name: str, mode: str, sampler: BaseSampler) -> optuna.Study:
-    """Create a study that maximizes (``max``) or minimizes (``min``). Raises ``StorageError`` if the name exists already."""
+    """Return a new study that maximizes (`mode` ``max``) or minimizes (``min``). Raises ``StorageError`` if the name exists already."""
     try:
         return optuna.create_study(storage=storage, study_name=name, direction=OPTUNA_DIRECTIONS[mode], sampler=sampler)
     except optuna.exceptions.DuplicatedStudyError:
@@ -96,12 +96,12 @@ def study_mode(study: optuna.Study) -> str:
 
 
 def name_taken_error(name: str) -> StorageError:
-    """Return the error for a name that another study has."""
+    """Return (not raise) the error for a name that another study has."""
     return StorageError(f"the study {name!r} exists already; choose another --name, or go on with it: injerto resume {name}")
 
 
 def load_study(storage: RDBStorage, name: str | None, sampler: BaseSampler | None = None) -> optuna.Study:
-    """Return the study of this name, or the latest if `name` is None. Raises ``StorageError`` if there is none."""
+    """Return the study of this name, or the one created last if `name` is None. Raises ``StorageError`` if there is none."""
     known = list_study_names(storage)
     if not known:
         raise StorageError("the storage holds no study; start one with: injerto search")

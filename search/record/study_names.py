@@ -42,6 +42,6 @@ NOUNS = (
 
 
 def fresh_name(used: Iterable[str]) -> str:
-    """Return a readable name that is not in `used`; a random one if every readable name is used."""
+    """Return a random readable name that is not in `used`, such as ``ripe-fig``; one with random digits if every readable name is used."""
     free = [f"{a}-{n}" for a in ADJECTIVES for n in NOUNS if f"{a}-{n}" not in set(used)]
     return random.SystemRandom().choice(free) if free else f"study-{random.SystemRandom().getrandbits(48):012x}"

@@ -29,8 +29,10 @@ from trainables.worker.trial_report import TRIAL_REPORT_FILE
 class RunningTrial:
     """A trial that Ray runs or is about to run.
 
-    `reported` counts the epochs that are in the record or queued for it. `outcome` is set if the trial ended before it could run: the state
-    and the reason. `stop_request` is why a user stopped it. `report_artifact` is the artifact of its trial report, once it exists.
+    `reported` counts the epochs that are in the record or queued for it. `history` maps a metric to its value after each epoch. `facts`
+    come from the latest report: times, memory, node, checkpoint. `written` holds the attributes as last written. `outcome` is set if the
+    trial ended before it could run: the state and the reason. `stop_request` is why a user stopped it. `report_artifact` is the id of its
+    trial report's artifact, once it exists. `started` is on the monotonic clock.
     """
 
     trial: optuna.Trial
@@ -58,14 +60,17 @@ class RunningTrial:
 
 
 class TrialWriter:
-    """Writes the trials of a study. `root` is where its artifacts are stored, `gpus` the number of GPUs of each trial."""
+    """Writes the trials of a study. `root` is where its artifacts are stored, `gpus` the number of GPUs of each trial.
+
+    All methods retry as `RecordWriter.with_retries` does, except `read_history`. `mode` is ``max`` or ``min``.
+    """
 
     def __init__(self, study: optuna.Study, record_writer: RecordWriter, *, root: str, gpus: float, mode: str) -> None:
         self._study, self._record_writer, self._gpus, self._mode = study, record_writer, gpus, mode
         self._artifacts = artifact_store(root)
 
     def write(self, running: RunningTrial, **attributes: Any) -> None:
-        """Write those attributes of a trial that have changed since they were last written."""
+        """Write those of the given Optuna user attributes of a trial that have changed since they were last written."""
         for name, value in attributes.items():
             if running.written.get(name) != value:
                 self._record_writer.with_retries(running.trial.set_user_attr, name, value)
@@ -79,7 +84,7 @@ class TrialWriter:
         facts: dict[str, Any],
         verdict: Verdict | None,
     ) -> None:
-        """Write the values of some epochs, then the verdict of a rung on the last one.
+        """Write history and facts, report the objective of each of `epochs` (1-based), then write a rung's verdict on the last one.
 
         The order matters for a crash in between: a resumed search can repeat a rung's decision from the values, if the verdict is missing.
         """
@@ -91,7 +96,11 @@ class TrialWriter:
             self.write(running, verdict=verdict.as_text(self._mode))
 
     def tell(self, running: RunningTrial, state: TrialState, reason: str, **attributes: Any) -> None:
-        """Write everything about an ended trial, its history and its report as artifacts, and then call `study.tell`."""
+        """Write everything about an ended trial, its history and its report as artifacts, and then call `study.tell`.
+
+        A trial in the state COMPLETE must have a value. `attributes` are written as well. The report's file beside the checkpoint is
+        deleted.
+        """
         if running.history:
             self.write(running, history={"artifact": self._upload(running, "history.json", json.dumps(running.history).encode())})
         self._upload_report(running)
@@ -104,12 +113,15 @@ class TrialWriter:
             self._record_writer.with_retries(discard, join(running.assignment.folder, TRIAL_REPORT_FILE))
 
     def tell_failed(self, running: RunningTrial, fault: Fault) -> None:
-        """Write everything about a failed trial and its fault, and then tell Optuna that it failed."""
+        """Write everything about a failed trial as `tell` does, with its fault and its retries, and tell Optuna that it failed."""
         about = {"kind": fault.kind, "message": fault.message, "traceback": fault.traceback or fault.message}
         self.tell(running, TrialState.FAIL, fault.as_text(), error=about, retries=running.retries)
 
     def read_history(self, attributes: Mapping[str, Any]) -> dict[str, list[float]]:
-        """Return the recorded history of an open trial. It is in an artifact if the driver died just before `study.tell`."""
+        """Return the recorded history (metric → value after each epoch) of an open trial from its Optuna user attributes.
+
+        It is in an artifact if the driver died just before `study.tell`. Raises ``ArtifactNotFound`` if that artifact is gone.
+        """
         recorded = attributes.get("history", {})
         if "artifact" not in recorded:
             return dict(recorded)
@@ -117,7 +129,10 @@ class TrialWriter:
             return cast("dict[str, list[float]]", json.load(file))
 
     def _upload_report(self, running: RunningTrial) -> None:
-        """Store the trial report, which the worker has written beside the checkpoint, as an artifact."""
+        """Store the trial report, which the worker has written beside the checkpoint, as an artifact, and write the artifact's id.
+
+        Does nothing if there is no report.
+        """
         folder = Root(running.assignment.folder)
         if running.report_artifact is None and (report := self._record_writer.with_retries(folder.read, TRIAL_REPORT_FILE)) is not None:
             running.report_artifact = self._upload(running, TRIAL_REPORT_FILE, report)

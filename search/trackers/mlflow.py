@@ -19,7 +19,10 @@ STUDY = "-1"
 
 
 class MLflowTracker:
-    """Logs to the experiment ``injerto`` at ``MLFLOW_TRACKING_URI``; a resumed search finds its runs by their tags."""
+    """Logs to the experiment ``injerto`` at ``MLFLOW_TRACKING_URI``; a resumed search finds its runs by their tags.
+
+    Needs the package ``mlflow``. The methods are those of `Tracker` and raise what MLflow raises.
+    """
 
     def __init__(self) -> None:
         mlflow = importlib.import_module("mlflow")
@@ -29,7 +32,10 @@ class MLflowTracker:
         self._runs: dict[int, str] = {}
 
     def start_study(self, name: str, folder: Path, metric: str, config: Mapping[str, Any]) -> None:
-        """Open the study's run: the earlier one if the search resumes."""
+        """Open the study's run: the earlier one if the search resumes, else a new one with the configuration as its parameters.
+
+        Creates the experiment if it does not exist.
+        """
         self._tags = {"injerto.study": name, "injerto.id": study_hash(folder)}
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
         self._experiment = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
@@ -42,7 +48,7 @@ class MLflowTracker:
             self._log_parameters(self._parent, config)
 
     def start_trial(self, number: int, config: Mapping[str, Any], epoch: int) -> None:
-        """Open a trial's run: the earlier one if the trial resumes."""
+        """Open a trial's run: the earlier one if the trial starts again, else a new one with the configuration as its parameters."""
         if number not in self._runs:
             tags = {"injerto.trial": str(number), "mlflow.parentRunId": self._parent}
             self._runs[number] = self._create_run(f"trial {number}", tags)
@@ -62,7 +68,7 @@ class MLflowTracker:
         self._client.set_terminated(self._runs[number], STATUS[state])
 
     def close(self, state: str) -> None:
-        """End the study's run."""
+        """End the study's run, with the state as its status."""
         self._client.set_terminated(self._parent, STATUS[state])
 
     def _earlier_runs(self) -> Iterator[Any]:

@@ -16,7 +16,7 @@ TRACKERS: dict[str, Callable[[], Tracker]] = {"tensorboard": TensorBoardTracker,
 
 
 def tracker_threads(names: Sequence[str], write: WriteLine) -> list[TrackerThread]:
-    """Return a watcher for each different name; `write` gets a line if its tracker fails.
+    """Return for each different name a watcher that passes the search to that tracker; `write` gets a line if the tracker fails.
 
     Raises ``ConfigError`` for an unknown name, and for a package that is not installed or does not work with its settings.
     """

@@ -20,11 +20,11 @@ class TensorBoardTracker:
         self._writers: dict[int, Any] = {}
 
     def start_study(self, name: str, folder: Path, metric: str, config: Mapping[str, Any]) -> None:
-        """Remember the folder and the metric that the HParams tab shows."""
+        """Remember the folder for the event files, and the metric that the HParams tab shows. Writes nothing."""
         self._folder, self._metric = folder / "tensorboard", metric
 
     def start_trial(self, number: int, config: Mapping[str, Any], epoch: int) -> None:
-        """Open a trial's event files and write its configuration."""
+        """Open a new event file of a trial and write its configuration; values after `epoch` from an earlier file are discarded."""
         if number in self._writers:
             self._writers.pop(number).close()
         folder = self._folder / f"{number:05d}"

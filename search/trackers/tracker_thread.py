@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from search.policy.stop_condition import StopCondition
 
 SILENT_SECONDS, CLOSING_SECONDS = 2.0, 60.0
-"""At the end of a search the tracker has so many seconds to write what is left; after the first ones a line says so."""
+"""At the end of a search the tracker has so many seconds to write what is left: first without, then after a message to the user."""
 WriteLine = Callable[[str], None]
 Call = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 class TrackerThread(SilentWatcher):
-    """Calls a tracker in the order of the events. After an error it writes one line and calls the tracker no more."""
+    """A watcher that calls a tracker on one thread, in the order of the events. Its methods only queue the calls.
+
+    After an error of the tracker `write` gets one line, and the tracker is called no more. `name` is the tracker's. The end of the ``with``
+    block waits for the queued calls, at most `SILENT_SECONDS` and then `CLOSING_SECONDS`.
+    """
 
     def __init__(self, name: str, tracker: Tracker, write: WriteLine) -> None:
         self._name, self._tracker, self._write = name, tracker, write
@@ -30,14 +34,14 @@ class TrackerThread(SilentWatcher):
         self._state = "failed"
 
     def begin(self, name: str, plan: "Plan", slots: int, stop_condition: "StopCondition", ended: int) -> None:
-        """Start the thread and record the study."""
+        """Start the thread and queue the tracker's `start_study`, with the configuration without its storage."""
         settings = plan.config.model_dump(mode="json", exclude={"storage"})
         self._thread = Thread(target=self._run, name=f"track {self._name}", daemon=True)
         self._thread.start()
         self._put(self._tracker.start_study, name, plan.config.output / name, plan.metric, settings)
 
     def event(self, event: "Event") -> None:
-        """Record an event of a trial."""
+        """Queue the tracker's call for a change of a trial: `start_trial`, `log_epoch` or `end_trial`."""
         if event.kind in ("began", "retry"):
             self._put(self._tracker.start_trial, event.number, event.config.model_dump(mode="json"), event.epoch)
         elif event.kind == "epoch":
@@ -47,11 +51,11 @@ class TrackerThread(SilentWatcher):
             self._put(self._tracker.end_trial, event.number, event.kind, event.reason, event.value)
 
     def pausing(self, reason: str) -> None:
-        """Remember that the search ends paused."""
+        """Remember ``paused`` as the state with which the tracker is closed."""
         self._state = "paused"
 
     def finishing(self) -> None:
-        """Remember that the search ends finished."""
+        """Remember ``finished`` as the state with which the tracker is closed; without this and `pausing` it is ``failed``."""
         self._state = "finished"
 
     def __exit__(self, *error: object) -> None:

@@ -27,11 +27,11 @@ class WandbTracker:
         self._runs: dict[int, Any] = {}
 
     def start_study(self, name: str, folder: Path, metric: str, config: Mapping[str, Any]) -> None:
-        """Remember the name, which is the group of the runs, and the folder."""
+        """Remember the name, which becomes the group of the runs, and the folder for W&B's files. Starts no run."""
         self._name, self._folder = name, folder
 
     def start_trial(self, number: int, config: Mapping[str, Any], epoch: int) -> None:
-        """Open a trial's run: the earlier one if the trial resumes."""
+        """Open a trial's run: the earlier one if the trial starts again, else a new one with the configuration."""
         if number in self._runs:
             return
         self._runs[number] = self._wandb.init(
@@ -47,7 +47,7 @@ class WandbTracker:
         )
 
     def log_epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Log the epoch's metrics."""
+        """Log each metric with the epoch as its step."""
         self._runs[number].log(dict(metrics), step=epoch)
 
     def end_trial(self, number: int, state: str, reason: str, value: float | None) -> None:
@@ -57,6 +57,6 @@ class WandbTracker:
         run.finish(exit_code=EXIT_CODE[state])
 
     def close(self, state: str) -> None:
-        """End the runs of trials that have not ended."""
+        """End the runs of trials that have not ended, with the exit code of the search's state."""
         for run in self._runs.values():
             run.finish(exit_code=EXIT_CODE[state])
