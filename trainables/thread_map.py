@@ -1,4 +1,4 @@
-"""A function applied to many items by threads: results in order, with a progress callback."""
+"""`thread_map`, which applies a function to many items with threads, and the numbers of threads to use."""
 
 import os
 import warnings
@@ -9,13 +9,13 @@ from typing import TypeVar
 import cv2
 
 OnProgress = Callable[[int, int, str], None]
-"""Called with the number of items done, the number of all items, and what is done to them ("decoding")."""
+"""Callback (done, total, what): the number of items done, the number of all items, and what is done to them ("decoding")."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CHUNK = 256  # items handed to the threads at a time: results that wait for their turn stay few
 REPORT_EVERY = 16  # items between two calls of the progress callback
-REMOTE_THREADS = 16  # at least, where each thread waits for a server
+REMOTE_THREADS = 16  # the fewest for requests to a server, where threads wait most of the time
 
 
 def usable_cpus() -> int:
@@ -24,14 +24,19 @@ def usable_cpus() -> int:
 
 
 def remote_threads() -> int:
-    """Return the number of threads for requests to a server."""
+    """Return the number of threads for requests to a server: one for each usable CPU, but at least `REMOTE_THREADS`."""
     return max(REMOTE_THREADS, usable_cpus())
 
 
 def thread_map(
     work: Callable[[Item], Result], items: Sequence[Item], on_progress: OnProgress | None, what: str, workers: int | None = None
 ) -> Iterator[Result]:
-    """Yield ``work(item)`` in order. Threads suffice: reading, hashing, decoding and resizing all release the interpreter's lock."""
+    """Yield ``work(item)`` for each item, in the order of the items; raises what `work` raises.
+
+    `workers` threads do the work, one for each usable CPU by default. `what` is the third argument of `on_progress`. OpenCV's
+    own threads are switched off in this process, and Python's warnings are hidden meanwhile.
+    Threads suffice: reading, hashing, decoding and resizing all release the interpreter's lock.
+    """
     cv2.setNumThreads(1)
     executor = ThreadPoolExecutor(workers or usable_cpus())
     try:

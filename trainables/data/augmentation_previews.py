@@ -1,4 +1,4 @@
-"""Shows what augmentation does to a study's own images: one sheet of pictures for each strength."""
+"""`sheets`, which draws what augmentation does to a data set's own images: one sheet of pictures for each strength."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +18,11 @@ BACKGROUND = (128, 128, 128)
 
 
 def sheets(dataset: Dataset, ops: Sequence[str]) -> dict[str, Any]:
-    """Return a JPEG sheet for each strength. A row of a sheet is one image: as evaluation sees it, then `DRAWS` augmented views.
+    """Return a dict for the dashboard; `ops` are the names of the augmentation's operations, keys of `OPS`.
 
-    `images` holds the images' names and labels from top to bottom. Each strength draws the same random numbers.
+    `sheets`: strength as text ("0.125") → JPEG file as bytes. `images`: the titles of a sheet's rows, "name: label". `ops`, `draws`: the
+    operations, and the number of views of an image. A row is one image: as evaluation sees it, then `DRAWS` augmented views.
+    Every strength uses the same random seeds.
     """
     rows = examples(dataset)
     drawn = {str(strength): jpeg(_sheet(dataset, rows, strength, ops)) for strength in STRENGTHS}
@@ -28,7 +30,7 @@ def sheets(dataset: Dataset, ops: Sequence[str]) -> dict[str, Any]:
 
 
 def examples(dataset: Dataset) -> list[int]:
-    """Return indices of training images, spread over the classes, or over the values of a regression."""
+    """Return the indices of at most `EXAMPLES` training images, spread over the classes, or over the target values of a regression."""
     rows, targets = dataset.rows["train"], dataset.targets[dataset.rows["train"]]
     order = np.argsort(targets if targets.ndim == 1 else targets.argmax(1), kind="stable")
     chosen = np.linspace(0, len(rows) - 1, 2 * min(EXAMPLES, len(rows)) + 1).astype(np.int64)[1::2]  # the middles of equal parts

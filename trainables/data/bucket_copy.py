@@ -1,4 +1,4 @@
-"""A bucket's folder of images copied to this machine's disk; each call fetches only what is new or changed."""
+"""`copy_bucket`, which copies a bucket's folder of images to this machine's disk and fetches only what is new or changed."""
 
 import os
 from contextlib import suppress
@@ -23,14 +23,17 @@ from trainables.thread_map import OnProgress, remote_threads, thread_map
 
 @dataclass(frozen=True)
 class BucketCopy:
-    """A copy of a folder in a bucket, and the path in it that the user asked for: the folder, or one table in it."""
+    """The copy, on this machine, of a folder in a bucket."""
 
-    url: str  # of the folder
+    url: str  # of the folder in the bucket
     folder: Path  # its copy
-    path: Path  # the folder or the table
+    path: Path  # what the user named, in the copy: the folder, or one table in it
 
     def inside(self, image_folder: str | None) -> str | None:
-        """Return the copy of a folder that is named relative to this one; raises ``DataError`` for a folder outside of it."""
+        """Return the path in the copy of `data.image_folder`, which is relative to `folder`; None for None.
+
+        Raises ``DataError`` for a URL and for a path that leads out of the copy.
+        """
         if image_folder is None:
             return None
         path = Path(os.path.normpath(self.folder / image_folder))
@@ -42,15 +45,16 @@ class BucketCopy:
         return str(path)
 
     def with_bucket_names(self, text: str) -> str:
-        """Return a message in which the bucket's URL replaces the copy's folder, which the user does not know."""
+        """Return a message with the bucket's URL, without secrets, in place of the copy's path, which the user does not know."""
         return text.replace(str(self.folder), redact(self.url))
 
 
 def copy_bucket(url: str, on_progress: OnProgress | None = None) -> BucketCopy:
     """Copy what is new or changed below a bucket's URL to this machine's cache, remove from the copy what is gone, and return the copy.
 
-    The URL of an object, a table, stands for the folder around it. Raises ``StorageError`` where the bucket cannot be read,
-    ``DataError`` where it is empty or holds what cannot be files in a folder, and ``ResourceError`` where it does not fit the disk.
+    For the URL of one object (a table) the folder that holds it is copied. Raises ``StorageError`` if the bucket cannot be read,
+    ``DataError`` if it is empty, holds objects that cannot be files in a folder, or changes during the copy, and ``ResourceError`` if
+    the copy does not fit the disk.
     """
     path, mark, query = check_url(url, "data source").partition("?")
     url, table = path.rstrip("/") + mark + query, ""
@@ -74,7 +78,7 @@ def copy_bucket(url: str, on_progress: OnProgress | None = None) -> BucketCopy:
 
 
 def _check_objects(root: Root, files: list[StoredFile]) -> None:
-    """Raise ``DataError`` unless there are objects, and all can be files in a folder."""
+    """Raise ``DataError`` if there are no objects, if a name is no key, or if one object's name is also a folder of other objects."""
     if not files:
         raise DataError(f"there is nothing at {root}; check the name, which begins below the bucket and has no leading '/'")
     keys = {file.key for file in files}
@@ -87,7 +91,7 @@ def _check_objects(root: Root, files: list[StoredFile]) -> None:
 
 
 def _clean(folder: Path, gone: set[str]) -> None:
-    """Remove from a copy the files of some keys, the temporary files of a killed process, and empty folders."""
+    """Remove from a copy the files whose keys are in `gone`, the temporary files of killed processes, and empty folders."""
     for key in gone:
         (folder / key).unlink()
     for path, _, names in os.walk(folder, topdown=False):
@@ -98,7 +102,10 @@ def _clean(folder: Path, gone: set[str]) -> None:
 
 
 def _fetch(root: Root, folder: Path, file: StoredFile) -> None:
-    """Copy one object. The copy gets the object's time, by which the next call recognises it, before it gets its name."""
+    """Copy one object from the bucket into `folder`. The copy gets the object's time of writing: the next call compares it.
+
+    Raises ``DataError`` if the object is gone or has another size than in the listing, and as `Root` does.
+    """
     path = folder / file.key
     temporary = temporary_path(folder / "object")  # a name of its own, because the copy's name may have no room for more letters
     try:

@@ -1,4 +1,4 @@
-"""Reads the cells of a CSV file with any of the usual delimiters and encodings."""
+"""`read_csv`, which reads a CSV file (comma, semicolon or tab; UTF-8 or Latin-1) into a `Table` of text."""
 
 import csv
 from collections import Counter
@@ -12,32 +12,35 @@ from trainables.errors import DataError, did_you_mean
 
 @dataclass(frozen=True)
 class Table:
-    """Named columns of text."""
+    """The cells of a CSV file as text."""
 
     path: Path
     columns: tuple[str, ...]
-    rows: list[list[str]]
-    lines: list[int]  # of each row, 1-based
+    rows: list[list[str]]  # one cell for each column; without the header
+    lines: list[int]  # of each row, its (last) line in the file, 1-based
 
     def values(self, column: str) -> list[str]:
-        """Return a column's cells."""
+        """Return a column's cells, one for each row."""
         position = self.columns.index(column)
         return [row[position] for row in self.rows]
 
     def check(self, column: str, option: str) -> str:
-        """Return the column's name. Raises ``DataError`` if the table has no such column; `option` is the setting that names it."""
+        """Return `column`. Raises ``DataError`` if the table has no such column; the message names `option`, the setting that holds it."""
         if column not in self.columns:
             raise DataError(f"{self.path.name} has no column {column!r} ({option}){did_you_mean(column, self.columns)}")
         return column
 
     def cells(self, column: str, wrong: Sequence[int]) -> str:
-        """Return the cells of some rows with their line numbers, for a message."""
+        """Return, for a message, a column's cells with their line numbers. `wrong`: indices of the rows; the first eight are shown."""
         values = self.values(column)
         return listed((f"{values[row]!r} (line {self.lines[row]})" for row in wrong[:LISTED]), len(wrong))
 
 
 def read_csv(path: Path, header: bool) -> Table:
-    """Return a CSV file's cells without surrounding spaces. Without a header the columns are named by number. Raises ``DataError``."""
+    """Return the cells of a CSV file, without surrounding spaces and blank rows. Without `header` the columns are named '0', '1', ...
+
+    Raises ``DataError`` if the file cannot be read, is no CSV, holds no row, has two columns of one name or rows of other lengths.
+    """
     try:
         data = path.read_bytes()
         text = data.decode("utf-8-sig")

@@ -1,4 +1,4 @@
-"""A data set ready for trials: decoded images in the node's cache, targets, the rows of each part, and a fingerprint."""
+"""`Dataset`, a data set ready for trials, and the functions that make it from a source or open it from this node's cache."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -23,7 +23,7 @@ from trainables.thread_map import OnProgress
 
 FEWEST = 8
 DTYPES: dict[str, type[np.generic]] = {"regression": np.float64, "binary": np.int64, "multiclass": np.int64, "multilabel": np.float32}
-"""Task → type of the targets."""
+"""Task → dtype of the targets."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,16 @@ class Origin:
     """Where the image files are and what they hold: enough to make the same pixels on another machine."""
 
     location: str  # a folder, a bucket's URL or a built-in set
-    paths: tuple[str, ...]  # of each image in it
+    paths: tuple[str, ...]  # of each image, relative to the location; absolute if outside of it
     contents: FileContents
     digests: tuple[str, ...]  # of the decoded pixels, as in `PixelMap`
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything that a trial reads."""
+    """A data set ready for trials: decoded images, targets, and the images of each part. N images, K labels."""
 
-    fingerprint: str  # of contents, labels and parts
+    fingerprint: str  # hash of task, classes, file contents, targets and parts
     task: TaskName
     classes: tuple[str, ...]  # class or label names; for regression the target's name
     images: npt.NDArray[np.uint8]  # (N, S, S, 3) RGB, a read-only memory map, S = 8/7 image_size
@@ -49,7 +49,7 @@ class Dataset:
     names: tuple[str, ...]
     image_size: int  # side that the network sees, pixels
     aspect: Aspect
-    pixels_key: str
+    pixels_key: str  # of the decoded images in the cache
     bits: int  # that 16-bit images use: `decode(path, bits)` decodes new images in the same way
     median_side: int  # of the shorter sides of the original images, pixels
     notes: tuple[str, ...]  # sentences for the user
@@ -64,7 +64,7 @@ def prepare_from_config(
     aspect: Aspect = "crop",
     on_progress: OnProgress | None = None,
 ) -> Dataset:
-    """Return the data set that a configuration names. Raises as `prepare` does."""
+    """Return the data set of the source that a configuration names, see `prepare`. Raises as `prepare` does."""
     options = SourceOptions(**data.model_dump(exclude={"source", "seed", "strict"}))
     return prepare(
         data.source,
@@ -92,8 +92,9 @@ def prepare(
 ) -> Dataset:
     """Return the data set of a source. Its images are decoded into this node's cache unless they are there already.
 
-    `seed` is the split's. `weights` gives the `image_size` by rule where none is given. With `strict`, unreadable and contradicting
-    images are errors. Raises ``DataError`` if the source cannot be used, ``ResourceError`` if the images do not fit the disk or
+    `seed` is the seed of the split. Without `image_size` (pixels), `image_size_rule` chooses it from the `weights` ("imagenet" or other).
+    With `strict`, unreadable images, and identical images with different labels, are errors. `budget_bytes` limits this node's folder of
+    decoded images. Raises ``DataError`` if the source cannot be used, ``ResourceError`` if the images do not fit the disk or
     `budget_bytes`, and ``StorageError`` if a bucket cannot be read.
     """
     samples = read_source(source, options, on_progress)
@@ -124,13 +125,16 @@ def prepare(
 
 
 def publish(dataset: Dataset, facts: dict[str, Any]) -> Dataset:
-    """Write a data set's facts into this node's cache, where `open_dataset` finds them, and return the data set."""
+    """Write a data set's `facts_of` into this node's cache, where `open_dataset` finds them, and return `dataset` itself.
+
+    Raises ``ResourceError`` if the disk is full or the cache cannot be written.
+    """
     write_json(_facts_file(dataset.fingerprint), facts)
     return dataset
 
 
 def open_dataset(fingerprint: str, image_size: int, aspect: Aspect) -> Dataset:
-    """Return a prepared data set from this node's cache alone; raises ``DataError`` if it is not there."""
+    """Return a prepared data set from this node's cache; raises ``DataError`` if its facts or its pixels of this size are not there."""
     facts = read_json(_facts_file(fingerprint))
     if facts is None:
         raise DataError(f"the data set {fingerprint} is not in {cache_root()}; prepare it on this machine first")
@@ -139,7 +143,7 @@ def open_dataset(fingerprint: str, image_size: int, aspect: Aspect) -> Dataset:
 
 
 def facts_of(dataset: Dataset, survey_key: str) -> dict[str, Any]:
-    """Return everything of a data set but its pixels, as values for JSON, from which `dataset_from` makes the data set again."""
+    """Return what `dataset_from` needs beside the pixels, as values for JSON. `survey_key`: `FileContents.key` of the image files."""
     return {
         "task": dataset.task,
         "classes": dataset.classes,
@@ -156,7 +160,7 @@ def facts_of(dataset: Dataset, survey_key: str) -> dict[str, Any]:
 def dataset_from(
     fingerprint: str, facts: dict[str, Any], pixels: PixelMap, image_size: int, aspect: Aspect, origin: Origin | None = None
 ) -> Dataset:
-    """Return the data set that `facts_of` describes."""
+    """Return the data set with these facts (see `facts_of`) and decoded images; writes nothing."""
     return Dataset(
         fingerprint=fingerprint,
         task=facts["task"],
@@ -202,7 +206,7 @@ def _reasons(samples: Samples, problems: dict[int, str]) -> str:
 
 
 def _split(samples: Samples, pixels: PixelMap, *, seed: int, strict: bool) -> tuple[dict[str, npt.NDArray[np.int64]], list[str]]:
-    """Return the rows of each part, and the notes for the user. Raises ``DataError`` where a part or a class lacks images."""
+    """Return part → indices of its images, and the notes for the user. Raises ``DataError`` where a part or a class lacks images."""
     readable = np.array([index for index in range(len(samples.names)) if index not in pixels.problems], np.int64)
     _check_counts(samples, readable)
     notes = list(samples.notes)
@@ -215,7 +219,7 @@ def _split(samples: Samples, pixels: PixelMap, *, seed: int, strict: bool) -> tu
 
 
 def _check_counts(samples: Samples, readable: npt.NDArray[np.int64]) -> None:
-    """Raise ``DataError`` where there are too few images, in all or of a class, or where all targets are equal."""
+    """Raise ``DataError`` for fewer than `FEWEST` readable images, for a class with fewer than two, and if all targets are equal."""
     if samples.task in ("binary", "multiclass"):
         counts = np.bincount(samples.targets[readable], minlength=len(samples.classes))
         for few, what in ((0, "no image that can be read"), (1, "one image only, and needs two")):
@@ -231,7 +235,10 @@ def _check_counts(samples: Samples, readable: npt.NDArray[np.int64]) -> None:
 
 
 def _check_parts(samples: Samples, rows: dict[str, npt.NDArray[np.int64]], notes: list[str]) -> None:
-    """Raise ``DataError`` for an empty part, or a class without training images; append other gaps and the parts' sizes to `notes`."""
+    """Raise ``DataError`` for an empty part, or a class without training images.
+
+    Appends to `notes` which classes other parts lack, which labels no training image has, and the sizes of the parts.
+    """
     if empty := [part for part in PARTS if not len(rows[part])]:
         raise DataError(f"no image is left for {' and '.join(empty)}: there are too few images, or too few groups of them")
     if samples.task in ("binary", "multiclass"):

@@ -1,4 +1,4 @@
-"""Splits a data set so that identical images, and groups, stay in one part."""
+"""`split_together`, which splits a data set so that identical images, and the images of a group, stay in one part."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,10 +15,11 @@ from trainables.errors import DataError
 def split_together(
     samples: Samples, readable: npt.NDArray[np.int64], digests: Sequence[str], *, seed: int, strict: bool, notes: list[str]
 ) -> npt.NDArray[np.str_]:
-    """Return the part of each readable image, ``(N,) str``. Identical images get the same part.
+    """Return train, validation or test for each readable image, ``(N,) str``. Identical images get the same part.
 
-    Identical images with different labels go to train. What was found is appended to `notes`. Raises ``DataError`` for identical images
-    with different labels if `strict`, and for groups that the source gives to several parts.
+    `readable`: the images' indices, ``(N,)``. `digests`: one for each image of `samples`; equal for identical pixels. Identical images
+    with different labels go to train, with their groups. Appends sentences about repeated images to `notes`. Raises ``DataError`` for
+    different labels if `strict`, for groups that the source gives to several parts, and as `split` does.
     """
     targets = samples.targets[readable]
     given = None if samples.splits is None else samples.splits[readable].copy()
@@ -49,7 +50,7 @@ def split_together(
 
 
 def _copies(digests: Iterable[str]) -> list[npt.NDArray[np.int64]]:
-    """Return the positions of each set of two or more identical images."""
+    """Return an array of positions in `digests` for each set of two or more equal digests."""
     places: dict[str, list[int]] = {}
     for position, digest in enumerate(digests):
         places.setdefault(digest, []).append(position)
@@ -57,7 +58,7 @@ def _copies(digests: Iterable[str]) -> list[npt.NDArray[np.int64]]:
 
 
 def _with_labels(samples: Samples, indices: npt.NDArray[np.int64]) -> list[str]:
-    """Return images' names, each with its label."""
+    """Return a text 'name (label)' for each of the images, for a message."""
 
     def label(index: np.int64) -> str:
         target = samples.targets[index]
@@ -71,7 +72,7 @@ def _with_labels(samples: Samples, indices: npt.NDArray[np.int64]) -> list[str]:
 
 
 def _check_groups(samples: Samples, readable: npt.NDArray[np.int64], given: npt.NDArray[np.str_]) -> None:
-    """Raise ``DataError`` for groups that the source gives to several parts."""
+    """Raise ``DataError`` for groups with several parts in `given`, ``(N,)``: the part of each readable image, where '' means train."""
     if samples.groups is None:
         return
     pairs = {(group, part or "train") for group, part in zip(samples.groups[readable].tolist(), given.tolist(), strict=True)}
@@ -84,7 +85,10 @@ def _check_groups(samples: Samples, readable: npt.NDArray[np.int64], given: npt.
 
 
 def _merge_groups(groups: npt.NDArray[Any], copies: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-    """Return groups as numbers, where groups that share an image are one group (union-find)."""
+    """Return a group number for each image, ``(N,) int64``. Groups with identical images are merged (union-find).
+
+    `groups`: each image's group, ``(N,)``. `copies`: positions of identical images, see `_copies`.
+    """
     numbers = np.unique(groups, return_inverse=True)[1].astype(np.int64)
     parent = list(range(int(numbers.max()) + 1))
 

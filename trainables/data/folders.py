@@ -1,4 +1,4 @@
-"""Reads folders of images, one folder a class, with or without split folders above them; and writes the built-in sample."""
+"""Image folders (one folder a class, perhaps in folders train, validation, test) read into `Samples`; and the built-in sample."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ LITTER = {"thumbs.db", "desktop.ini", "__macosx", "icon\r", "ehthumbs.db"}
 
 
 def builtin(name: str) -> Path:
-    """Return the folder of a built-in sample, written to the cache the first time. Raises ``DataError`` for an unknown name."""
+    """Return the folder of a built-in sample; the first call writes it to the cache. Raises ``DataError`` for another name than digits."""
     if name != "digits":
         raise DataError(f"no built-in sample {name!r}" + did_you_mean(name, ("digits",)))
     folder = cache_root() / "builtin" / name
@@ -31,7 +31,7 @@ def builtin(name: str) -> Path:
 
 
 def _write_digits(folder: Path) -> None:
-    """Write scikit-learn's 1,797 grey images of 8 × 8 pixels, whose values are 0 to 16, into a folder a class."""
+    """Write scikit-learn's 1,797 grey images of 8 × 8 pixels as PNG files, one folder a class; the values 0 to 16 become 0 to 255."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -43,7 +43,11 @@ def _write_digits(folder: Path) -> None:
 
 
 def read_folder(root: Path, task: TaskName | None, wanted: Sequence[str]) -> Samples:
-    """Return the images below `root`, each labelled by its class folder; raises ``DataError``."""
+    """Return the images below `root`, each labelled by the name of its class folder. `wanted`: the order of the classes, or ().
+
+    For `task` None the number of classes decides between binary and multiclass. Raises ``DataError`` for multilabel, for regression with
+    folders not named by numbers, for a wrong number of classes, for other classes than `wanted`, and for an unclear layout.
+    """
     if task == "multilabel":
         raise DataError(f"{root} is an image folder, which gives each image one class; multilabel needs a CSV")
     notes: list[str] = []
@@ -76,7 +80,10 @@ def read_folder(root: Path, task: TaskName | None, wanted: Sequence[str]) -> Sam
 
 
 def _rows(root: Path, notes: list[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield name, class and split (or '') of each image; append to `notes` what is left out."""
+    """Yield (name, class, split or '') of each image; append to `notes` which files and folders are left out.
+
+    Raises ``DataError`` if there are no class folders with files, or if it is unclear which folders are splits and which are classes.
+    """
     folders = {child.name: child for child in folders_in(root)}
     loose = [file.name for file in root.iterdir() if file.is_file() and not is_litter(file.name)]
     if not folders or not any(any(files_in(folder)) for folder in folders.values()):
@@ -108,7 +115,10 @@ def _rows(root: Path, notes: list[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _classes(root: Path, folder: Path, part: str, notes: list[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield the rows of the class folders in a folder, which all belong to one split."""
+    """Yield (name, class, `part`) of each image in the class folders of `folder`; append to `notes` what is left out.
+
+    `part` is the split, or ''. Raises ``DataError`` for a class inside a split that is itself named like a split.
+    """
     empty = []
     for child in folders_in(folder):
         if part and child.name.lower() in SPLIT_NAMES:
@@ -126,12 +136,12 @@ def _classes(root: Path, folder: Path, part: str, notes: list[str]) -> Iterator[
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Return the folders directly inside a folder, sorted by name, without litter."""
+    """Return the folders directly inside a folder, sorted by name, without those that `is_litter` names."""
     return sorted(child for child in folder.iterdir() if child.is_dir() and not is_litter(child.name))
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """Yield the files at any depth, without litter. Linked folders are followed, each real folder once."""
+    """Yield the files at any depth, without those that `is_litter` names. Links to folders are followed, each real folder once."""
     seen: set[str] = set()
     for path, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(path)
@@ -147,5 +157,5 @@ def files_in(folder: Path) -> Iterator[Path]:
 
 
 def is_litter(name: str) -> bool:
-    """Return whether a file or folder is hidden, or is one that an operating system leaves in folders."""
+    """Return whether a name is that of a hidden file or folder, or of one that an operating system creates (Thumbs.db)."""
     return name.startswith(".") or name.lower() in LITTER

@@ -1,4 +1,4 @@
-"""Turns the label columns of a CSV into targets, and infers the task from what they hold."""
+"""`read_labels`, which turns the label columns of a CSV into targets and infers the task from their cells."""
 
 from typing import Any, NamedTuple
 
@@ -20,18 +20,19 @@ LABELS_OPTION = "--set 'data.label_columns=[NAME]'"
 
 
 class Labels(NamedTuple):
-    """The labels of all rows."""
+    """The labels of a table's N rows as targets; K classes or labels."""
 
     task: TaskName
     classes: tuple[str, ...]  # class or label names; for regression the target's name
     targets: npt.NDArray[Any]  # (N,) int64 binary, multiclass; (N, K) float32 multilabel; (N,) float64 regression
-    note: str  # how the task was found
+    note: str  # for the user: the task, and why
 
 
 def read_labels(table: Table, columns: list[str], options: SourceOptions) -> Labels:
-    """Return the labels that the columns hold. Raises ``DataError``.
+    """Return the labels in `columns`. One column holds a class, a number, or a list 'a|b|c'; several columns hold 0 and 1.
 
-    Columns that the user chose (`label_columns`) always hold labels: one that does not is an error.
+    The task is `options.task`, or is inferred from the cells. Raises ``DataError`` if `columns` is empty, and for cells that do not fit
+    the task.
     """
     if not columns:
         raise DataError(f"{table.path.name} has no column of labels beside its images: {listed(map(repr, table.columns))}")
@@ -44,7 +45,10 @@ def read_labels(table: Table, columns: list[str], options: SourceOptions) -> Lab
 
 
 def _read_column(table: Table, column: str, options: SourceOptions) -> Labels:
-    """Read one label a row: a class, or a number."""
+    """Return the labels of a column with one class or one number a row: binary, multiclass or regression.
+
+    Raises ``DataError`` for empty cells, for a few other cells among numbers, and as `order_classes` and `class_task` do.
+    """
     values = table.values(column)
     if empty := [row for row, value in enumerate(values) if not value]:
         raise DataError(f"{len(empty):,} rows of {table.path.name} have no {column!r}: {table.cells(column, empty)}; fill or remove them")
@@ -73,7 +77,7 @@ def _read_column(table: Table, column: str, options: SourceOptions) -> Labels:
 
 
 def _numeric_task(column: str, values: list[float]) -> tuple[TaskName, str]:
-    """Return the task of a column of numbers, and for regression the reason."""
+    """Return the task of a column of numbers, and the reason for the note: '' except for regression."""
     distinct = set(values)
     whole = all(value == int(value) for value in distinct)
     if distinct <= {0.0, 1.0}:
@@ -84,13 +88,19 @@ def _numeric_task(column: str, values: list[float]) -> tuple[TaskName, str]:
 
 
 def _class_name(text: str) -> str:
-    """Return '1' for '1.0', so that both are one class; whole numbers stay as written, so that '007' and twenty digits keep theirs."""
+    """Return the class name of a cell that holds a number: '1' for '1.0', so that both are one class; else the text as written.
+
+    Digits alone are never converted, because '007' and numbers of twenty digits would change.
+    """
     value = float(text)
     return text if text.lstrip("+-").isdigit() or value != int(value) else str(int(value))
 
 
 def _read_indicators(table: Table, columns: list[str], options: SourceOptions) -> Labels:
-    """Read columns of 0 and 1, one a label."""
+    """Return the multilabel targets of columns of 0 and 1 (or true and false), one column a label.
+
+    Raises ``DataError`` for another task and for other cells.
+    """
     task = options.task
     cells = {column: [_zero_one(value) for value in table.values(column)] for column in columns}
     wrong = {column: [row for row, value in enumerate(values) if value not in ZERO_ONE] for column, values in cells.items()}
@@ -116,7 +126,10 @@ def _zero_one(value: str) -> str:
 
 
 def _read_lists(values: list[str], column: str, options: SourceOptions) -> Labels:
-    """Read cells that list an image's labels, such as 'a|b|c'."""
+    """Return the multilabel targets of cells such as 'a|b|c'; an empty cell has no label.
+
+    Raises ``DataError`` for fewer than two labels.
+    """
     sets = [{part.strip() for part in value.split(SEPARATOR) if part.strip()} for value in values]
     classes = order_classes({label for labels in sets for label in labels}, options.classes)
     if len(classes) < 2:

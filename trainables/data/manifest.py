@@ -1,4 +1,4 @@
-"""The manifest of a prepared data set: from it a node makes the same data set in its own cache, without listing or splitting files."""
+"""`Manifest`, a file from which every node makes the same prepared data set in its own cache, without listing or splitting files."""
 
 import errno
 import gzip
@@ -44,38 +44,38 @@ FORMAT = 1
 GZIP_LEVEL = 1  # the fastest: hashes, most of a manifest, do not compress at any level
 DECODERS = ("the decoder", "Pillow", "OpenCV")  # whose versions make up DECODER_VERSION
 PLAIN = ("version", "fingerprint", "image_size", "aspect", "facts")
-"""Fields of `Manifest` that its JSON holds as they are."""
+"""Fields of `Manifest` that the JSON document holds unchanged."""
 RESUME = "resume the search, which writes it again"
 
 
 @dataclass(frozen=True)
 class PackedImages:
-    """The decoded images, in a file beside the manifest."""
+    """The file of decoded images (.npy) beside the manifest."""
 
-    key: str
+    key: str  # its name in the folder of the manifest
     length: int  # bytes
-    hash: str
+    hash: str  # of its bytes, see `hash_file`
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest that was read from a location, or written there."""
+    """The content of a manifest file, and the file's location."""
 
     location: str  # of the manifest
-    version: str  # of the decoders, see DECODER_VERSION
+    version: str  # DECODER_VERSION of the machine that prepared the data set
     fingerprint: str
     image_size: int  # pixels
     aspect: Aspect
     facts: dict[str, Any]  # see `facts_of`
     origin: Origin
-    pack: PackedImages | None
+    pack: PackedImages | None  # None: only the image files are there
 
 
 def write_manifest(dataset: Dataset, location: str, *, pack_bytes: int = 0) -> Manifest:
-    """Write the manifest of a data set that was prepared here, and beside it the decoded images if they have at most `pack_bytes`.
+    """Write and return the manifest of a data set from `prepare`, and beside it the decoded images if they have at most `pack_bytes`.
 
-    Files that hold the same already are not written again. Raises ``DataError`` for a data set that was opened from the cache, and as
-    `Root` does.
+    Files that hold the same already are not written again. Raises ``DataError`` for a data set without `origin`, which was opened from
+    the cache, and ``StorageError`` or ``ResourceError`` as `Root` does.
     """
     if dataset.origin is None:
         raise DataError(f"the data set {dataset.fingerprint} was opened from a cache, which does not know its files; prepare it first")
@@ -95,9 +95,9 @@ def write_manifest(dataset: Dataset, location: str, *, pack_bytes: int = 0) -> M
 
 
 def read_manifest(location: str) -> Manifest:
-    """Return the manifest at a location.
+    """Return the manifest at a location, a path or a bucket's URL.
 
-    Raises ``StorageError`` if there is none, ``DamagedError`` if the file is not a manifest of this version, and as `Root` does.
+    Raises ``StorageError`` if there is none or it cannot be read, and ``DamagedError`` if the file is not a manifest of this version.
     """
     root, key = root_and_key(location, RETRY_PAUSES)
     data = root.read(key)
@@ -118,12 +118,12 @@ def prepare_from_manifest(
     budget_bytes: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Dataset:
-    """Return the data set of a manifest, or of the manifest at a location, made in this node's cache unless it is there.
+    """Return the data set of a manifest, or of the manifest at a location; its images are decoded into this node's cache if missing.
 
     Size and aspect are the manifest's by default. Each file's length and hash are checked while it is decoded. Processes that ask at
-    the same time decode once. If the decoded images were written beside the manifest, they are used after a check of their hash, and
-    no image file is read. Raises ``DataError`` for a file that has changed and for another version of a decoder, ``ResourceError`` if
-    the images do not fit the disk, and ``StorageError`` where a bucket or the manifest cannot be read.
+    the same time decode once. Decoded images beside the manifest are used, after a check of their hash, if they have this size and
+    aspect; then no image file is read. Raises ``DataError`` for a file that has changed and for another version of a decoder,
+    ``ResourceError`` if the images do not fit the disk or `budget_bytes`, and ``StorageError`` or ``DamagedError`` as `read_manifest` does.
     """
     manifest = read_manifest(manifest) if isinstance(manifest, str) else manifest
     _check_decoders(manifest)
@@ -141,10 +141,10 @@ def prepare_from_manifest(
 
 
 def sample_check(manifest: Manifest | str, count: int = 16) -> None:
-    """Check that this node can make the data set: `count` images, from the first to the last, are there and have not changed.
+    """Check that this node can make the data set: up to `count` image files, evenly spaced, are there and have not changed.
 
-    If the decoded images were written beside the manifest, the size of their file is checked instead. Raises ``DataError`` with the
-    file and the reason, and as `prepare_from_manifest` does.
+    If decoded images are beside the manifest, the size of their file is checked instead. Raises ``DataError`` with the file and the
+    reason, also for another version of a decoder, and ``StorageError`` or ``DamagedError`` as `read_manifest` does.
     """
     manifest = read_manifest(manifest) if isinstance(manifest, str) else manifest
     _check_decoders(manifest)
@@ -182,7 +182,10 @@ def _decode(origin: Origin, image_size: int, aspect: Aspect, budget_bytes: int |
 
 @contextmanager
 def _reader(location: str) -> Iterator[tuple[Callable[[str], bytes], int]]:
-    """Give a function that reads a path in a location, and how many threads to use; a ``DataError`` names this node and the location."""
+    """Yield a function that reads the bytes of a path in a location, and the number of threads to use for it.
+
+    A ``DataError`` of the block gets this node's name and the location in its message. Raises it too for a folder that is not there.
+    """
     try:
         if is_url(location):
             yield partial(_read_object, Root(check_url(location, "data source"), RETRY_PAUSES)), remote_threads()
@@ -208,7 +211,10 @@ def _pack(images: Path, key: str) -> PackedImages:
 
 
 def _unpack(manifest: Manifest, pack: PackedImages, folder: Path) -> None:
-    """Copy the decoded images from beside the manifest into a folder. Raises ``DataError`` where they are missing or have changed."""
+    """Copy the decoded images beside the manifest into `folder`, as `cached_pixels` needs them.
+
+    Raises ``DataError`` if they are missing or their hash is not that of the manifest.
+    """
     (root, _), path = root_and_key(manifest.location, RETRY_PAUSES), folder / IMAGES_FILE
     if not root.fetch(pack.key, path):
         raise DataError(f"there is no {pack.key} in {root}; {RESUME}")
@@ -219,7 +225,7 @@ def _unpack(manifest: Manifest, pack: PackedImages, folder: Path) -> None:
 
 
 def _check_decoders(manifest: Manifest) -> None:
-    """Raise ``DataError`` where this node's decoders have other versions than those of the machine that prepared the data set."""
+    """Raise ``DataError`` if this node's decoder, Pillow or OpenCV has another version than on the machine that prepared the data set."""
     pairs = zip(DECODERS, manifest.version.split(), DECODER_VERSION.split(), strict=False)
     if differing := [f"{name} {here} here but {there} there" for name, there, here in pairs if here != there]:
         raise DataError(
@@ -229,7 +235,7 @@ def _check_decoders(manifest: Manifest) -> None:
 
 
 def _document(manifest: Manifest) -> bytes:
-    """Return a manifest as compressed JSON; equal manifests give equal bytes."""
+    """Return the bytes of the manifest file, JSON compressed by gzip; equal manifests give equal bytes."""
     contents = manifest.origin.contents
     document = {
         "format": FORMAT,
@@ -246,7 +252,10 @@ def _document(manifest: Manifest) -> bytes:
 
 
 def _parse(location: str, document: dict[str, Any]) -> Manifest:
-    """Return the manifest that a JSON document holds. Raises ``ValueError`` and the like for a document that is not one."""
+    """Return the manifest that a JSON document holds; `location` is that of the file.
+
+    A document that is no manifest raises ``ValueError``, ``KeyError``, ``TypeError`` or ``AttributeError``.
+    """
     if document["format"] != FORMAT:
         raise ValueError(f"format {document['format']}, not {FORMAT}")
     facts, pack = document["facts"], document["pack"]
@@ -267,9 +276,9 @@ def _parse(location: str, document: dict[str, Any]) -> Manifest:
 
 
 def _check_values(document: dict[str, Any], count: int, problems: dict[int, str]) -> None:
-    """Raise ``ValueError`` for values that no data set has.
+    """Raise ``ValueError`` for fields of wrong types, and for indices outside of the `count` images. `problems`: index → reason.
 
-    A fingerprint is also the name of a folder in this node's cache, so it must not lead out of the cache.
+    The fingerprint must be hexadecimal digits: it is also the name of a folder in the cache, and must not lead out of the cache.
     """
     facts, pack = document["facts"], document["pack"]
     size = document["image_size"]

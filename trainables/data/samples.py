@@ -1,4 +1,4 @@
-"""``Samples``, what a source holds before any image is read; and the names, classes and tasks that folders and tables share."""
+"""`Samples`, the labelled images of a source; and how names, classes and tasks are found, for folders and tables alike."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,21 +18,21 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
     **dict.fromkeys(("test", "testing", "test_set"), "test"),
 }
-"""Name of a folder, or value of a split column → the split."""
+"""Name of a folder, or value of a split column, in lower case → train, validation or test."""
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".avif", ".ppm", ".pgm"}
 LISTED = 8  # names in a message; of the others only the number is given
 
 
 class SourceLocation(NamedTuple):
-    """A source's folder on this machine, and the location by which every machine finds it."""
+    """Where a source is: its folder on this machine, and its location for every machine."""
 
     folder: Path
-    location: str  # the folder again, a bucket's URL, or builtin:digits
+    location: str  # the folder's path, a bucket's URL, or builtin:digits
 
 
 @dataclass(frozen=True)
 class Samples:
-    """The labelled images of a source, ordered by name. No image file has been read yet."""
+    """The N labelled images of a source, ordered by name. No image file has been read yet."""
 
     root: Path
     names: tuple[str, ...]  # paths relative to root, '/' between parts; unique
@@ -40,20 +40,20 @@ class Samples:
     task: TaskName
     classes: tuple[str, ...]  # class or label names; for regression the target's name
     targets: npt.NDArray[Any]  # (N,) int64 binary, multiclass; (N, K) float32 multilabel; (N,) float64 regression
-    splits: npt.NDArray[np.str_] | None  # (N,) train, validation, test or ''
-    groups: npt.NDArray[np.str_] | None  # (N,)
+    splits: npt.NDArray[np.str_] | None  # (N,) given by the source: train, validation, test or ''; None: the source gives none
+    groups: npt.NDArray[np.str_] | None  # (N,) images of a group stay in one part; None: no groups
     notes: tuple[str, ...]  # sentences for the user
-    source: SourceLocation | None = None  # of a bucket or a built-in set; of a folder it is root
+    source: SourceLocation | None = None  # of a bucket or a built-in set; None for a folder, whose location is `root`
 
     @property
     def display_name(self) -> str:
-        """The source's name in messages."""
+        """The source's location, without secrets, for messages."""
         return str(self.root) if self.source is None else redact(self.source.location)
 
     def file_locations(self) -> tuple[str, tuple[str, ...]]:
-        """Return where every machine finds the files: one location, and each file's path in it (absolute if outside of a folder).
+        """Return a location that every machine can use, and each file's path in it (absolute if it is outside of a folder).
 
-        Raises ``DataError`` for files outside of a bucket, which no other machine would find.
+        Raises ``DataError`` for a file outside of a bucket or a built-in set, because no other machine would find it.
         """
         folder, location = self.source or SourceLocation(self.root, str(self.root))
         paths = tuple(str(path).removeprefix(f"{folder}/") for path in self.paths)
@@ -63,19 +63,22 @@ class Samples:
 
 
 def listed(names: Iterable[object], count: int | None = None) -> str:
-    """Return up to eight names and how many more there are. `count` is the number of all names, by default those given."""
+    """Return a text of the first eight names, such as 'a, b and 3 more'. `count`: the number of all names, if `names` holds only some."""
     names = list(names)
     more = (len(names) if count is None else count) - min(len(names), LISTED)
     return ", ".join(_printable(str(name)) for name in names[:LISTED]) + (f" and {more:,} more" if more else "")
 
 
 def _printable(text: str) -> str:
-    """Escape control characters, which a terminal would execute, and characters that it cannot encode."""
+    """Return a text with escapes if it holds control characters, which a terminal would execute, or others that are not printable."""
     return text if text.isprintable() else ascii(text)
 
 
 def order_classes(names: Iterable[str], wanted: Sequence[str]) -> tuple[str, ...]:
-    """Return the class names in the order `wanted`, else sorted (numbers by value). Raises ``DataError`` if `wanted` has other names."""
+    """Return the distinct names in the order of `wanted`; if that is empty, sorted (by value if all are numbers).
+
+    Raises ``DataError`` if `wanted` is not empty and does not hold exactly these names, each once.
+    """
     distinct = set(names)
     if wanted:
         for name in wanted:
@@ -93,7 +96,7 @@ def order_classes(names: Iterable[str], wanted: Sequence[str]) -> tuple[str, ...
 
 
 def number(text: str) -> float | None:
-    """Return the finite number that a text holds, else None."""
+    """Return the value of a text that is a finite number; None for any other text."""
     try:
         value = float(text)
     except ValueError:
@@ -102,7 +105,10 @@ def number(text: str) -> float | None:
 
 
 def class_task(classes: Sequence[str], task: TaskName | None, origin: str) -> tuple[TaskName, str]:
-    """Return binary or multiclass for images of one class each, and a note with the reason. Raises ``DataError`` for a wrong number."""
+    """Return the task for images of one class each, and a note that tells the user why: `task`, else binary or multiclass.
+
+    `origin` says in messages where the classes come from. Raises ``DataError`` for one class, and for binary with more than two.
+    """
     if len(classes) < 2:
         raise DataError(f"{origin} gives one class only ({listed(classes)}); at least two are needed")
     if task == "binary" and len(classes) > 2:

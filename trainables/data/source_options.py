@@ -1,4 +1,4 @@
-"""How to read a source of labelled images."""
+"""`SourceOptions`, the settings that control how a source of labelled images is read."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from trainables.config import TaskName
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How to read an image folder or a CSV file. `DataConfig` has the same fields and explains them."""
+    """The settings for reading an image folder or a CSV file. `DataConfig` has the same fields and explains them."""
 
     task: TaskName | None = None
     image_column: str | None = None

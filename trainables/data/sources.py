@@ -1,4 +1,4 @@
-"""Reads what the user names (an image folder, a CSV file, a bucket of either, the built-in sample) into ``Samples``."""
+"""`read_source`, which reads what the user names (an image folder, a CSV file, a bucket, the built-in sample) into `Samples`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +21,8 @@ TABLE_SUFFIXES = {".csv", ".tsv"}
 def read_source(source: str, options: SourceOptions = DEFAULT, on_progress: OnProgress | None = None) -> Samples:
     """Return the samples of an image folder, a CSV, a folder that holds one CSV, a bucket's URL of any of them, or ``builtin:digits``.
 
-    Raises ``DataError`` for a source that can be read in several ways or in none; the message names the option that decides. A bucket
-    is first copied to this machine, and raises as `copy_bucket` does.
+    Raises ``DataError`` for a source that cannot be read, or that can be read in several ways; the message names the option that
+    decides. A bucket is first copied to this machine's cache, see `copy_bucket`, which raises ``StorageError`` and ``ResourceError`` too.
     """
     if is_url(source):
         copy = copy_bucket(source, on_progress)
@@ -38,7 +38,7 @@ def read_source(source: str, options: SourceOptions = DEFAULT, on_progress: OnPr
 
 @contextmanager
 def _readable(source: str, copy: BucketCopy | None = None) -> Iterator[None]:
-    """Turn ``OSError`` into ``DataError``; errors in a bucket's copy name the bucket."""
+    """Turn an ``OSError`` of the block into ``DataError``. With `copy`, messages name the bucket instead of the copy's path."""
     try:
         yield
     except OSError as error:
@@ -58,7 +58,10 @@ def _read_path(source: str, options: SourceOptions) -> Samples:
 
 
 def _table_in(folder: Path) -> Path | None:
-    """Return the only table in a folder; None where it holds class folders. Raises ``DataError`` for several tables without images."""
+    """Return the only CSV or TSV file in a folder; None if there is none, or several beside two or more folders with files.
+
+    Raises ``DataError`` for several tables without such folders.
+    """
     tables = sorted(
         file for file in folder.iterdir() if file.suffix.lower() in TABLE_SUFFIXES and file.is_file() and not is_litter(file.name)
     )

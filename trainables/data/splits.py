@@ -1,4 +1,4 @@
-"""Splits samples into training, validation and test parts: deterministic, stratified, each group in one part."""
+"""`split`, which splits samples into train, validation and test: deterministic, stratified, each group in one part."""
 
 import random
 
@@ -14,7 +14,7 @@ SAMPLES_A_BIN = 20  # regression: about so many samples in a quantile bin
 MOST_BINS = 20
 
 LabelCounts = list[tuple[tuple[int, int], ...]]
-"""Of each group: pairs of a label and the number of its samples that have it."""
+"""For each group, its pairs (label, number of the group's samples with this label)."""
 
 
 def split(
@@ -24,11 +24,12 @@ def split(
     given: npt.NDArray[np.str_] | None,
     seed: int,
 ) -> npt.NDArray[np.str_]:
-    """Return the part of each sample, ``(N,) str`` of train, validation and test: 70/15/15, stratified.
+    """Return train, validation or test for each of N samples, ``(N,) str``: 70/15/15, stratified by class, label or quantile.
 
-    The parts in `given` are kept, where '' counts as train; a validation or test part that is missing there is taken from train. A group
-    that `given` has in several parts goes to train as a whole. Each class is in train, and in every part if it has enough groups.
-    Raises ``DataError`` if parts are given but none for training.
+    `targets`: ``(N,)``, for multilabel ``(N, K)``. `groups`: each sample's group, ``(N,)``; None: every sample is a group of its own.
+    `given`: each sample's part, ``(N,)``, which is kept; '' counts as train. If no group has validation (or test) in `given`, that part
+    is taken from train. A group with several parts in `given` goes to train as a whole. Each class is in train, and in every part if it
+    has enough groups. Raises ``DataError`` if all samples are given to validation or test.
     """
     _, group = np.unique(np.arange(len(targets)) if groups is None else groups, return_inverse=True)
     sides = _given_parts(group, given)
@@ -45,7 +46,10 @@ def split(
 
 
 def _given_parts(group: npt.NDArray[np.intp], given: npt.NDArray[np.str_] | None) -> list[str]:
-    """Return each group's part: '' where it is still to be assigned, train where the group was given to several parts."""
+    """Return the part of each group number: '' if it is not given or is train, 'train' if its samples have several parts.
+
+    `group`: each sample's group number from 0, ``(N,)``. Only groups with '' can be moved to another part.
+    """
     count = int(group.max(initial=-1)) + 1
     if given is None:
         return [""] * count
@@ -56,7 +60,7 @@ def _given_parts(group: npt.NDArray[np.intp], given: npt.NDArray[np.str_] | None
 
 
 def _strata(targets: npt.NDArray[np.generic], task: TaskName) -> npt.NDArray[np.intp]:
-    """Return the pairs (sample, label) to spread evenly, ``(P, 2)``: classes, labels or quantile bins."""
+    """Return pairs (sample, label) as indices, ``(P, 2)``. A label is a class, a label of multilabel, or a quantile bin of regression."""
     if task == "multilabel":
         return np.argwhere(targets.astype(np.float64) > 0)
     labels = np.unique(targets, return_inverse=True)[1]
@@ -68,7 +72,10 @@ def _strata(targets: npt.NDArray[np.generic], task: TaskName) -> npt.NDArray[np.
 
 
 def _label_counts(strata: npt.NDArray[np.intp], group: npt.NDArray[np.intp], count: int) -> tuple[LabelCounts, list[int]]:
-    """Return the labels of each of `count` groups with their numbers, and the number of samples in each group."""
+    """Return the label counts of each of `count` groups, and the number of samples in each group.
+
+    `strata`: see `_strata`. `group`: each sample's group number, ``(N,)``.
+    """
     pairs, times = np.unique(np.stack([group[strata[:, 0]], strata[:, 1]], axis=1), axis=0, return_counts=True)
     counts: list[list[tuple[int, int]]] = [[] for _ in range(count)]
     for (index, label), number in zip(pairs.tolist(), times.tolist(), strict=True):
@@ -81,6 +88,7 @@ class _Stratification:
 
     The rarest label is assigned first, each of its groups to the part that lacks most samples of the label, large groups before small
     ones. Before that, every part gets one group of each label that has enough groups.
+    `counts`, `sizes`: the label counts and the number of samples of each group. `parts`: the parts to fill, among `PARTS`.
     """
 
     def __init__(self, counts: LabelCounts, sizes: list[int], parts: list[str], seed: int) -> None:
@@ -102,7 +110,7 @@ class _Stratification:
         self.assigned = [""] * len(counts)
 
     def run(self) -> list[str]:
-        """Return the part of each group."""
+        """Assign every group, and return the part of each."""
         self._cover()
         while any(self.left.values()):
             label = min((left, label) for label, left in self.left.items() if left)[1]
@@ -115,7 +123,7 @@ class _Stratification:
         return self.assigned
 
     def _cover(self) -> None:
-        """Give every part one group of each label: train the largest, the other parts the smallest."""
+        """Assign to train the largest group of each label, and to the other parts the smallest of each label that has enough groups."""
         rarest_first = sorted(self.members, key=lambda label: (len(self.members[label]), label))
         for part in self.parts:
             for label in rarest_first:

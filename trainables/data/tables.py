@@ -1,4 +1,4 @@
-"""Reads a CSV file of image paths and labels into ``Samples``."""
+"""`read_table`, which reads a CSV file of image paths and labels into `Samples`."""
 
 from dataclasses import dataclass
 from os.path import isfile, join, normpath
@@ -21,7 +21,11 @@ IMAGE_COLUMNS = (
 
 
 def read_table(path: Path, options: SourceOptions) -> Samples:
-    """Return the samples that a CSV lists, ordered by name; raises ``DataError``."""
+    """Return the images and labels that a CSV lists, ordered by name.
+
+    Raises ``DataError`` if the file is no valid table, a column is missing or ambiguous, an image does not exist, or a cell of a label,
+    split or group column cannot be used.
+    """
     table = read_csv(path, options.header)
     columns, locate = _columns(table, options)
     names = _names(table, columns.image, locate)
@@ -46,7 +50,7 @@ def read_table(path: Path, options: SourceOptions) -> Samples:
 
 @dataclass(frozen=True)
 class _Columns:
-    """The names of the columns, by use."""
+    """Which columns hold the image paths, the labels, the split and the group; None: not used."""
 
     image: str
     labels: tuple[str, ...]
@@ -55,7 +59,10 @@ class _Columns:
 
 
 def _columns(table: Table, options: SourceOptions) -> tuple[_Columns, "_Locator"]:
-    """Return the columns to use and how to find an image; raises ``DataError`` where a column is missing or can be read in two ways."""
+    """Return the columns to use, and the function from a cell to an image's path.
+
+    Raises ``DataError`` for a missing column or image folder, if the image column cannot be found, and if one is both image and label.
+    """
     split = _optional_column(table, options.split_column, "split_column")
     group = _optional_column(table, options.group_column, "group_column")
     used = {split, group, *options.label_columns}
@@ -75,7 +82,10 @@ def _columns(table: Table, options: SourceOptions) -> tuple[_Columns, "_Locator"
 
 
 def _optional_column(table: Table, name: str, option: str) -> str | None:
-    """Return the column that an option names; None where the option is '', or has its default and the table has no such column."""
+    """Return `name`, the column that an option holds; None if it is '', or is the default and the table has no such column.
+
+    `option` is a field of `SourceOptions`. Raises ``DataError`` if the table lacks a column that is not the default.
+    """
     if not name or (name not in table.columns and name == getattr(DEFAULT, option)):
         return None
     return table.check(name, f"data.{option}")
@@ -91,7 +101,7 @@ def _image_folder(table: Path, image_folder: str | None) -> Path:
 
 
 def _is_index(table: Table, column: str) -> bool:
-    """Return whether a column only counts the rows, as pandas writes it."""
+    """Return whether a column is an index as pandas writes it: a name such as 'Unnamed: 0', and the row numbers from 0 or 1."""
     if column.lower() not in ("", "unnamed: 0", "index"):
         return False
     values = table.values(column)
@@ -100,7 +110,10 @@ def _is_index(table: Table, column: str) -> bool:
 
 @dataclass(frozen=True)
 class _Locator:
-    """Turns a cell into a path relative to the image folder."""
+    """A function from a cell to an image's path relative to `root`, the image folder (absolute if outside of it).
+
+    It removes `strip_prefix`, adds `extension` if it is missing, and reads a backslash as '/' unless a file has the name as written.
+    """
 
     root: Path
     strip_prefix: str
@@ -118,12 +131,15 @@ class _Locator:
         return path.removeprefix(f"{self.root}/")
 
     def exists(self, cell: str) -> bool:
-        """Return whether the cell names a regular file."""
+        """Return whether a cell names a file that exists."""
         return bool(cell) and "\0" not in cell and isfile(join(self.root, self(cell)))
 
 
 def _image_column(table: Table, free: list[str], locate: _Locator, header: bool) -> str:
-    """Return the column of image paths: by its name, by files that exist, or by suffixes; raises ``DataError``."""
+    """Return the column of image paths among `free`: by name and files that exist, by files, by suffixes, or by name alone.
+
+    Raises ``DataError`` if no column or several fit, and if `header` is true but the first line names an image.
+    """
     sample = {column: table.values(column)[:50] for column in free}
     existing = {column: sum(map(locate.exists, cells)) for column, cells in sample.items()}
     if header and any(locate.exists(column) for column in table.columns):
@@ -176,10 +192,10 @@ def _groups(table: Table, column: str, image: str) -> npt.NDArray[np.str_]:
 
 
 def _unrepeated(names: list[str], targets: npt.NDArray[Any], notes: list[str]) -> tuple[list[int], list[str]]:
-    """Return the rows to keep, and a unique name for each row.
+    """Return the indices of the rows to keep, and a unique name for every row.
 
-    Of rows with the same image and the same label one is kept; rows with the same image and other labels are all kept, as 'name#2'.
-    Raises ``DataError`` if more than half of the images have several labels.
+    Of rows with the same image and the same label the first is kept; the number of the others is appended to `notes`. Rows with the same
+    image and other labels are all kept, named 'name', 'name#2', ... Raises ``DataError`` if over half of the images have several labels.
     """
     seen: dict[str, list[int]] = {}
     keep, unique, repeated = [], list(names), 0

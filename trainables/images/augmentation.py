@@ -1,4 +1,4 @@
-"""Random augmentation of images with a strength in [0, 1]. The only module that imports Albumentations."""
+"""`Augmenter`, random augmentation of images with a strength in [0, 1]. The only module that imports Albumentations."""
 
 import os
 
@@ -51,13 +51,15 @@ OPS: dict[str, Callable[[float, int], A.BasicTransform | A.BaseCompose]] = {
         p=0.7 * s,
     ),
 }
-"""Operation → its transform at strength `s` in (0, 1] for a square of `size` pixels, in the order in which they are applied."""
+"""Operation → function (s, size) that returns its transform at strength `s` in (0, 1] for squares of `size` pixels.
+
+The operations are applied in this order."""
 
 
 class Augmenter:
     """Turns a stored image, `(S, S, 3) uint8`, into an augmented view, `(size, size, 3) uint8`, drawn at random for each seed.
 
-    Strength 0 gives the centre crop, as evaluation does. Each thread needs an instance of its own.
+    `ops` are keys of `OPS`. Strength 0 gives the centre crop, as evaluation does. Each thread needs an instance of its own.
     Raises ``ConfigError`` for an unknown operation or a strength outside [0, 1].
     """
 
@@ -74,7 +76,7 @@ class Augmenter:
         self._draws = bool(chosen)
 
     def __call__(self, image: Pixels, seed: int) -> Pixels:
-        """Return the augmented view of an image for a seed."""
+        """Return the augmented view of an image; equal seeds give equal views."""
         if self._draws:
             self._pipeline.set_random_seed(seed)
         augmented: Pixels = self._pipeline(image=image)["image"]
@@ -82,5 +84,5 @@ class Augmenter:
 
 
 def sample_seed(seed: int, epoch: int, sample: int) -> int:
-    """Return a 32-bit seed that mixes (seed, epoch, sample), so that the draws of a trial are independent."""
+    """Return a 32-bit seed for one view of one image: a hash of the three numbers, so that all views are drawn independently."""
     return int(np.random.SeedSequence((seed, epoch, sample)).generate_state(1)[0])

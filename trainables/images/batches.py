@@ -1,4 +1,4 @@
-"""Makes batches from the pixel map: orders, augments and normalises the images, and copies them to the device."""
+"""`Batches`, which makes batches from the pixel map: it orders, augments and normalises images, and copies them to the device."""
 
 import threading
 from collections import deque
@@ -14,16 +14,17 @@ from trainables.distributed.world import ALONE, World
 from trainables.images.augmentation import Augmenter, sample_seed
 from trainables.images.decode import Pixels
 
-Rows = NDArray[np.int64]
-Batch = tuple[Tensor, Tensor]
+Rows = NDArray[np.int64]  # indices of images
+Batch = tuple[Tensor, Tensor]  # images (B, 3, size, size), targets (B,) or (B, K)
 AHEAD = 2
-"""Batches that each worker thread prepares in advance."""
+"""Batches that are prepared in advance for each worker thread."""
 
 
 class Batches:
-    """Images of a pixel map `(N, S, S, 3) uint8`, and their targets, as normalised channels-last batches on a device.
+    """Batches of the images `(N, S, S, 3) uint8` of a pixel map and their targets, `(N,)` or `(N, K)`, on a device.
 
-    A training batch depends on (seed, epoch, row) alone, and not on the number of worker threads.
+    A batch holds images `(B, 3, image_size, image_size) float32` in channels-last memory, normalised by `mean` and `std` (of each channel,
+    for values in [0, 1]), and targets. `workers` is the number of augmenting threads (0: the caller's); batches do not depend on it.
     """
 
     def __init__(
@@ -53,9 +54,10 @@ class Batches:
         passes: int = 1,
         world: World = ALONE,
     ) -> Iterator[Batch]:
-        """Yield `passes` shuffled passes over the rows, full batches only, freshly augmented. `epoch` is 1-based.
+        """Yield the batches of one epoch: `passes` shuffled passes over the images `rows`, full batches only, newly augmented in each pass.
 
-        Each process of a `world` yields its own part of every batch; the parts in the order of ranks are the whole batch.
+        `strength` and `ops` are those of `Augmenter`; `epoch` counts from 1. `batch_size`, a multiple of the world's size, is that of all
+        processes together: each yields its own part of every batch, and the parts in the order of ranks are the whole batch.
         """
         local = threading.local()
 
@@ -84,7 +86,7 @@ class Batches:
                     future.cancel()
 
     def evaluation(self, rows: Rows, batch_size: int) -> Iterator[Batch]:
-        """Yield the rows in order, with the centre crop of each image. The last batch may be smaller."""
+        """Yield batches of the images `rows` in this order, each image cropped to its centre. The last batch may be smaller."""
         margin = (self._images.shape[1] - self._size) // 2
         middle = slice(margin, margin + self._size)
         for start in range(0, len(rows), batch_size):
@@ -107,7 +109,10 @@ class Batches:
 
 
 def _schedule(rows: Rows, batch_size: int, passes: range, seed: int, world: World) -> Iterator[tuple[Rows, int]]:
-    """Yield this process's rows of each full batch, and the number of the pass, which is also that of the images' views."""
+    """Yield this process's rows of each full batch, and the number of the pass, which seeds the images' augmentation.
+
+    `passes`: the numbers of the passes over the rows, from 0 for the first epoch on; each is shuffled by (seed, number).
+    """
     part_size = batch_size // world.size
     for number in passes:
         order = np.random.default_rng((seed, number)).permutation(rows)

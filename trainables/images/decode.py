@@ -1,4 +1,4 @@
-"""Decodes one image, from a file or from bytes, to RGB uint8 pixels; raises `Unreadable` with a short reason where it cannot."""
+"""`decode`, which turns an image file or its bytes into RGB uint8 pixels, and `Unreadable`, raised with a short reason if it cannot."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -57,11 +57,11 @@ SIDEWAYS = (5, 6, 7, 8)
 
 
 class Unreadable(DataError):  # noqa: N818 (reads better than UnreadableError where it is caught)
-    """A file is no usable image; the message is the reason in a few words."""
+    """Raised for a file that is no usable image; the message is the reason in a few words, without the file's name."""
 
 
 class Header(NamedTuple):
-    """The upright size in pixels, and whether a channel has more than 8 bits; read before any pixel is decoded."""
+    """An image's size in pixels after the EXIF rotation, and whether its channels have more than 8 bits (`deep`)."""
 
     width: int
     height: int
@@ -69,7 +69,7 @@ class Header(NamedTuple):
 
 
 def header(file: EncodedImage) -> Header:
-    """Return the upright width and height in pixels and the depth of an image file; raises ``Unreadable``."""
+    """Return the size and depth of an image without decoding its pixels. Raises ``Unreadable``, see `decode`."""
     with _open_image(file) as image:
         deep, (width, height) = _is_deep(image), image.size
         if _orientation(image) in SIDEWAYS:
@@ -78,10 +78,11 @@ def header(file: EncodedImage) -> Header:
 
 
 def decode(file: EncodedImage, bits: int = 16) -> Pixels:
-    """Return the upright ``(H, W, 3) uint8`` RGB pixels of an image file, alpha on white; raises ``Unreadable``.
+    """Return the ``(H, W, 3) uint8`` RGB pixels of an image, turned upright by EXIF and blended with white where transparent.
 
     `bits` is the number of bits that the 16-bit images of the data set really use: their values become ``value >> (bits - 8)``.
-    A JPEG far larger than any ``image_size`` is decoded at a half, a quarter or an eighth of its size.
+    A JPEG far larger than any ``image_size`` is decoded at a half, a quarter or an eighth of its size. Raises ``Unreadable`` for a file
+    that is missing, damaged, of another format than `FORMATS`, over 100 megapixels, or has a side below 2 pixels, float or 32-bit pixels.
     """
     with _open_image(file) as image:
         if _is_deep(image):
@@ -95,7 +96,7 @@ def decode(file: EncodedImage, bits: int = 16) -> Pixels:
 
 
 def peak(file: EncodedImage) -> int:
-    """Return the largest colour value of a deep image, 0 to 65535; raises ``Unreadable``."""
+    """Return the largest colour value, 0 to 65535, of an image with more than 8 bits. Raises ``Unreadable`` as `decode` does."""
     with _open_image(file) as image:
         return int(_deep_pixels(image, file)[..., :3].max())
 
@@ -167,7 +168,10 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _deep_pixels(image: Image.Image, file: EncodedImage) -> npt.NDArray[Any]:
-    """Return ``(H, W, 1 | 3 | 4) uint16`` RGB or RGBA; PIL keeps 16 bits for grey only, so OpenCV reads the others."""
+    """Return ``(H, W, 1 | 3 | 4) uint16`` grey, RGB or RGBA values; raises ``Unreadable`` for 32-bit pixels and a damaged file.
+
+    `image` is the opened `file`. PIL keeps 16 bits for grey only, so OpenCV reads the others.
+    """
     with _large:
         if image.mode.startswith("I"):
             values = np.asarray(image)

@@ -1,4 +1,4 @@
-"""What the image files of a data set hold: hashes, sizes in pixels, bits, and the reasons why some cannot be read."""
+"""`survey_files`, which finds hashes, sizes in pixels and bits of a data set's image files, and why some cannot be read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,27 +17,27 @@ from trainables.storage.cache import cache_root, read_json, write_json
 from trainables.thread_map import OnProgress, thread_map
 
 ReadBytes = Callable[[Any], bytes]
-"""Returns the content of an image file, given its path; raises ``OSError``."""
+"""Function that returns the bytes of an image file, given its path; raises ``OSError`` if it cannot."""
 
 
 @dataclass(frozen=True)
 class FileContents:
-    """The files' bytes by hash, and everything else that decides their pixels."""
+    """The hashes of N image files, and everything else that decides their decoded pixels."""
 
     hashes: tuple[str, ...]  # of each file's bytes, '' where it cannot be read
     lengths: npt.NDArray[np.int64]  # (N,) bytes, 0 where it cannot be read
     bits: int  # that the 16-bit images of the data set really use; 8 where there are none
-    problems: dict[int, str]  # index -> reason
+    problems: dict[int, str]  # index of a file that cannot be read -> reason
 
     @cached_property
     def key(self) -> str:
-        """The hash of all files' hashes, in order."""
+        """One hash of all files' hashes, in order; part of cache keys."""
         return content_key(*self.hashes)
 
 
 @dataclass(frozen=True)
 class FileSurvey(FileContents):
-    """The files' contents, and what their headers say before any image is decoded."""
+    """`FileContents`, and the sizes of the images, read from the headers before any image is decoded."""
 
     sizes: npt.NDArray[np.int64]  # (N, 2) upright width and height in pixels, 0 where unreadable
 
@@ -49,7 +49,10 @@ class FileSurvey(FileContents):
 
 
 def survey_files(paths: Sequence[Path], *, on_progress: OnProgress | None = None) -> FileSurvey:
-    """Hash every file and read its header. The headers are cached under the hash of all contents."""
+    """Hash every file, read its header, and return the results; a file that cannot be read is listed in `problems`.
+
+    The headers are cached on this node under the hash of all contents. Raises ``ResourceError`` if the cache cannot be written.
+    """
     hashed = list(thread_map(_hash_path, paths, on_progress, "reading"))
     hashes, lengths = tuple(name for name, _ in hashed), np.array([length for _, length in hashed], np.int64)
     entry = cache_root() / "surveys" / f"{content_key(DECODER_VERSION, content_key(*hashes))}.json"
@@ -70,9 +73,9 @@ def survey_files(paths: Sequence[Path], *, on_progress: OnProgress | None = None
 
 
 def image_size_rule(survey: FileSurvey, weights: str) -> int:
-    """Return the side in pixels at which a network is fine-tuned, from the median shorter side of the images.
+    """Return the default `image_size` in pixels, from the median shorter side of the images and the kind of pretrained weights.
 
-    ImageNet weights: that side rounded up to a multiple of 32 within 96 to 224. Others: 64 up to a side of 64, else 96.
+    "imagenet": that side rounded up to a multiple of 32, at least 96 and at most 224. Others: 64 for a side of at most 64, else 96.
     """
     side = survey.median_side
     if weights == "imagenet":
@@ -81,7 +84,7 @@ def image_size_rule(survey: FileSurvey, weights: str) -> int:
 
 
 def read_unchanged(path: object, read: ReadBytes, length: int, expected: str) -> bytes:
-    """Return a file's bytes. Raises ``DataError`` unless their number is `length` and their hash is `expected`."""
+    """Return a file's bytes. Raises ``DataError`` if it cannot be read, or its number of bytes is not `length` or its hash `expected`."""
     then, what_to_do = "when the data set was prepared", "put the file back as it was, or start a new search"
     try:
         data = read(path)
@@ -96,12 +99,12 @@ def read_unchanged(path: object, read: ReadBytes, length: int, expected: str) ->
 
 
 def hash_file(file: BufferedReader) -> str:
-    """Return the hash of an open file's bytes, and read the file to its end."""
+    """Return the hash (BLAKE2b, 32 hexadecimal digits) of an open file from its position to its end; the file is then at its end."""
     return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
 
 
 def content_key(*parts: str) -> str:
-    """Return one hash of several texts: the name of a cache entry."""
+    """Return one hash (32 hexadecimal digits) of several texts, used as the name of a cache entry."""
     return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -114,7 +117,7 @@ def _hash_path(path: Path) -> tuple[str, int]:
 
 
 def _inspect(path: Path) -> tuple[tuple[int, int], int, str]:
-    """Return an image's width and height, its largest value if it is deep, and the reason where it cannot be read."""
+    """Return ((width, height), largest value if over 8 bits else 0, ''); ((0, 0), 0, reason) for an image that cannot be read."""
     try:
         width, height, deep = header(path)
         return (width, height), peak(path) if deep else 0, ""

@@ -1,4 +1,4 @@
-"""The pixel map: every image of a data set, decoded and resized once a node, in one memory map that all trials share."""
+"""`PixelMap`, all images of a data set decoded and resized into one memory map, made once a node and shared by all its trials."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,21 +25,21 @@ GREY = 128  # of padding: close to 0 once normalised, where black or white edges
 
 @dataclass(frozen=True)
 class PixelMap:
-    """Decoded images of one data set at one size."""
+    """The N decoded images of one data set at one size, opened from this node's cache."""
 
-    key: str
+    key: str  # see `pixels_key`
     images: npt.NDArray[np.uint8]  # (N, S, S, 3) RGB, a read-only memory map; zeros where unreadable
     digests: tuple[str, ...]  # of the decoded pixels before they are resized, '' where unreadable
-    problems: dict[int, str]  # index -> reason
+    problems: dict[int, str]  # index of an unreadable image -> reason
 
 
 def stored_side(image_size: int) -> int:
-    """Return the side of the stored squares, pixels."""
+    """Return the side S in pixels of the squares that the pixel map stores for an `image_size`: 8/7 of it."""
     return round(image_size * MARGIN)
 
 
 def pixels_key(survey_key: str, bits: int, image_size: int, aspect: str) -> str:
-    """Return the cache key of a pixel map: a hash of what was decoded, and how."""
+    """Return the cache key of a pixel map: a hash of the arguments and the decoders' versions. `survey_key`: `FileContents.key`."""
     return content_key(DECODER_VERSION, survey_key, str(bits), str(stored_side(image_size)), aspect)
 
 
@@ -55,10 +55,11 @@ def map_pixels(
     workers: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> PixelMap:
-    """Return the pixel map of the files, made if this node's cache does not hold it yet.
+    """Return the pixel map of the files `paths`, whose hashes are `contents`; it is made if this node's cache does not hold it.
 
-    Two processes that ask at once make it once. Raises ``ResourceError`` before any work if it does not fit the disk or the budget, and
-    ``DataError`` for a file whose bytes have changed, or whose decoded pixels do not have the expected `digests`.
+    `read` returns the bytes of a path; `workers` is the number of threads. Two processes that ask at once make it once. Raises
+    ``ResourceError`` before any work if it does not fit the disk or the budget, and ``DataError`` for a file whose bytes have changed, or
+    whose decoded pixels do not have the expected `digests`.
     """
     side = stored_side(image_size)
     key = pixels_key(contents.key, contents.bits, image_size, aspect)
@@ -85,9 +86,10 @@ def map_pixels(
 
 
 def cached_pixels(key: str, count: int, side: int, write_images: Callable[[Path], None], budget_bytes: int | None = None) -> PixelMap:
-    """Return a pixel map from this node's cache. Where it is missing, `write_images` first writes it into the folder that it gets.
+    """Return a pixel map from this node's cache. If it is missing, `write_images(folder)` is called first.
 
-    Raises ``ResourceError`` where `count` images of `side` pixels do not fit the disk or the budget.
+    `write_images` writes `IMAGES_FILE` and calls `write_facts`. Raises ``ResourceError`` if `count` images of `side` × `side` pixels do not
+    fit the disk or the budget, and what `write_images` raises.
     """
     folder = cache_root() / "pixels"
     if (known := _find(key)) is not None:
@@ -102,7 +104,7 @@ def cached_pixels(key: str, count: int, side: int, write_images: Callable[[Path]
 
 
 def write_facts(folder: Path, digests: Sequence[str], problems: dict[int, str]) -> None:
-    """Write the digests and problems of a pixel map into its folder."""
+    """Write the fields `digests` and `problems` of a pixel map into its folder, as JSON."""
     write_json(folder / "map.json", {"digests": list(digests), "problems": {str(index): reason for index, reason in problems.items()}})
 
 
@@ -126,18 +128,26 @@ SQUARES: dict[Aspect, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
     "pad": _pad,
     "squash": partial(Image.Image.resize, resample=Image.Resampling.BICUBIC),
 }
-"""Aspect → function of Pillow, so that users of an exported network make the same pixels with one call."""
+"""Aspect → function (image, (width, height)) that returns the resized image.
+
+Each is one call of Pillow, so that users of an exported network can make the same pixels (`_pad` only adds a guard for thin strips)."""
 
 
 def square(image: Pixels, side: int, aspect: Aspect) -> Pixels:
-    """Return ``(H, W, 3) uint8`` pixels as a ``(side, side, 3) uint8`` square: its middle, the whole on grey, or squashed."""
+    """Return an image, ``(H, W, 3) uint8``, resized to ``(side, side, 3) uint8``.
+
+    By `aspect`: "crop" its middle square, "pad" the whole image on grey, "squash" the whole image without its proportions.
+    """
     return np.asarray(SQUARES[aspect](Image.fromarray(image), (side, side)))
 
 
 def _decode_square(
     paths: Sequence[object], contents: FileContents, read: ReadBytes, index: int, *, side: int, aspect: Aspect
 ) -> tuple[Pixels, str, str]:
-    """Return an image's square, its digest and ''; where it cannot be decoded zeros, '' and the reason."""
+    """Return (square, digest of the decoded pixels, '') for the file at `index`; (zeros, '', reason) if it cannot be decoded.
+
+    Raises ``DataError`` if the file's bytes have changed.
+    """
     reason = ""
     if index not in contents.problems:
         data = read_unchanged(paths[index], read, int(contents.lengths[index]), contents.hashes[index])
@@ -160,7 +170,7 @@ def _other_pixels_error(path: object, reason: str) -> DataError:
 
 
 def _find(key: str) -> PixelMap | None:
-    """Return a pixel map from the cache; None where it is missing or damaged."""
+    """Return a pixel map from this node's cache; None if it is missing or damaged."""
     folder = cache_root() / "pixels" / key
     known = read_json(folder / "map.json")
     try:

@@ -1,4 +1,4 @@
-"""Small pictures, and targets as text, for the dashboard and reports. Imports no torch."""
+"""JPEG encoding, and targets as text, for the pictures of the dashboard and reports. Imports no torch."""
 
 import io
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ QUALITY = 85
 
 
 def jpeg(picture: Image.Image) -> bytes:
-    """Return a picture as a JPEG file."""
+    """Return a picture encoded as JPEG, the bytes of a file."""
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 
 def target_text(task: str, classes: Sequence[str], target: Any) -> str:
-    """Return a target as text: the class's name, the names of the labels that are 1, or the number."""
+    """Return the target of one image as text: the class's name, the names of the labels that are 1 (or 'none'), or the number."""
     if task == "regression":
         return f"{float(target):.4g}"
     if task == "multilabel":

@@ -1,4 +1,4 @@
-"""Regenerate the built-in backbone weights with one command: `python -m trainables.pretraining --seed 0`."""
+"""The command that makes the built-in backbone weights again: `python -m trainables.pretraining --seed 0`."""
 
 import os
 import time

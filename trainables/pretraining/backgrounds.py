@@ -1,4 +1,4 @@
-"""Random colours and backgrounds for each image, so that the classes differ by shape and texture and not by colour."""
+"""Random colours and backgrounds, drawn for each image, so that the classes differ by shape and texture and not by colour."""
 
 import cv2
 import numpy as np
@@ -30,6 +30,6 @@ def background(side: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def smooth_noise(side: int, cells: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return value noise, (side, side) in [0, 1]: a grid of `cells` x `cells` random values, interpolated."""
+    """Return value noise, (side, side) in [0, 1]: `cells` × `cells` uniform random values, interpolated; more cells give finer noise."""
     grid = rng.uniform(0, 1, (cells, cells)).astype(np.float32)
     return np.clip(cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC), 0, 1).astype(np.float64)

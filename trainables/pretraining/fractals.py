@@ -1,4 +1,4 @@
-"""Fractal images: the attractor of a random iterated function system (IFS) is a class."""
+"""Fractal images. A class is a random iterated function system (IFS); its images show the attractor."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,10 @@ FILL_GRID = 32
 
 @dataclass(frozen=True)
 class FractalClass:
-    """One IFS: `maps` (K, 2, 2), `shifts` (K, 2) and the `chances` (K,) with which the chaos game picks each map."""
+    """One IFS of K affine maps x → maps[k] x + shifts[k]; `chances` are the probabilities with which the chaos game picks a map.
+
+    Shapes: `maps` (K, 2, 2), `shifts` (K, 2), `chances` (K,).
+    """
 
     maps: NDArray[np.float64]
     shifts: NDArray[np.float64]
@@ -24,7 +27,7 @@ class FractalClass:
 
 
 def draw_fractal_class(rng: np.random.Generator) -> FractalClass:
-    """Return a random IFS of 2 to 8 contractions whose attractor fills at least `MIN_FILL` of its bounding box.
+    """Return a random IFS of 2 to 8 contractions whose attractor fills at least the share `MIN_FILL` of a square grid around it.
 
     The filling-rate filter is FractalDB's (Kataoka et al., "Pre-training without Natural Images", ACCV 2020, section 3.1).
     """
@@ -37,9 +40,9 @@ def draw_fractal_class(rng: np.random.Generator) -> FractalClass:
 
 
 def draw_fractal(system: FractalClass, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return one image of the class, (side, side, 3) uint8: jittered maps, a random pose, colours and background.
+    """Return one image of the class, (side, side, 3) uint8 RGB: jittered maps, random rotation, place, size, colours and background.
 
-    A point's colour is the running mean of the colours of the maps that led to it (Draves & Reckase, "The Fractal Flame Algorithm",
+    A point's colour is the exponential mean of the colours of the maps that led to it (Draves & Reckase, "The Fractal Flame Algorithm",
     2003, section 4); its opacity grows with the logarithm of the density.
     """
     points, colours = _chaos_game(_jitter(system, rng), palette(len(system.maps), rng), rng)
@@ -57,7 +60,7 @@ def draw_fractal(system: FractalClass, side: int, rng: np.random.Generator) -> N
 
 
 def _draw_system(rng: np.random.Generator) -> FractalClass:
-    """Return maps R(a) diag(s) R(b) whose singular values obey sum(s1 + 2 s2) in [(5 + K) / 2, (6 + K) / 2].
+    """Return an IFS of K maps R(a) diag(s1, s2) R(b) diag(±1, ±1) whose singular values obey sum(s1 + 2 s2) in [(5 + K) / 2, (6 + K) / 2].
 
     Attractors under this law are rarely points or dust (Anderson & Farrell, "Improving Fractal Pre-training", WACV 2022, section 3.2).
     """
@@ -74,7 +77,7 @@ def _draw_system(rng: np.random.Generator) -> FractalClass:
 
 
 def _jitter(system: FractalClass, rng: np.random.Generator) -> FractalClass:
-    """Return the system with each map turned by a few degrees and shrunk by up to 8 %, so that it stays a contraction."""
+    """Return a copy with each map turned by a few degrees, shrunk by up to 8 % (so that it stays a contraction) and slightly shifted."""
     count = len(system.maps)
     turns = _rotations(rng.normal(0, 0.06, count))
     shrink = rng.uniform(0.92, 1.0, (count, 1, 1))
@@ -84,7 +87,10 @@ def _jitter(system: FractalClass, rng: np.random.Generator) -> FractalClass:
 def _chaos_game(
     system: FractalClass, map_colours: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return points on the attractor, (P, 2), and their colours, (P, 3). Many particles take few steps, which numpy does fast."""
+    """Return P points on the attractor, (P, 2), and their colours, (P, 3); `map_colours`, (K, 3), are those of the maps.
+
+    Many particles take few steps, because numpy then works on large arrays.
+    """
     picks = rng.choice(len(system.maps), (WARM_UP + RECORDED, PARTICLES), p=system.chances)
     where, colour = np.zeros((PARTICLES, 2)), np.full((PARTICLES, 3), 0.5)
     points, colours = np.empty((RECORDED, PARTICLES, 2)), np.empty((RECORDED, PARTICLES, 3))
@@ -98,7 +104,10 @@ def _chaos_game(
 
 
 def _to_pixels(points: NDArray[np.float64], side: int, margin: float) -> NDArray[np.int64]:
-    """Return the points' rows and columns, (P, 2). Their bounding box is centred in a square; `margin` (share of the side) is left free."""
+    """Return the points' rows and columns, (P, 2), scaled so that the middle 99 % of them fit a square of `side` pixels, centred.
+
+    `margin`, a share of the side, stays free. With margin 0 outer points are moved to the edge; else they may lie outside.
+    """
     low, high = np.quantile(points[::7], [0.005, 0.995], axis=0)
     scale = (1 - margin) * (side - 1) / max(float((high - low).max()), 1e-6)
     pixels = np.rint((points - (low + high) / 2) * scale + (side - 1) / 2)

@@ -1,4 +1,4 @@
-"""Draws images of the three families: one by seed, class and index, and all of them into one array on disk."""
+"""Drawing of the pretraining images: one by seed, class and index (`draw_image`), or all into one file (`write_images`)."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ CHUNK = 200
 
 
 def family_of(class_index: int) -> str:
-    """Return the family of a class; the three families take turns."""
+    """Return the family of a class, one of `FAMILIES`; consecutive classes take the families in turn."""
     return FAMILIES[class_index % len(FAMILIES)]
 
 
@@ -37,14 +37,15 @@ def draw_image(seed: int, class_index: int, index: int) -> NDArray[np.uint8]:
 
 
 def labels_of(images: int, classes: int) -> NDArray[np.int64]:
-    """Return the class of each image of `write_images`, (images,) int64. Classes take turns, so that every slice is balanced."""
+    """Return the class of each image of `write_images`, (images,) int64: 0, 1, ..., classes - 1, 0, 1, ..., so that slices are balanced."""
     return np.arange(images, dtype=np.int64) % classes
 
 
 def write_images(to: Path, *, seed: int, images: int, classes: int, processes: int) -> Iterator[int]:
-    """Draw all images into `to`, an .npy file of (images, SIDE, SIDE, 3) uint8. Yields the size of each chunk of images when it is done.
+    """Draw all images into `to`, an .npy file of (images, SIDE, SIDE, 3) uint8. Yields the number of images of
+    each chunk when it is done.
 
-    The file gets its name when it is complete. Its bytes do not depend on `processes`.
+    The file appears under its name when it is complete. Its bytes do not depend on `processes`.
     """
     remove_temporaries(to)
     temporary = temporary_path(to)
@@ -72,7 +73,7 @@ def _draw_rows(path: Path, seed: int, classes: int, rows: range) -> int:
 
 @lru_cache(maxsize=1024)
 def _class(seed: int, class_index: int) -> FractalClass | PatternClass | LeafClass:
-    """Return the parameters of a class. Their seed ends in 0, and those of images in 1 and more, so that the streams differ."""
+    """Return the random parameters of a class. Their seed ends in 0, and those of its images in 1 and more, so that the streams differ."""
     rng = np.random.default_rng([seed, class_index, 0])
     match family_of(class_index):
         case "fractal":

@@ -1,4 +1,4 @@
-"""Dead-leaves images: many overlapping shapes. A shape, a distribution of sizes and a texture are a class."""
+"""Dead-leaves images: many overlapping copies of one shape. A class is a shape, a distribution of sizes and a texture."""
 
 from dataclasses import dataclass
 
@@ -16,12 +16,13 @@ TEXTURES = ("plain", "stripes", "checker", "rings", "dots", "noise")
 
 @dataclass(frozen=True)
 class LeafClass:
-    """A shape, a distribution of sizes and a texture.
+    """A class of dead-leaves images: a shape, a distribution of sizes and a texture.
 
-    `lobes` and `exponents` are the superformula's; `aspect` is width / height; `hole` is the share of the radius cut out (0: none);
-    radii are in `radii` (shares of the side) with density radius ** -`power`; `leaves` are drawn in one image; `period` is the
-    texture's, as a share of the side; `colours` is the size of an image's palette; `aligned` leaves all point the same way;
-    `shading` darkens a leaf from one end to the other.
+    `lobes` and `exponents` are the parameters of the superformula. `aspect` is width / height. `hole` is the share of the radius that is
+    cut out of the middle (0: none). `radii` are the smallest and the largest radius, as shares of the image's side; their density is
+    radius ** -`power`. An image has about `leaves` leaves, within 25 %. `texture` is one of `TEXTURES`, `period` its period as a share of
+    the side. `colours` is the number of colour pairs of an image. With `aligned` all leaves point about the same way. `shading`, in
+    [0, 1), is the share by which a leaf gets darker from one end to the other.
     """
 
     lobes: int
@@ -61,7 +62,7 @@ def draw_leaf_class(rng: np.random.Generator) -> LeafClass:
 
 
 def draw_leaves(kind: LeafClass, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return one image of the class, (side, side, 3) uint8, in random colours.
+    """Return one image of the class, (side, side, 3) uint8 RGB, with random places, sizes and colours.
 
     The model and its power law of radii: Lee, Mumford & Huang, "Occlusion Models for Natural Images", IJCV 41, 2001.
     """
@@ -90,7 +91,7 @@ def draw_leaves(kind: LeafClass, side: int, rng: np.random.Generator) -> NDArray
 
 
 def _power_law(bounds: tuple[float, float], power: float, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return radii with density r ** -power between the bounds, by inversion of the distribution (power 1: log-uniform)."""
+    """Return a radius for each uniform number in [0, 1], with density r ** -power between the bounds (power 1: log-uniform)."""
     low, high = bounds
     rest = 1 - power
     if abs(rest) < 1e-3:
@@ -99,7 +100,7 @@ def _power_law(bounds: tuple[float, float], power: float, uniform: NDArray[np.fl
 
 
 def _outline(kind: LeafClass, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the outline, (points, 2), of the shape in the unit square, slightly jittered.
+    """Return the x and y of the shape's outline, (OUTLINE_POINTS, 2), in units of the leaf's radius, slightly jittered.
 
     The superformula: Gielis, "A generic geometric transformation that unifies a wide range of natural and abstract shapes", 2003.
     """
@@ -119,7 +120,10 @@ def _stack(
     hole: float,
     side: int,
 ) -> NDArray[np.uint8]:
-    """Return which leaf is on top at each pixel, (side, side) uint8: 0 for none, i + 1 for leaf i; later leaves cover earlier ones."""
+    """Return which leaf is on top at each pixel, (side, side) uint8: 0 for none, i + 1 for leaf i; later leaves cover earlier ones.
+
+    `outline`: see `_outline`. `centres` (L, 2) and `radii` (L,) are in pixels, `angles` (L,) in radians; `hole`: see `LeafClass`.
+    """
     labels = np.zeros((side, side), np.uint8)
     turned_x = np.cos(angles)[:, None] * outline[:, 0] - np.sin(angles)[:, None] * outline[:, 1]
     turned_y = np.sin(angles)[:, None] * outline[:, 0] + np.cos(angles)[:, None] * outline[:, 1]
@@ -132,7 +136,10 @@ def _stack(
 
 
 def _texture(name: str, u: NDArray[np.float64], v: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the share of a leaf's second colour, in [0, 1]. `u` and `v` are a pixel's position on its leaf, in periods."""
+    """Return the share of a leaf's second colour at each pixel, (P,) in [0, 1], for one of `TEXTURES`.
+
+    `u` and `v` are the pixels' positions on their leaves, in periods of the texture; `noise`, in [0, 1], is the value noise there.
+    """
     match name:
         case "stripes":
             return np.asarray(np.mod(u, 1) < 0.5, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Pattern images: a small random network that maps a pixel's position to its colour (a CPPN) is a class."""
+"""Pattern images. A class is a small random network that maps a pixel's position to its colour (a CPPN)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,9 +27,10 @@ ACTIVATIONS: tuple[Callable[[Field], Field], ...] = (
 
 @dataclass(frozen=True)
 class PatternClass:
-    """A network: `weights` from (x, y, r, latents, 1) through the hidden layers to `FIELDS` values, and its activations.
+    """A network: `weights` (in, out) of each layer, from (x, y, r, latents, 1) through the hidden layers to `FIELDS` values.
 
-    `units[l]` says for each activation which units of layer `l` have it; `frequency` is in half-widths of the image.
+    `units[l]` are pairs (index in `ACTIVATIONS`, the units of hidden layer `l` that have this activation). `frequency` multiplies x, y and
+    the distance r to the centre, which are in about [-1, 1]: larger values give finer patterns.
     """
 
     weights: tuple[Field, ...]
@@ -38,7 +39,9 @@ class PatternClass:
 
 
 def draw_pattern_class(rng: np.random.Generator) -> PatternClass:
-    """Return a random network of 1 to 3 hidden layers of 8 to 20 units with mixed activations, redrawn while its image is flat.
+    """Return a random network of 1 to 3 hidden layers of 8 to 20 units with mixed activations.
+
+    A network is drawn again while the mean standard deviation of its outputs over the image is below `MIN_CONTRAST`.
 
     Compositional pattern-producing networks: Stanley, Genetic Programming and Evolvable Machines 8(2), 2007.
     """
@@ -53,7 +56,7 @@ def draw_pattern_class(rng: np.random.Generator) -> PatternClass:
 
 
 def draw_pattern(network: PatternClass, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return one image of the class, (side, side, 3) uint8: jittered weights, a random latent, pose and mixture of colours."""
+    """Return one image of the class, (side, side, 3) uint8 RGB: jittered weights, random latents, rotation, shift, zoom and colours."""
     weights = tuple((w * (1 + rng.normal(0, 0.06, w.shape))).astype(np.float32) for w in network.weights)
     places = _coordinates(side, rng.uniform(0, 2 * np.pi), rng.normal(0, 0.15, 2), float(rng.uniform(0.85, 1.2)))
     values = _evaluate(network, weights, places, rng.normal(0, 0.35, LATENTS))
@@ -63,14 +66,17 @@ def draw_pattern(network: PatternClass, side: int, rng: np.random.Generator) -> 
 
 
 def _assign_activations(width: int, rng: np.random.Generator) -> tuple[tuple[int, slice], ...]:
-    """Return which units of a layer have which activation: two to four activations, each for consecutive units."""
+    """Return pairs (index in `ACTIVATIONS`, units) for a layer of `width` units: two to four activations, each for consecutive units."""
     kinds = rng.choice(len(ACTIVATIONS), int(rng.integers(2, 5)), replace=False).tolist()
     edges = np.linspace(0, width, len(kinds) + 1).astype(int).tolist()
     return tuple((kind, slice(low, high)) for kind, (low, high) in zip(kinds, pairwise(edges), strict=True))
 
 
 def _coordinates(side: int, angle: float, shift: NDArray[np.float64], zoom: float) -> Field:
-    """Return the pixels' coordinates, (side * side, 3): x and y in about [-1, 1] after the pose, and the distance to the centre."""
+    """Return the pixels' coordinates, (side * side, 3): x, y and the distance to their origin, in about [-1, 1].
+
+    x and y are first turned by `angle` (radians), multiplied by `zoom`, and shifted.
+    """
     rows, columns = np.mgrid[0:side, 0:side] * (2 / (side - 1)) - 1
     x = zoom * (np.cos(angle) * columns - np.sin(angle) * rows) + shift[0]
     y = zoom * (np.sin(angle) * columns + np.cos(angle) * rows) + shift[1]
@@ -78,7 +84,10 @@ def _coordinates(side: int, angle: float, shift: NDArray[np.float64], zoom: floa
 
 
 def _evaluate(network: PatternClass, weights: tuple[Field, ...], places: Field, latent: NDArray[np.float64]) -> Field:
-    """Return the network's outputs, (pixels, FIELDS) in [0, 1]."""
+    """Return the network's outputs, (pixels, FIELDS) in [0, 1], with these `weights` instead of its own.
+
+    `places`: see `_coordinates`. `latent` (LATENTS,) is the same for all pixels.
+    """
     constants = np.broadcast_to(np.append(latent, 1.0).astype(np.float32), (len(places), LATENTS + 1))
     signal = np.concatenate([network.frequency * places, constants], axis=1)
     for weight, units in zip(weights, network.units, strict=False):

@@ -1,4 +1,4 @@
-"""Trains the body of MobileNetV3-Small on the drawn images and exports it."""
+"""`train`, which trains MobileNetV3-Small on the drawn images and writes its body (the weights without the classifier) each epoch."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -23,12 +23,12 @@ WEIGHT_DECAY = 0.05
 LABEL_SMOOTHING = 0.1
 WARM_UP_SHARE = 0.3
 HELD_OUT_SHARE = 0.05
-STATISTICS_IMAGES = 4096  # for the statistics of batch normalisation
+STATISTICS_IMAGES = 4096  # over which the statistics of batch normalisation are computed
 
 
 @dataclass(frozen=True)
 class PretrainingRecipe:
-    """Everything that decides the weights: the images (seed, number, classes) and the number of passes over them."""
+    """Everything that decides the weights: the seed, the numbers of images and of classes, and the number of passes over the images."""
 
     seed: int
     images: int
@@ -38,7 +38,7 @@ class PretrainingRecipe:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch's result: the mean training loss (nats) and the share of held-out images classified correctly."""
+    """The result of an epoch, counted from 1: the mean training loss (nats), and the share of held-out images classified correctly."""
 
     epoch: int
     loss: float
@@ -51,8 +51,8 @@ def train(
     """Train on `images` (N, 64, 64, 3) uint8 with `labels` (N,) int64, resuming from `work`/checkpoint.pt if there is one.
 
     Yields each epoch's report after the checkpoint and `work`/epoch_NN.safetensors are written. The last 5 % of the images are
-    held out. With the same number of threads an interrupted run gives the same bits as an uninterrupted one.
-    Raises ValueError when the checkpoint in `work` belongs to another recipe.
+    held out. Calls `on_step` after each optimizer step. With the same number of threads an interrupted run gives the same bits as an
+    uninterrupted one. Raises ValueError when the checkpoint in `work` belongs to another recipe.
     """
     model = build_model(recipe)
     optimizer = torch.optim.AdamW(_decay_groups(model), lr=MAX_LR)
@@ -87,7 +87,7 @@ def train(
 
 
 def build_model(recipe: PretrainingRecipe) -> nn.Module:
-    """Return torchvision's body, average pooling and one linear layer, in channels-last memory, initialised from the recipe's seed.
+    """Return torchvision's MobileNetV3-Small with one linear layer as classifier, in channels-last memory. Seeds torch by the recipe.
 
     The momentum of batch normalisation is 0.1: torchvision's 0.01 for this network suits runs of millions of steps.
     """
@@ -100,17 +100,19 @@ def build_model(recipe: PretrainingRecipe) -> nn.Module:
 
 
 def held_out(images: int) -> int:
-    """Return how many images, the last ones, are kept for measuring accuracy."""
+    """Return how many of `images` images are not trained on but used to measure accuracy; these are the last ones."""
     return max(1, round(HELD_OUT_SHARE * images))
 
 
 def steps_per_epoch(images: int) -> int:
-    """Return the number of optimizer steps in one pass over the images that are not held out."""
+    """Return the number of optimizer steps in one pass over `images` images without those held out."""
     return math.ceil((images - held_out(images)) / BATCH)
 
 
 def one_cycle(progress: float) -> float:
-    """Return the learning rate at `progress` in [0, 1] of the run: cosine up from 1/25 of the peak, then cosine down to zero.
+    """Return the learning rate when the share `progress` in [0, 1] of all steps is done.
+
+    It rises from 1/25 of `MAX_LR` to `MAX_LR` and falls to zero, both in cosine form.
 
     Smith & Topin, "Super-Convergence", 2018, in the shape of `torch.optim.lr_scheduler.OneCycleLR`.
     """
@@ -122,7 +124,9 @@ def one_cycle(progress: float) -> float:
 
 
 def augment(images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the chosen images as a normalised batch, (B, 3, side, side). One crop side is drawn for the batch.
+    """Return the images `rows` (B,) of `images` (N, 64, 64, 3) uint8, augmented and normalised, (B, 3, side, side) float32.
+
+    The side, one of `CROP_SIDES`, is drawn for the whole batch.
 
     Drawn for each image: the place of the crop, flips of both axes, an order of the channels, contrast and brightness.
     """
@@ -139,13 +143,19 @@ def augment(images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def normalise(batch: Tensor) -> Tensor:
-    """Scale (B, 3, H, W) in [0, 1] by ImageNet's mean and deviation, as trials do for this backbone; channels last."""
+    """Return a batch (B, 3, H, W) in [0, 1] normalised by ImageNet's mean and standard deviation, in channels-last memory.
+
+    Trials normalise in the same way for this backbone.
+    """
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     return ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def recompute_batch_norm(model: nn.Module, images: Tensor) -> None:
-    """Replace the running statistics of batch normalisation by averages over images, (N, 64, 64, 3), that are not augmented."""
+    """Replace the running statistics of batch normalisation by averages over images, (N, 64, 64, 3) uint8, without augmentation.
+
+    Leaves the model in training mode.
+    """
     for layer in _batch_norms(model):
         layer.reset_running_stats()
         layer.momentum = None
@@ -159,7 +169,10 @@ def recompute_batch_norm(model: nn.Module, images: Tensor) -> None:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Return the share of images, (N, 64, 64, 3) uint8, whose highest score is their label's."""
+    """Return the share, in [0, 1], of images (N, 64, 64, 3) uint8 that the model classifies as their label.
+
+    Leaves the model in evaluation mode.
+    """
     model.eval()
     right = [
         (model(_plain(batch)).argmax(1) == truth) for batch, truth in zip(torch.split(images, 512), torch.split(labels, 512), strict=True)
@@ -168,7 +181,9 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def export(model: nn.Module, to: Path, recipe: PretrainingRecipe, report: EpochReport) -> None:
-    """Write the body in half precision: torchvision's `features.*` keys without the batch counters, and the recipe as metadata.
+    """Write the body in half precision to a safetensors file, with the recipe and the report's accuracy as metadata.
+
+    Its keys are torchvision's `features.*` without the batch counters.
 
     Raises ValueError when a weight is not finite in half precision.
     """
@@ -187,7 +202,10 @@ def export(model: nn.Module, to: Path, recipe: PretrainingRecipe, report: EpochR
 
 
 def _load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: PretrainingRecipe) -> int:
-    """Load the checkpoint, if there is one, and return the number of epochs done; 0 without a checkpoint."""
+    """Load a checkpoint into the model and the optimizer, and return the number of epochs done; 0 if there is no file.
+
+    Raises ValueError if the checkpoint belongs to another recipe.
+    """
     if not path.exists():
         return 0
     checkpoint: dict[str, Any] = torch.load(path, weights_only=True)
@@ -199,7 +217,7 @@ def _load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimi
 
 
 def _decay_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Return parameter groups with weight decay on kernels and matrices, and none on biases and normalisation."""
+    """Return two parameter groups for AdamW: kernels and matrices with weight decay, biases and normalisation without."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     return [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
@@ -214,7 +232,10 @@ def _plain(images: Tensor) -> Tensor:
 
 
 def _flipped_crop(count: int, side: int, full: int, generator: torch.Generator) -> Tensor:
-    """Return for each image the `side` positions of a random crop along one axis, (count, side), reversed with probability 1/2."""
+    """Return for each image the `side` pixel positions of a random crop along one axis, (count, side), reversed with probability 1/2.
+
+    `full` is the image's number of pixels along the axis.
+    """
     start = torch.randint(full - side + 1, (count, 1), generator=generator)
     run = torch.arange(side).expand(count, side)
     reverse = torch.rand(count, 1, generator=generator) < 0.5

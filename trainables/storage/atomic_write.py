@@ -1,4 +1,4 @@
-"""Writing a whole file or none: a reader sees the old file or the new one, never a part of it."""
+"""`atomic_write`, which replaces a file as a whole (readers see the old or the new content), and its temporary files."""
 
 import errno
 import os
@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Error numbers that mean: the disk is full, the user's quota is used up, or the file is larger than its limit."""
+"""Values of ``OSError.errno``: the disk is full, the user's quota is used up, or the file is larger than its limit."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.partial", re.DOTALL)
 
 
 def temporary_path(path: Path) -> Path:
-    """Return a hidden name beside `path` that no other thread, process or machine writes to; each call returns another."""
+    """Return a new random path in the folder of `path`, hidden, which no other thread, process or machine uses; creates nothing."""
     return path.with_name(f".{path.name}.{os.urandom(8).hex()}.partial")
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether a file name is one that `temporary_path` gives."""
+    """Return whether a file name (without folder) has the form that `temporary_path` gives."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def remove_temporaries(path: Path, *, older_than: float | None = None) -> None:
-    """Remove the temporary files of `path`, which killed writers leave: all, or those not written for `older_than` seconds."""
+    """Remove the temporary files that killed writers of `path` left. Those written in the last `older_than` seconds stay."""
     with suppress(FileNotFoundError, NotADirectoryError):
         for name in os.listdir(path.parent):
             match = _TEMPORARY.fullmatch(name)
@@ -37,10 +37,10 @@ def remove_temporaries(path: Path, *, older_than: float | None = None) -> None:
 
 @contextmanager
 def atomic_write(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
-    """Give a binary file to write to, which replaces `path` if the block succeeds and is removed if it does not.
+    """Yield a new binary file to write to. It replaces `path` if the block succeeds, and is removed if the block raises.
 
-    With `durable`, the content is on disk before the file has its name, and the name before the block ends (Linux man page fsync(2)).
-    Raises ``OSError`` where the folder cannot be written or the disk is full (`NO_SPACE`).
+    Creates the folder of `path`. With `durable`, content and name are on disk (fsync(2)) when the ``with`` statement ends, and survive a
+    loss of power. Raises ``OSError`` if the folder cannot be written or the disk is full (`NO_SPACE`).
     """
     temporary = temporary_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
 
 
 def sync_folder(path: Path) -> None:
-    """Write a folder's list of names to disk, so that a new name in it survives a loss of power."""
+    """Write a folder's list of file names to disk (fsync(2)), so that a new name in it survives a loss of power."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)

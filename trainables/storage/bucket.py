@@ -1,4 +1,4 @@
-"""A root in a bucket. pyarrow, which talks to the server, is imported with the first request."""
+"""`Bucket`, which reads and writes the objects of a `Root` in a bucket. The first request imports pyarrow, which talks to the server."""
 
 import shutil
 import time
@@ -20,9 +20,10 @@ PIECE = 1 << 26  # bytes of a request: an image is fetched with one request, a f
 
 
 class Bucket:
-    """Objects below a bucket's URL; an object appears when all of it has arrived. Raises ``OSError``.
+    """The objects below a bucket's URL, with the same methods as `Folder`. A new object is visible once it is complete.
 
-    After an error that may pass, a request is sent again after each of `pauses` (seconds), besides the S3 client's own three retries.
+    After a transient error a request is sent again, once after each of `pauses` (seconds); the S3 client itself retries three times.
+    Every method raises ``OSError`` if a request fails, and ``StorageError`` for a URL that pyarrow does not accept.
     """
 
     def __init__(self, url: str, pauses: tuple[float, ...]) -> None:
@@ -30,13 +31,13 @@ class Bucket:
 
     @cached_property
     def _connection(self) -> tuple[Any, str]:
-        """pyarrow's filesystem, and the path of this root in it."""
+        """A pyarrow ``FileSystem``, and the path of this bucket's URL in it, without a '/' at the end."""
         parts = urlsplit(self.url)
         filesystem, bucket = _filesystem(parts._replace(path="").geturl())
         return filesystem, f"{bucket}/{unquote(parts.path).strip('/')}".rstrip("/")
 
     def names(self) -> list[str]:
-        """Return the first parts of the keys here."""
+        """Return the names directly below the URL: of objects, and the first parts of longer keys. Empty if there is nothing."""
         from pyarrow.fs import FileSelector
 
         filesystem, path = self._connection
@@ -44,7 +45,7 @@ class Bucket:
         return [info.base_name for info in infos]
 
     def files(self) -> list[StoredFile]:
-        """Return all objects at any depth; their names are not always keys, see `is_key`."""
+        """Return all objects at any depth. Other programs may have written objects whose names are not keys, see `is_key`."""
         from pyarrow.fs import FileSelector
 
         filesystem, path = self._connection
@@ -54,7 +55,7 @@ class Bucket:
         return []
 
     def fetch(self, key: str, path: Path) -> bool:
-        """Copy an object to a path, piece by piece; return False where there is none."""
+        """Copy an object to the file `path`, `PIECE` bytes a request. Return whether there is such an object."""
         filesystem, prefix = self._connection
 
         def copy() -> bool:
@@ -67,13 +68,13 @@ class Bucket:
         return False
 
     def size(self, key: str) -> int | None:
-        """Return an object's size in bytes; None where there is none."""
+        """Return an object's size in bytes; None if there is no such object."""
         filesystem, path = self._connection
         info = self._retry(lambda: filesystem.get_file_info(f"{path}/{key}"))
         return int(info.size) if info.is_file else None
 
     def open(self, key: str) -> BinaryIO | None:
-        """Return an object's bytes as a file; None where there is none."""
+        """Return an object, read into memory, as a binary file; None if there is no such object."""
         filesystem, path = self._connection
 
         def read() -> bytes:
@@ -86,7 +87,7 @@ class Bucket:
 
     @contextmanager
     def writing(self, key: str) -> Iterator[BinaryIO]:
-        """Give a buffer to write to; it is sent if the block succeeds."""
+        """Yield a buffer in memory to write to. It is sent as the object of the key if the block succeeds."""
         filesystem, path = self._connection
         buffer = BytesIO()
         yield buffer
@@ -99,7 +100,7 @@ class Bucket:
         self._retry(write)
 
     def remove(self, key: str) -> None:
-        """Remove an object; do nothing where there is none."""
+        """Remove an object; do nothing if there is no such object."""
         filesystem, path = self._connection
         with absent_is_none():
             self._retry(lambda: filesystem.delete_file(f"{path}/{key}"))
@@ -117,7 +118,10 @@ class Bucket:
 
 @lru_cache(maxsize=16)
 def _filesystem(url: str) -> tuple[Any, str]:
-    """Return pyarrow's filesystem of a bucket's URL, and the bucket's path in it. Cached, because making one takes 10 ms."""
+    """Return a pyarrow ``FileSystem`` for a bucket's URL, and the bucket's path in it. Raises ``StorageError`` for a URL it rejects.
+
+    Cached, because making one takes 10 ms.
+    """
     from pyarrow.fs import FileSystem
 
     try:

@@ -1,4 +1,4 @@
-"""Numbers of bytes as text: '20GB' to 20_000_000_000, and back."""
+"""Conversion between numbers of bytes and text: '20GB' to 20_000_000_000, and back."""
 
 import re
 
@@ -7,7 +7,7 @@ _SIZE = re.compile(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?)I?B?\s*", re.IGNORECASE
 
 
 def parse_bytes(text: str) -> int:
-    """Return the number of bytes that a text such as ``'20GB'``, ``'500 MB'`` or ``'1e9'`` names; units are powers of 1000.
+    """Return the number of bytes in a text such as ``'20GB'``, ``'500 MB'`` or ``'1e9'``; units are powers of 1000, even GiB.
 
     Raises ``ValueError`` for any other text; its message begins with "must be".
     """

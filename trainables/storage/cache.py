@@ -1,4 +1,4 @@
-"""The node's cache folder: where it is, and entries that have one writer at a time and are whole or absent."""
+"""The node's cache folder: its path, the lock of an entry, and writing entries (folders and JSON files) as a whole or not at all."""
 
 import errno
 import json
@@ -19,13 +19,16 @@ NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 
 def cache_root() -> Path:
-    """Return the cache folder: ``INJERTO_CACHE``, else the platform's own."""
+    """Return the absolute path of the cache folder: the environment's ``INJERTO_CACHE``, else the user's cache folder."""
     return Path(os.environ.get("INJERTO_CACHE") or platformdirs.user_cache_dir("injerto")).expanduser().resolve()
 
 
 @contextmanager
 def locked(entry: Path) -> Iterator[None]:
-    """Hold the lock of a cache entry, across threads and processes."""
+    """Hold the lock of a cache entry during the block; wait while another thread or process holds it.
+
+    Raises ``ResourceError`` if the disk is full or the cache cannot be written.
+    """
     lock = FileLock(entry.with_name(f".{entry.name}.lock"))
     with _cache_errors(entry):
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -38,9 +41,9 @@ def locked(entry: Path) -> Iterator[None]:
 
 @contextmanager
 def publishing(entry: Path) -> Iterator[Path]:
-    """Give an empty folder that becomes `entry` if the block succeeds, and is removed if it does not.
+    """Yield an empty folder to write to. It replaces `entry` if the block succeeds, and is removed if the block raises.
 
-    The caller holds the entry's lock (`locked`). Raises ``ResourceError`` where the disk is full or the cache cannot be written.
+    The caller must hold the entry's lock (`locked`). Raises ``ResourceError`` if the disk is full or the cache cannot be written.
     """
     partial = entry.with_name(f".{entry.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -55,13 +58,13 @@ def publishing(entry: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, whole or not at all. Raises ``ResourceError`` where the disk is full or the cache cannot be written."""
+    """Write a value as a JSON file, whole or not at all. Raises ``ResourceError`` if the disk is full or the cache cannot be written."""
     with _cache_errors(path), atomic_write(path) as file:
         file.write(json.dumps(value).encode())
 
 
 def read_json(path: Path) -> Any | None:
-    """Return what `write_json` wrote; None where the file is missing or damaged."""
+    """Return the value in a JSON file; None if the file is missing, cannot be read or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -70,7 +73,7 @@ def read_json(path: Path) -> Any | None:
 
 @contextmanager
 def _cache_errors(entry: Path) -> Iterator[None]:
-    """Turn a full disk, or a cache that cannot be written, into ``ResourceError``."""
+    """Turn an ``OSError`` of the block into ``ResourceError`` if the disk is full or the cache cannot be written; others pass."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Whether something fits the disk and the cache's budget, asked before it is written."""
+"""`require_space`, the check before writing whether data fit the disk and the budget of the cache."""
 
 import os
 import shutil
@@ -7,14 +7,15 @@ from pathlib import Path
 from trainables.errors import ConfigError, ResourceError
 from trainables.storage.byte_sizes import parse_bytes, show_bytes
 
-FREE_SHARE = 0.9  # of the free disk that one cache entry may take
+FREE_SHARE = 0.9  # share of the free disk that one cache entry may take
 
 
 def require_space(needed: int, folder: Path, budget_bytes: int | None, what: str, or_else: str = "choose a smaller image_size") -> None:
-    """Raise ``ResourceError`` unless `needed` bytes fit the budget for `folder` and the free disk.
+    """Raise ``ResourceError`` unless `needed` more bytes fit into `folder`: its budget, and 90 % of the free disk. Creates the folder.
 
-    The budget, ``INJERTO_CACHE_BUDGET`` by default, covers all files in the folder; without a budget only the free disk counts.
-    `what` (a plural) and `or_else` go into the message. Raises ``ConfigError`` where INJERTO_CACHE_BUDGET is no number of bytes.
+    The budget is `budget_bytes`, else the environment's ``INJERTO_CACHE_BUDGET``, else unlimited. The files in the folder count to it.
+    The message begins with `what`, a plural, and ends with the advice `or_else`. Raises ``ConfigError`` if INJERTO_CACHE_BUDGET is no
+    number of bytes.
     """
     budget = _budget_from_environment() if budget_bytes is None else budget_bytes
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A root on disk."""
+"""`Folder`, which reads and writes the files of a `Root` in a folder on disk."""
 
 import os
 import shutil
@@ -16,46 +16,52 @@ ABANDONED_SECONDS = 3600.0  # without a write, after which a temporary file has 
 
 
 class Folder:
-    """Files below a folder. Temporary files of `atomic_write` are never listed. Raises ``OSError``."""
+    """The files below a folder, with the same methods as `Bucket`. Temporary files of `atomic_write` are never listed.
+
+    Every method raises ``OSError`` if the disk fails or refuses.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def names(self) -> list[str]:
-        """Return the first parts of the keys here."""
+        """Return the names of the files and folders directly in the folder; empty if there is no such folder."""
         with absent_is_none():
             return [name for name in os.listdir(self.path) if not is_temporary(name)]
         return []
 
     def files(self) -> list[StoredFile]:
-        """Return all files at any depth."""
+        """Return all files at any depth, in no order; empty if there is no such folder."""
         with absent_is_none():
             return [_stored_file(self.path, entry) for entry in _walk(self.path) if not is_temporary(entry.name)]
         return []
 
     def fetch(self, key: str, path: Path) -> bool:
-        """Copy the file of a key to a path; return False where there is none."""
+        """Copy the file of a key to the file `path`. Return whether there is such a file."""
         with absent_is_none():
             shutil.copyfile(self.path / key, path)
             return True
         return False
 
     def size(self, key: str) -> int | None:
-        """Return a file's size in bytes; None where there is none."""
+        """Return a file's size in bytes; None if there is no such file."""
         with absent_is_none():
             status = (self.path / key).stat()
             return status.st_size if S_ISREG(status.st_mode) else None
         return None
 
     def open(self, key: str) -> BinaryIO | None:
-        """Return a file open for reading; None where there is none."""
+        """Return a file open for reading in binary mode; None if there is no such file."""
         with absent_is_none():
             return (self.path / key).open("rb")
         return None
 
     @contextmanager
     def writing(self, key: str) -> Iterator[BinaryIO]:
-        """Give a file to write to; see `atomic_write`. After a success the temporary files of killed writers are removed."""
+        """Yield a binary file that replaces the key's file if the block succeeds, see `atomic_write` with `durable`.
+
+        Afterwards temporary files that killed writers of this key left over an hour ago are removed.
+        """
         path = self.path / key
         with atomic_write(path, durable=True) as file:
             yield file
@@ -63,7 +69,7 @@ class Folder:
             remove_temporaries(path, older_than=ABANDONED_SECONDS)
 
     def remove(self, key: str) -> None:
-        """Remove a file, and the temporary files that killed writers of it left."""
+        """Remove a file, if it exists, and the temporary files that killed writers of it left."""
         path = self.path / key
         with absent_is_none():
             path.unlink()

@@ -1,4 +1,4 @@
-"""Keys: what is stored under a root has a name such as ``trials/00003/last.pt``, which never leads out of the root."""
+"""Keys, the names of files under a `Root`, such as ``trials/00003/last.pt``: their check, and `StoredFile`, an entry of a listing."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from trainables.errors import StorageError
 
 
 class StoredFile(NamedTuple):
-    """A file or an object under a root: its key, its size in bytes, and when it was written, in nanoseconds since the epoch."""
+    """A file or an object in a listing of a root: its key, its size in bytes, and its time of writing, in ns since 1970 (0: unknown)."""
 
     key: str
     size: int
@@ -14,12 +14,15 @@ class StoredFile(NamedTuple):
 
 
 def is_key(text: str) -> bool:
-    """Return whether a text can be a key: names joined by '/', none of which leads elsewhere."""
+    """Return whether a text can be a key: names joined by '/', none of them empty, '.' or '..', without backslash and NUL.
+
+    Such a key cannot lead out of the root.
+    """
     return not any(part in ("", ".", "..") for part in text.split("/")) and "\\" not in text and "\0" not in text
 
 
 def check_key(key: str) -> str:
-    """Return the key. Raises ``StorageError`` where it is not one."""
+    """Return `key` itself. Raises ``StorageError`` if it is no key, see `is_key`."""
     if not is_key(key):
         raise StorageError(f"{key!r} cannot be a key: it must be names joined by '/', without '.' or '..' among them")
     return key

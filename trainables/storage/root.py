@@ -1,4 +1,4 @@
-"""A root: a folder or a bucket, used in the same way."""
+"""`Root`, a folder or a bucket with the same methods for both, and functions for a single file at a location."""
 
 import os
 import uuid
@@ -16,14 +16,15 @@ from trainables.storage.secrets import redact
 from trainables.storage.storage_errors import translated_errors
 
 RETRY_PAUSES = (1.0, 4.0, 15.0)
-"""Pauses in seconds between further tries, for callers that prefer to wait for a bucket rather than to fail."""
+"""The `pauses` of a `Root`, in seconds, for callers that prefer to wait for a bucket rather than to fail."""
 
 
 class Root:
-    """The files or objects below one location, by keys such as ``trials/00003/last.pt``.
+    """The files or objects below one location, a path or a bucket's URL, by keys such as ``trials/00003/last.pt``.
 
-    Every method raises ``ResourceError`` where no space is left, and ``StorageError`` where the disk or the server fails or refuses,
-    or where a key would lead out of the root.
+    After a transient error a request to a bucket is repeated, once after each of `pauses` (seconds); folders ignore them.
+    Every method raises ``ResourceError`` if no space is left, and ``StorageError`` if the disk or the server fails or refuses, or if a
+    key would lead out of the root.
     """
 
     def __init__(self, location: str | Path, pauses: tuple[float, ...] = ()) -> None:
@@ -34,11 +35,11 @@ class Root:
         return redact(self.location)
 
     def child(self, key: str) -> "Root":
-        """Return the location of a key as a root of its own."""
+        """Return a root whose location is that of a key here, a folder, with the same pauses."""
         return Root(join(self.location, check_key(key)), self.pauses)
 
     def names(self) -> list[str]:
-        """Return the first parts of the keys here, sorted."""
+        """Return the names directly below the location, sorted: of files, and of folders (the first parts of longer keys)."""
         with translated_errors("list", self.location):
             return sorted(self._storage.names())
 
@@ -48,26 +49,26 @@ class Root:
             return self._storage.files()
 
     def fetch(self, key: str, path: Path) -> bool:
-        """Copy the content of a key to a file on this machine, piece by piece; return False where there is none."""
+        """Copy the content of a key to `path` on this machine, without holding all of it in memory. Return whether the key has content."""
         with self._checked("read", key):
             return self._storage.fetch(key, path)
 
     def size(self, key: str) -> int | None:
-        """Return the size of a key's content in bytes; None where there is none."""
+        """Return the size of a key's content in bytes; None if it has no content."""
         with self._checked("look at", key):
             return self._storage.size(key)
 
     def exists(self, key: str) -> bool:
-        """Return whether a key has content."""
+        """Return whether a key has content: whether there is such a file or object."""
         return self.size(key) is not None
 
     def open(self, key: str) -> BinaryIO | None:
-        """Return the content of a key as a file to read and close; None where there is none."""
+        """Return the content of a key as a binary file, which the caller closes; None if it has no content."""
         with self._checked("read", key):
             return self._storage.open(key)
 
     def read(self, key: str) -> bytes | None:
-        """Return the content of a key; None where there is none."""
+        """Return the content of a key; None if it has no content."""
         file = self.open(key)
         if file is None:
             return None
@@ -76,17 +77,17 @@ class Root:
 
     @contextmanager
     def writing(self, key: str) -> Iterator[BinaryIO]:
-        """Give a file to write to. If the block succeeds, its whole content is safe under the key; else the key keeps what it had."""
+        """Yield a binary file to write to. If the block succeeds, it replaces the content of the key; else the key is unchanged."""
         with self._checked("write", key), self._storage.writing(key) as file:
             yield file
 
     def write(self, key: str, data: bytes) -> None:
-        """Put bytes under a key, whole or not at all."""
+        """Replace the content of a key by `data`, whole or not at all."""
         with self.writing(key) as file:
             file.write(data)
 
     def remove(self, key: str) -> None:
-        """Remove the content of a key; do nothing where there is none."""
+        """Remove the content of a key; do nothing if it has no content."""
         with self._checked("remove", key):
             self._storage.remove(key)
 
@@ -98,27 +99,27 @@ class Root:
 
 
 def root_and_key(location: str | Path, pauses: tuple[float, ...] = ()) -> tuple[Root, str]:
-    """Return the root above a location, and the location's key in it."""
+    """Return a root at the folder that holds the file of a location, and the file's key there. `pauses`: see `Root`."""
     parent, key = split_location(location)
     return Root(parent, pauses), key
 
 
 def size_of(location: str | Path) -> int | None:
-    """Return the size in bytes of the file at a location; None where there is none. Raises as `Root` does."""
+    """Return the size in bytes of the file at a location; None if there is no such file. Raises as `Root` does."""
     root, key = root_and_key(location)
     return root.size(key)
 
 
 def discard(location: str | Path) -> None:
-    """Remove the file at a location; do nothing where there is none. Raises as `Root` does."""
+    """Remove the file at a location; do nothing if there is no such file. Raises as `Root` does."""
     root, key = root_and_key(location)
     root.remove(key)
 
 
 def probe(location: str | Path, *, fresh: bool = False) -> None:
-    """Write a small object, read it back and remove it.
+    """Check that a root can be used: write a small object there, read it back and remove it.
 
-    Raises ``StorageError`` if that fails, or if the location must be `fresh` and holds something; ``ResourceError`` if it is full.
+    Raises ``StorageError`` if that fails or, with `fresh`, if the location is not empty; ``ResourceError`` if no space is left.
     """
     root, key, token = Root(check_url(str(location)) if is_url(location) else location), f".probe-{uuid.uuid4().hex}", os.urandom(16)
     if fresh and root.names():

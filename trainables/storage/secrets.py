@@ -1,4 +1,4 @@
-"""Which texts are secret: passwords and keys in URLs, and the names of settings that hold them."""
+"""`redact`, which hides passwords and keys in URLs, and a pattern for the names of URL parameters that hold secrets."""
 
 import re
 from pathlib import Path
@@ -11,5 +11,5 @@ _SECRET_IN_URL = re.compile(
 
 
 def redact(text: str | Path) -> str:
-    """Return a text in which ``***`` stands for the passwords and keys of its URLs."""
+    """Return a text with ``***`` in place of each user name with a password, and of each key, in its URLs."""
     return _SECRET_IN_URL.sub("***", str(text))

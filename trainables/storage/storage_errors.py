@@ -1,4 +1,4 @@
-"""Errors of disks and bucket servers, translated into Injerto's: what failed, why, and what the user can do."""
+"""Translation of errors of disks and bucket servers into ``StorageError`` and ``ResourceError``, with what failed, why and what to do."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from trainables.storage.locations import is_url
 from trainables.storage.secrets import redact
 
 TRANSIENT = re.compile("NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT")
-"""Matches a bucket server's errors that may pass after a pause."""
+"""Matches the text of a bucket server's transient errors, which a retry may not meet again."""
 _FULL_BUCKET = re.compile("StorageFull|QuotaExceeded|InsufficientStorage|HTTP status 507")
 _BUCKET_ERRORS = {
     "NO_SUCH_BUCKET": ("there is no such bucket", "make it first, or name another"),
@@ -20,11 +20,14 @@ _BUCKET_ERRORS = {
     ),
     TRANSIENT.pattern: ("the server does not answer as it should", "check that it runs, and check endpoint_override and region"),
 }
-"""Pattern in a bucket server's error → its meaning, and what to do."""
+"""Pattern in the text of a bucket server's error → what it means, and what the user can do."""
 
 
 def storage_error(error: OSError, action: str, location: str) -> InjertoError:
-    """Return the error for the user, given what the system raised during an action (write, read, remove) at a location."""
+    """Return the error to raise for an ``OSError``: ``ResourceError`` if no space is left, else ``StorageError``.
+
+    `action` is the verb of the message ("write", "read"), `location` its object; secrets in it are hidden.
+    """
     text, failed = str(error), f"cannot {action} {redact(location)}"
     if error.errno in NO_SPACE or _FULL_BUCKET.search(text):
         return ResourceError(f"{failed}: {error.strerror or 'no room in the bucket'}; is the disk full?")
@@ -37,7 +40,7 @@ def storage_error(error: OSError, action: str, location: str) -> InjertoError:
 
 @contextmanager
 def translated_errors(action: str, location: str) -> Iterator[None]:
-    """Turn what a disk or a server raises into `storage_error`, also where a library's own error hides the ``OSError``."""
+    """Raise `storage_error` for an ``OSError`` of the block, also for a ``RuntimeError`` that a library raised while it handled one."""
     try:
         yield
     except InjertoError:
@@ -50,5 +53,5 @@ def translated_errors(action: str, location: str) -> Iterator[None]:
 
 
 def absent_is_none() -> suppress:
-    """Suppress the errors of a path that names no file, so that the line after the block returns "nothing there"."""
+    """Return a context manager that ends its block without an error if a path names no file; the line after it returns "nothing"."""
     return suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError)
