@@ -271,7 +271,8 @@ def test_a_trial_leaves_a_drained_machine_at_the_end_of_an_epoch(site):
     site.submit("drained", epochs=40, trials=2)
     seen = site.until("drained", nodes)
     leaves = nodes(seen).pop()
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--address", site.machines.gcs, "--node-id", node_ids(site)[leaves]]
+    leaving_id = wait_until(lambda: node_ids(site).get(leaves), 60, f"{leaves} on Ray's dashboard, which lists new nodes with a delay")
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--address", site.machines.gcs, "--node-id", leaving_id]
     why = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", "600"]
     subprocess.run([*ray, *why], env={**os.environ, **site.secrets}, check=True, capture_output=True)
     record = site.until("drained", lambda record: record.state == "finished")
