@@ -1,1 +1,1 @@
-"""Shows studies in the browser. It reads only their records."""
+"""A web dashboard of studies, with Streamlit. It reads only their records, and writes commands and notes if it is allowed to."""

@@ -1,6 +1,6 @@
-"""Commands and notes of a viewer, if the dashboard was started with ``--allow-actions``.
+"""Buttons and forms for a viewer's commands and notes, which need ``--allow-actions``, and the notes and answers themselves.
 
-They are appended to the study; the driver of the search executes the commands.
+Commands and notes are appended to the study's record; the driver of the search reads and executes the commands.
 """
 
 import os
@@ -22,11 +22,14 @@ from search.record.records import NOTE_PREFIX, StudyRecord, TrialRecord
 
 LONGEST_NOTE = 2000
 LATEST_COMMANDS = 3
-"""The answers to so many of a viewer's commands are shown."""
+"""Number of a viewer's commands whose answers are shown: the latest."""
 
 
 def study_actions(record: StudyRecord) -> None:
-    """Show the commands for the whole search."""
+    """Show the controls that pause or end a search or add to its budget, and the answers to this viewer's commands.
+
+    For a search that is not running, show only that it must be resumed first. The caller checks `auth.may_act`.
+    """
     st.subheader("Actions", anchor=False)
     if record.state != "running":
         st.caption("The search is not running; resume it in a terminal before you send it commands.")
@@ -51,7 +54,10 @@ def study_actions(record: StudyRecord) -> None:
 
 
 def trial_actions(record: StudyRecord, trial: TrialRecord) -> None:
-    """Show the commands for one trial, and a form that runs a similar configuration."""
+    """Show a button that stops a running trial, a form that enqueues a similar configuration, and the answers to this viewer's commands.
+
+    Shows nothing for a search that is not running. The caller checks `auth.may_act`.
+    """
     if record.state != "running":
         return
     if trial.state == "running":
@@ -67,7 +73,10 @@ def trial_actions(record: StudyRecord, trial: TrialRecord) -> None:
 
 
 def _parameter_field(trial: TrialRecord, name: str, distribution_json: str, range_text: str) -> None:
-    """Show a form field for a parameter, filled with the trial's value."""
+    """Show a form field for a parameter, filled with the trial's value, or with the first choice or lowest value if the trial has none.
+
+    `distribution_json` is the parameter's Optuna distribution, `range_text` the field's help text.
+    """
     distribution, value, key = json_to_distribution(distribution_json), trial.params.get(name), _field_key(trial, name)
     if isinstance(distribution, CategoricalDistribution):
         choices = list(distribution.choices)
@@ -104,14 +113,21 @@ def _add_budget(name: str) -> None:
 
 
 def append_command(name: str, command: str, **arguments: Any) -> None:
-    """Append a command to the study; its driver answers within a second or two. An error of the storage is shown as a warning."""
+    """Append a command (see `steering.COMMANDS`) to the record of the study `name`, and remember it in the viewer's session.
+
+    `arguments` are the command's own and must be JSON values. The driver answers within a second or two, see `show_answers`. An error of
+    the storage is shown as a warning.
+    """
     with show_errors(), translate_storage_errors():
         key = lease.send_command(records_cache.optuna_study(name), command, by="the dashboard", **arguments)
         st.session_state.setdefault(f"commands-{name}", []).append((key, command))
 
 
 def show_answers(name: str) -> None:
-    """Show this viewer's latest commands and the driver's answers to them."""
+    """Show this viewer's latest `LATEST_COMMANDS` commands to the study `name`, and the driver's answers to them.
+
+    Raises ``StorageError`` if the storage cannot be read.
+    """
     commands = st.session_state.get(f"commands-{name}", [])
     if not commands:
         return
@@ -143,7 +159,9 @@ def _add_note(name: str, number: int | None) -> None:
 
 
 def write_note(name: str, number: int | None, text: str) -> None:
-    """Append a note on trial `number`, or on the study for None; a longer text is cut to `LONGEST_NOTE` characters.
+    """Append a note to the record of the study `name`: on trial `number`, or on the study if `number` is None.
+
+    The text is cut to `LONGEST_NOTE` characters. The note also records this process, its host and the time.
 
     Raises ``StorageError`` if the storage cannot be written.
     """

@@ -20,7 +20,7 @@ PAGE_CSS = (
 
 
 def main() -> None:
-    """Show the screen that the address names."""
+    """Show the sidebar and the screen that the page's URL names; before that, the login if the viewer must log in."""
     st.set_page_config(page_title="Injerto", page_icon=ICON, layout="wide", initial_sidebar_state=200)
     st.html(PAGE_CSS)
     st.logo(ICON, size="large")
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _sidebar() -> None:
-    """Show the links to the screens of the current study, and the choice of another study."""
+    """Show links to the screens of the current study, and a box to choose another study. A choice changes the URL and reruns the page."""
     st.page_link("views/studies.py", label="Studies")
     with show_errors():
         names = records_cache.names()[::-1]

@@ -18,10 +18,10 @@ REQUIRED_SECRETS = ("redirect_uri", "cookie_secret", "client_id", "client_secret
 
 
 def set_permissions(address: str, *, insecure: bool, allow_actions: bool) -> None:
-    """Set the permissions of the app for an address to listen on.
+    """Set, in this process's environment variables, whether viewers must log in and whether the app offers actions.
 
-    On an address other than loopback viewers must log in with the OpenID provider of Streamlit's secrets, unless `insecure`.
-    Raises ``ConfigError`` for `insecure` with `allow_actions`, and for a provider that is missing or incomplete.
+    `address` is the one that the server will listen on. On any but loopback, viewers must log in with the OpenID provider of Streamlit's
+    secrets, unless `insecure`. Raises ``ConfigError`` for `insecure` with `allow_actions`, and what `require_provider` raises.
     """
     if insecure and allow_actions:
         raise ConfigError("--allow-actions and --insecure cannot be combined: anybody who can reach the page could stop the search")
@@ -32,7 +32,10 @@ def set_permissions(address: str, *, insecure: bool, allow_actions: bool) -> Non
 
 
 def require_provider(address: str) -> None:
-    """Raise ``ConfigError`` unless Streamlit's secrets configure an OpenID provider, and Authlib is installed."""
+    """Raise ``ConfigError`` unless Streamlit's secrets configure an OpenID provider completely, and Authlib is installed.
+
+    `address` is only named in the message.
+    """
     auth = _auth()
     missing = [name for name in REQUIRED_SECRETS if name not in auth]
     if missing:
@@ -45,7 +48,10 @@ def require_provider(address: str) -> None:
 
 
 def _auth() -> dict[str, Any]:
-    """Return the section [auth] as Streamlit reads it: that of a later file replaces that of an earlier one."""
+    """Return the section [auth] of Streamlit's secrets as Streamlit reads it; empty if there is none.
+
+    The section of a later file of `SECRETS_FILES` replaces that of an earlier one. Raises ``ConfigError`` for a file that is not TOML.
+    """
     auth: dict[str, Any] = {}
     for path in SECRETS_FILES:
         if path.is_file():
@@ -58,7 +64,7 @@ def _auth() -> dict[str, Any]:
 
 
 def require_login() -> None:
-    """Show only a login button, and end the script, if the viewer must log in and has not."""
+    """If the viewer must log in and has not, show only a login button and end this run of the page; otherwise do nothing."""
     if os.environ.get(LOGIN_VARIABLE) == "1" and not st.user.get("is_logged_in", False):
         st.title("Injerto", anchor=False)
         st.write("Log in to see the studies.")
@@ -67,5 +73,5 @@ def require_login() -> None:
 
 
 def may_act() -> bool:
-    """Return whether the app was started with ``--allow-actions``."""
+    """Return whether the app was started with ``--allow-actions``, so that viewers may send commands and write notes."""
     return os.environ.get(ACTIONS_VARIABLE) == "1"

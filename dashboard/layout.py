@@ -1,4 +1,4 @@
-"""What all screens share: the study of the address, the refresh while it runs, links between screens, badges and tiles."""
+"""What all screens share: the study that the URL names, its heading, the refresh while it runs, links between screens, badges, tiles."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,13 +23,14 @@ SCREENS = {
     "compare": "Compare",
     "export": "Export",
 }
-"""Screen of a study → its title. Each is a file in `views` and a URL path."""
+"""Name of a screen of a study → its title. The name is also that of its file in `views` and its URL path."""
 
 
 def show_study_screen(title: str, draw: Callable[[StudyRecord], None], *, live: bool = True) -> None:
-    """Show a screen of the study that the address names, the latest by default.
+    """Show a screen of the study that the URL parameter ``study`` names, or of the one created last; the parameter is then set.
 
-    A `live` screen is drawn again every `refresh_seconds` while the search runs.
+    `draw` shows what is below the heading. A `live` screen is read and drawn again every `refresh_seconds` while the search runs. Errors
+    are shown as warnings; if the study cannot be read, a link to all studies follows.
     """
     with show_errors():
         record = records_cache.study(st.query_params.get("study"))
@@ -51,7 +52,7 @@ def _panel(title: str, name: str, draw: Callable[[StudyRecord], None], is_live: 
 
 
 def show_heading(record: StudyRecord, title: str) -> None:
-    """Show the title of a screen, the study and its state."""
+    """Show the title of a screen, and below it the study's state and name, and why it ended. On "Study" the title is the study's name."""
     st.title(escape(record.name) if title == SCREENS["study"] else title, anchor=False)
     name = f" {escape(record.name)}" if title != SCREENS["study"] else ""
     why = f" {escape(record.why)}" if record.why else ""
@@ -59,28 +60,28 @@ def show_heading(record: StudyRecord, title: str) -> None:
 
 
 def screen_link(screen: str, label: str, study: str, **more: str) -> None:
-    """Show a link to a screen of a study. `label` is escaped; `more` are further query parameters."""
+    """Show a link to a screen of a study. `screen` is a key of `SCREENS`; `label` is plain text; `more` are further query parameters."""
     st.page_link(f"views/{screen}.py", label=escape(label), query_params={"study": study, **more})
 
 
 def state_badge(state: str) -> str:
-    """Return the badge of a study's state as Markdown."""
+    """Return a study's state as a coloured badge, in Streamlit's Markdown."""
     return f":{STUDY_BADGES.get(state, 'gray')}-badge[{escape(state)}]"
 
 
 def trial_badge(state: str, text: str = "") -> str:
-    """Return the badge of a trial's state as Markdown, or a badge of that colour with another text."""
+    """Return a badge with the colour of a trial's state, in Streamlit's Markdown; it shows `text`, or the state if that is empty."""
     return f":{TRIAL_BADGES.get(state, 'gray')}-badge[{escape(text or state)}]"
 
 
 def trial_badges(counts: dict[str, int]) -> str:
-    """Return the number of trials by state as badges in Markdown, omitting states with no trials."""
+    """Return the number of trials by state as badges in Streamlit's Markdown, without states that have no trials; or "no trials yet"."""
     return " ".join(trial_badge(state, f"{count:,} {state}") for state, count in counts.items() if count) or "no trials yet"
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A number with its name, a line below it, and an explanation; all but the name are Markdown."""
+    """A number for `show_tiles`: its name (plain text), its value, a line below it, and an explanation on hover (all Markdown)."""
 
     label: str
     value: str
@@ -106,5 +107,5 @@ def show_tiles(tiles: Iterable[Tile]) -> None:
 
 
 def four_digits(value: float | None, *, sign: bool = False) -> str:
-    """Return a value with four significant digits, a dash for None."""
+    """Return a value with four significant digits as text, with `sign` also a plus sign; a dash for None."""
     return "–" if value is None else f"{value:+.4g}" if sign else f"{value:.4g}"

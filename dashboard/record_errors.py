@@ -1,4 +1,4 @@
-"""Errors of the storage and of malformed records, shown to the viewer as warnings instead of tracebacks."""
+"""Context managers that turn errors of the storage and of malformed records into warnings for the viewer instead of tracebacks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ LONGEST_MESSAGE = 400
 
 @contextmanager
 def translate_storage_errors() -> Iterator[None]:
-    """Turn an error of the database into a ``StorageError``."""
+    """Turn an error of the database in the block into a ``StorageError``; also a ``KeyError``, which Optuna raises for a deleted study."""
     try:
         yield
     except KeyError as error:
@@ -31,7 +31,10 @@ def translate_storage_errors() -> Iterator[None]:
 
 @contextmanager
 def show_errors() -> Iterator[None]:
-    """Show an error of the block as a warning: an ``InjertoError`` with its message, a `RECORD_ERRORS` as a part that cannot be shown."""
+    """If the block raises an ``InjertoError`` or one of `RECORD_ERRORS`, show a warning instead; the code after the block goes on.
+
+    The warning is the message of the ``InjertoError``. For another error it says that a part of the record cannot be shown.
+    """
     try:
         yield
     except InjertoError as error:

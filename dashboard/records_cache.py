@@ -1,4 +1,4 @@
-"""Studies and artifacts from the storage, read once for all viewers."""
+"""Reads studies and artifacts from the storage. What is read is cached in this process and shared by all viewers."""
 
 import os
 import time
@@ -25,16 +25,16 @@ MOST_ARTIFACTS_CACHED = 64
 PROGRESS_FROM = 1000
 """Number of trials from which on the first reading shows its progress."""
 OnProgress = Callable[[int, int], None]
-"""Called with the number of trials that are read and the number of all trials to read."""
+"""Called with the number of trials read so far and the number of trials to read in total."""
 
 
 def refresh_seconds() -> float:
-    """Return the seconds between two refreshes of a live panel."""
+    """Return the seconds between two refreshes of a live screen, as given to `serve`; 2 by default."""
     return float(os.environ.get("INJERTO_DASHBOARD_REFRESH", "2"))
 
 
 class SharedStudy:
-    """The reader of one study and the record that it read last, shared by all viewers."""
+    """The reader of one study and the record that it read last, shared by all viewers. Its methods may be called on any thread."""
 
     def __init__(self, study: optuna.Study) -> None:
         self._study, self._reader, self._lock = study, StudyReader(study), Lock()
@@ -42,7 +42,11 @@ class SharedStudy:
         self._read_at = 0.0
 
     def record(self, on_progress: OnProgress) -> StudyRecord:
-        """Return the study as it was at most `SHARED_SECONDS` ago. `on_progress` is called during the first reading only."""
+        """Return the record as it was at most `SHARED_SECONDS` ago, and read it again if the last one is older.
+
+        `on_progress` is called only during the first reading, which can be long. Raises ``StorageError`` if injerto did not create the
+        study, ``KeyError`` if it was deleted, and the database's own errors.
+        """
         with self._lock:
             if self._record is None or time.monotonic() - self._read_at > SHARED_SECONDS:
                 self._replace_deleted_study()
@@ -51,7 +55,10 @@ class SharedStudy:
             return self._record
 
     def _replace_deleted_study(self) -> None:
-        """Turn to the study that has the name now, if the one that was read is deleted: databases can give its id to any new study."""
+        """If the study was deleted and a new one has its name, read the new one from the start.
+
+        Databases can give the id of a deleted study to any new study. Raises ``KeyError`` if no study has the name.
+        """
         name, storage = self._study.study_name, self._study._storage
         if storage.get_study_id_from_name(name) != self._study._study_id:
             self._study = optuna.load_study(study_name=name, storage=storage)
@@ -59,7 +66,10 @@ class SharedStudy:
 
 
 def _inode(url: str) -> int:
-    """Return the inode of a SQLite storage, 0 for another kind or a missing file. A storage that is created again has another inode."""
+    """Return the inode of a SQLite storage's file; 0 for another database or a missing file.
+
+    It is part of the caches' keys: a storage file that is deleted and created again has another inode, and is opened again.
+    """
     file = store.sqlite_file(url)
     return file.stat().st_ino if file is not None and file.exists() else 0
 
@@ -80,13 +90,16 @@ def _storage() -> tuple[str, int]:
 
 
 def names() -> list[str]:
-    """Return the names of the studies, oldest first. Raises ``StorageError`` if the storage cannot be read."""
+    """Return the names of the studies in the dashboard's storage, oldest first. Raises ``StorageError`` if the storage cannot be read."""
     with translate_storage_errors():
         return store.list_study_names(_open(*_storage()))
 
 
 def study(name: str | None = None) -> StudyRecord:
-    """Return a study, the latest by default. Raises ``StorageError`` if there is none or it cannot be read."""
+    """Return the record of a study, or of the one created last for None; it may be `SHARED_SECONDS` old.
+
+    A long first reading shows a progress bar. Raises ``StorageError`` if there is no such study, or if it cannot be read.
+    """
     with translate_storage_errors(), _reading_progress() as on_progress:
         storage = _storage()
         if name is None:
@@ -99,14 +112,20 @@ def study(name: str | None = None) -> StudyRecord:
 
 
 def optuna_study(name: str) -> optuna.Study:
-    """Return the Optuna study that commands and notes are appended to. Raises ``StorageError`` if it cannot be read."""
+    """Return the Optuna study of this name, to which commands and notes are appended.
+
+    Raises ``StorageError`` if there is no such study, or if the storage cannot be read.
+    """
     with translate_storage_errors():
         return store.load_study(_open(*_storage()), name)
 
 
 @st.cache_data(show_spinner=False, max_entries=MOST_ARTIFACTS_CACHED)
 def artifact(root: str, name: str) -> bytes:
-    """Return an artifact under a study's root. Raises ``StorageError`` if it does not exist."""
+    """Return the content of an artifact; `root` is `StudyRecord.root`, `name` the artifact's file name below its artifacts.
+
+    Raises ``StorageError`` if it does not exist, and what `Root.read` raises. The content is cached.
+    """
     place = artifact_location(root)
     content = Root(place).read(name)
     if content is None:
@@ -116,7 +135,7 @@ def artifact(root: str, name: str) -> bytes:
 
 @contextmanager
 def _reading_progress() -> Iterator[OnProgress]:
-    """Give a function that shows a progress bar while a long reading goes on; the bar disappears at the end."""
+    """Give the block an `OnProgress` that shows a progress bar for `PROGRESS_FROM` trials or more; the bar disappears after the block."""
     bar = st.empty()
 
     def on_progress(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""A study as one self-contained HTML file with the main figures of the screens, for a mail or a pull request."""
+"""Writes a study as one self-contained HTML file with the main figures of the screens, for a mail or a pull request."""
 
 import html
 from collections.abc import Iterator, Mapping
@@ -33,9 +33,9 @@ figure {display: inline-block; margin: .4rem; width: 132px; vertical-align: top;
 
 
 def write_report(record: StudyRecord, to: Path, *, force: bool = False) -> None:
-    """Write the report to a file.
+    """Write a study's report to the HTML file `to`; with `force` overwrite an existing file.
 
-    Raises ``ConfigError`` if the file exists, unless `force`, and ``ResourceError`` if it cannot be written.
+    Raises ``ConfigError`` if the file exists and `force` is False, and ``ResourceError`` if it cannot be written.
     """
     if to.exists() and not force:
         raise ConfigError(f"{to} exists already; name another file with --to, or overwrite it with --force")
@@ -46,7 +46,10 @@ def write_report(record: StudyRecord, to: Path, *, force: bool = False) -> None:
 
 
 def report_html(record: StudyRecord) -> str:
-    """Return the report as HTML that loads nothing from elsewhere. Every text of the record is escaped."""
+    """Return a study's report as a whole HTML page, which contains Plotly's script (megabytes) and the images, and loads nothing.
+
+    Every text of the record is escaped.
+    """
     name = html.escape(record.name)
     body = "\n".join(_sections(record))
     return (
@@ -91,7 +94,7 @@ def _state_line(record: StudyRecord) -> str:
 
 
 def _subject(note: Mapping[str, Any]) -> str:
-    """Return what a note is about: the study or a trial."""
+    """Return what a note is about, as HTML: "the study", or "trial" and its number."""
     return "the study" if note.get("trial") is None else f"trial {html.escape(str(note['trial']))}"
 
 

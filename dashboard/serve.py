@@ -1,4 +1,4 @@
-"""Starts Streamlit with the dashboard, by default on the loopback address only."""
+"""Starts Streamlit's server with the dashboard, by default on the loopback address only; also its options and theme."""
 
 import errno
 import os
@@ -38,9 +38,11 @@ def serve(
     allow_actions: bool = False,
     refresh: float = 2.0,
 ) -> None:
-    """Serve the studies of a storage until interrupted. Live panels refresh every `refresh` seconds.
+    """Serve the studies of a storage in the browser; returns when the server is interrupted. Sets environment variables of this process.
 
-    Raises ``ConfigError`` for a refresh, an address or a port that cannot be used, and what `auth.set_permissions` raises.
+    `url` is the storage's. Live screens refresh every `refresh` seconds. `insecure` shows the studies on any address without a login.
+    `allow_actions` lets viewers send commands and write notes. Raises ``ConfigError`` for a `refresh` out of `REFRESH_SECONDS`, for an
+    address or a port on which this process cannot listen, and what `auth.set_permissions` raises.
     """
     if not REFRESH_SECONDS[0] <= refresh <= REFRESH_SECONDS[1]:
         raise ConfigError(f"--refresh must be {REFRESH_SECONDS[0]:g} to {REFRESH_SECONDS[1]:g} seconds but got {refresh:g}")
@@ -58,7 +60,7 @@ def serve(
 
 
 def streamlit_options(port: int, address: str = LOOPBACK) -> dict[str, Any]:
-    """Return Streamlit's options: no usage statistics, no file watcher, the theme of the dashboard."""
+    """Return Streamlit's options by name, such as ``server.port``: no usage statistics, no file watcher, the theme of the dashboard."""
     return {
         "server.address": address,
         "server.port": port,
@@ -74,7 +76,7 @@ def streamlit_options(port: int, address: str = LOOPBACK) -> dict[str, Any]:
 
 
 def require_free(port: int, address: str = LOOPBACK) -> None:
-    """Raise ``ConfigError`` unless this process can listen on the port."""
+    """Raise ``ConfigError`` unless the port is from 1 to 65535 and this process can listen on it at the address now."""
     if not 1 <= port <= 65535:
         raise ConfigError(f"--port must be from 1 to 65535 but got {port}; try --port 8501")
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:

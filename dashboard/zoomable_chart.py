@@ -1,4 +1,4 @@
-"""A chart that keeps its zoom when it refreshes.
+"""Shows a Plotly chart that keeps its zoom when it refreshes.
 
 Streamlit replaces a Plotly chart whenever its data changes and so resets its zoom, even with `uirevision` (streamlit/streamlit#16052).
 Therefore dragging selects a box, Streamlit sends the box to the script, and the script draws the chart at that range until the viewer
@@ -16,7 +16,10 @@ REMOVED_TOOLS = ["zoom2d", "pan2d", "select2d", "zoomIn2d", "zoomOut2d", "autoSc
 
 
 def show_chart(figure: go.Figure, key: str, alt: str) -> None:
-    """Show a figure at the range that the viewer last selected in it. `key` identifies the chart, `alt` is its alternative text."""
+    """Show a figure at the range that the viewer last selected in it, with a button that resets the range. Changes the figure's layout.
+
+    `key` identifies the chart in the viewer's session, which stores the range. `alt` is the text for screen readers.
+    """
     zoom = st.session_state.get(f"zoom-{key}")
     config = {"modeBarButtonsToRemove": REMOVED_TOOLS}
     figure.update_layout(dragmode="select")

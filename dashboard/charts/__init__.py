@@ -1,1 +1,1 @@
-"""Figures, from DataFrames."""
+"""Functions that turn the DataFrames of `dashboard.data` into Plotly figures."""

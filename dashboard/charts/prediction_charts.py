@@ -1,4 +1,4 @@
-"""Titled figures of a trial's predictions on the validation images, for the Trial screen and for the report."""
+"""Figures of a trial's predictions on the validation images with their titles, for the Trial screen and for the report."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -38,11 +38,11 @@ FIGURES: Mapping[str, Callable[[Pictures], TitledFigure]] = {
     "scatter": _scatter,
     "reliability": _reliability,
 }
-"""Name in the `pictures` of a trial's report → the function of its title and figure, in the order of the screen."""
+"""Name of a diagnostic in the `pictures` of a trial's report → the function that returns its title and figure; in the screen's order."""
 
 
 def prediction_figures(pictures: Pictures) -> Iterator[tuple[str, str, go.Figure]]:
-    """Yield the name, the title and the figure of each diagnostic that the trial has reported."""
+    """Yield (name, title, figure) of each diagnostic in `pictures`, that of `TrialRecord.report`. The name is a key of `FIGURES`."""
     for name, draw in FIGURES.items():
         if name in pictures:
             yield name, *draw(pictures)

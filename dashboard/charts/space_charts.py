@@ -13,11 +13,11 @@ COLUMNS, PANEL_HEIGHT = 3, 270
 NOT_USED = "not used"
 """Label of trials to which a field does not apply."""
 MOST_TICKS = 6
-"""An axis with at most so many different values has a tick at each."""
+"""Greatest number of different values for which an axis has a tick at each value."""
 
 
 def importance(frame: pd.DataFrame) -> go.Figure:
-    """Draw `space_analysis.importance`: a bar per parameter, the most important on top."""
+    """Return a figure of `space_analysis.importance`: a horizontal bar per parameter, the most important on top."""
     chart = figure(x="share of importance", height=90 + 26 * len(frame))
     chart.add_bar(
         x=frame["importance"],
@@ -32,9 +32,10 @@ def importance(frame: pd.DataFrame) -> go.Figure:
 
 
 def parallel(frame: pd.DataFrame, fields: Sequence[str], metric: str, mode: str, logarithmic: Sequence[str]) -> go.Figure:
-    """Draw `space_analysis.values_by_field`: a line per trial through its value of each field.
+    """Return parallel coordinates of `space_analysis.values_by_field`: a line per trial through its value of each of `fields`.
 
-    A trial that does not use a field passes below the range of that axis. Optuna's own plot leaves out such trials.
+    The last axis, `metric`, is the trial's value, which also colours the line. `logarithmic`: fields whose axis is logarithmic. A trial
+    that does not use a field passes below the range of that axis. Optuna's own plot leaves out such trials.
     """
     dimensions = [_axis(frame[name], name, name in logarithmic) for name in fields]
     dimensions.append({"label": escape_html(metric), "values": frame["value"]})
@@ -45,7 +46,10 @@ def parallel(frame: pd.DataFrame, fields: Sequence[str], metric: str, mode: str,
 
 
 def _axis(column: pd.Series, name: str, logarithmic: bool) -> dict[str, object]:
-    """Return one axis: numbers as they are or by their logarithm, other values by their position among the choices."""
+    """Return one axis, a dimension of Plotly's ``Parcoords``: numbers as they are or their logarithms, choices by position in sorted order.
+
+    Missing values are below the lowest number, or are the first choice, and have the label `NOT_USED`.
+    """
     label = escape_html(name.replace("_", " "))
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column) and column.notna().any():
         numbers = column.astype(float).map(math.log10) if logarithmic else column.astype(float)
@@ -64,7 +68,10 @@ def _axis(column: pd.Series, name: str, logarithmic: bool) -> dict[str, object]:
 
 
 def slices(frame: pd.DataFrame, fields: Sequence[str], metric: str, logarithmic: Sequence[str]) -> go.Figure:
-    """Draw `space_analysis.values_by_field`: a panel per field, a marker per trial that uses the field."""
+    """Return a figure of `space_analysis.values_by_field`: a panel per field, with a marker per trial that uses it at its value.
+
+    `metric` titles the vertical axes. `logarithmic`: fields whose axis is logarithmic.
+    """
     down = max(1, math.ceil(len(fields) / COLUMNS))
     titles = [escape_html(name.replace("_", " ")) for name in fields]
     gap = 0.45 / max(1, down)
@@ -82,7 +89,7 @@ def slices(frame: pd.DataFrame, fields: Sequence[str], metric: str, logarithmic:
 
 
 def _add_panel(chart: go.Figure, frame: pd.DataFrame, name: str, metric: str, place: int, *, logarithmic: bool) -> None:
-    """Add the values by one field as the panel at `place`, counted by rows from the top left."""
+    """Add to `chart` the panel of the field `name`. `place` is its position, counted by rows from 0 at the top left."""
     row, col = place // COLUMNS + 1, place % COLUMNS + 1
     for state in ("stopped", "finished"):
         rows, style = frame[(frame["state"] == state) & frame[name].notna()], STYLES[state]
@@ -108,13 +115,16 @@ def _add_panel(chart: go.Figure, frame: pd.DataFrame, name: str, metric: str, pl
 
 
 def _ticks(column: pd.Series) -> list[float] | None:
-    """Return the ticks of a column: its values if they are at most `MOST_TICKS` numbers, otherwise None for Plotly's own."""
+    """Return the ticks of an axis: the column's different values if these are at most `MOST_TICKS` numbers, else None for Plotly's own."""
     values = sorted(column.dropna().unique()) if pd.api.types.is_numeric_dtype(column) else []
     return values if 1 <= len(values) <= MOST_TICKS else None
 
 
 def epochs(frame: pd.DataFrame, metric: str, *, default: float | None) -> go.Figure:
-    """Draw the value of finished trials by their number of epochs, and the default recipe's value as a line."""
+    """Return a figure of finished trials: value by planned epochs. `default`, the default recipe's value, is a horizontal line.
+
+    `frame` is from `space_analysis.values_by_field`, with the field ``epochs``.
+    """
     rows = frame[frame["state"] == "finished"]
     chart = figure(f"validation {metric}", "epochs")
     chart.add_scatter(
@@ -132,7 +142,10 @@ def epochs(frame: pd.DataFrame, metric: str, *, default: float | None) -> go.Fig
 
 
 def strength(frame: pd.DataFrame, metric: str, chosen: float) -> go.Figure:
-    """Draw `space_analysis.values_by_strength`: the value of finished trials, their median, and a line at the chosen strength."""
+    """Return a figure of `space_analysis.values_by_strength`: a marker per trial, and the median value at each strength as a line.
+
+    A vertical line marks the `chosen` strength (0 to 1).
+    """
     chart = figure(f"validation {metric}", "augmentation strength")
     chart.add_scatter(
         x=frame["augmentation_strength"],

@@ -9,15 +9,18 @@ from dashboard.charts.palette import COLOR_CYCLE
 from dashboard.charts.theme import NEUTRAL, STYLES, escape_html, figure
 
 HOURS_FROM_MINUTES = 180
-"""Searches that took longer are drawn in hours."""
+"""Searches that took more minutes than this are drawn in hours."""
 MOST_MARKS = 1000
-"""Approximate maximum of markers in a chart; more render slowly in a browser."""
+"""Approximate greatest number of markers in a chart; more are slow in a browser."""
 AXES = {"time": "minutes", "trials": "ended"}
-"""Choice of the horizontal axis of the progress of a search → the column of `study_data.best_so_far`."""
+"""Name of a horizontal axis, as the viewer chooses it → its column of `study_data.best_so_far`."""
 
 
 def best_so_far(frame: pd.DataFrame, metric: str, *, default: float | None, against: str = "time") -> go.Figure:
-    """Draw `study_data.best_so_far`: a marker per ended trial, the best value so far as steps, the default recipe as a line."""
+    """Return a figure of `study_data.best_so_far`: a marker per ended trial, and the best value so far as a line with steps.
+
+    `default`, the default recipe's value, is a horizontal line. `against`: the horizontal axis, a key of `AXES`.
+    """
     places, title = _places(frame, against)
     chart = figure(f"validation {metric}", title)
     for state, rows in thinned(frame).groupby("state", sort=True):
@@ -49,7 +52,10 @@ def best_so_far(frame: pd.DataFrame, metric: str, *, default: float | None, agai
 
 
 def thinned(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials to mark. Of more than `MOST_MARKS`: those that set a new best value, the latest, and evenly spaced others."""
+    """Return the rows of `study_data.best_so_far` that get a marker: all, if they are at most `MOST_MARKS`.
+
+    Of more, those with a new best value, those before the first finished trial, the latest, and evenly spaced others.
+    """
     if len(frame) <= MOST_MARKS:
         return frame
     kept = frame["best"].ne(frame["best"].shift()) | (frame.index >= len(frame) - MOST_MARKS // 2)
@@ -58,7 +64,10 @@ def thinned(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _places(frame: pd.DataFrame, against: str, longest: float = 0.0) -> tuple[pd.Series, str]:
-    """Return the positions of trials on the horizontal axis, and its title. `longest`: minutes of the longest study on the same axis."""
+    """Return the positions of the rows of `study_data.best_so_far` on the horizontal axis, and the axis's title.
+
+    `against`: a key of `AXES`. `longest`: minutes of the longest study on the same axis; it decides whether minutes or hours are used.
+    """
     column = frame[AXES[against]].astype(float)
     if against == "trials":
         return column, "trials that have ended"
@@ -67,7 +76,7 @@ def _places(frame: pd.DataFrame, against: str, longest: float = 0.0) -> tuple[pd
 
 
 def _add_default_line(chart: go.Figure, across: Sequence[float], value: float) -> None:
-    """Draw the default recipe's value as a horizontal line."""
+    """Add the default recipe's value to `chart` as a horizontal line. `across`: its two ends on the horizontal axis."""
     style = STYLES["default recipe"]
     chart.add_scatter(
         x=across,
@@ -80,9 +89,9 @@ def _add_default_line(chart: go.Figure, across: Sequence[float], value: float) -
 
 
 def curves(frame: pd.DataFrame, metric: str, rungs: Sequence[float] = ()) -> go.Figure:
-    """Draw `study_data.learning_curves`: a line per trial over its own progress, and a vertical line per rung (in % of the epochs).
+    """Return a figure of `study_data.learning_curves`: a line per trial over its progress, and a vertical line at each of `rungs`.
 
-    The roles are drawn in the order of `STYLES`, so the best trial is on top.
+    Both are in % of a trial's own epochs. The roles are drawn in the order of `STYLES`, so the best trial is on top.
     """
     chart = figure(f"validation {metric}", "progress of the trial (% of its epochs)")
     for role, style in STYLES.items():
@@ -108,14 +117,20 @@ def curves(frame: pd.DataFrame, metric: str, rungs: Sequence[float] = ()) -> go.
 
 
 def _with_gaps(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of all trials, with an empty row after each trial, so that one trace draws separate lines."""
+    """Return the rows of `study_data.learning_curves` sorted by trial and progress, with an empty row after each trial.
+
+    The empty rows (NaN) let one Plotly trace draw a separate line for each trial.
+    """
     gaps = pd.DataFrame({"trial": rows["trial"].unique(), "progress": float("nan"), "value": float("nan")})
     joined = pd.concat([rows[["trial", "progress", "value"]], gaps])
     return joined.sort_values(["trial", "progress"], na_position="last", kind="stable")
 
 
 def compared(frames: Mapping[str, pd.DataFrame], metric: str, *, against: str = "trials") -> go.Figure:
-    """Draw the best value so far of several studies. `frames`: name of a study → its `study_data.best_so_far`."""
+    """Return a figure of the best value so far of several studies, a line for each.
+
+    `frames`: name of a study → its `study_data.best_so_far`. `against`: the horizontal axis, a key of `AXES`.
+    """
     chart = figure(f"best validation {metric} so far")
     longest = max((frame["minutes"].max() for frame in frames.values() if len(frame)), default=0.0)
     for (name, frame), color in zip(frames.items(), _cycle(len(frames)), strict=True):
@@ -134,7 +149,7 @@ def compared(frames: Mapping[str, pd.DataFrame], metric: str, *, against: str = 
 
 
 def overlaid(frame: pd.DataFrame, metric: str) -> go.Figure:
-    """Draw `study_data.learning_curves` of a few trials in one chart, each trial in its own colour."""
+    """Return a figure of `study_data.learning_curves` of a few trials: a line per trial, each in its own colour."""
     chart = figure(f"validation {metric}", "progress of the trial (% of its epochs)")
     groups = list(frame.groupby("trial"))
     for (number, rows), color in zip(groups, _cycle(len(groups)), strict=True):
@@ -150,12 +165,12 @@ def overlaid(frame: pd.DataFrame, metric: str) -> go.Figure:
 
 
 def _cycle(count: int) -> list[str]:
-    """Return so many colours; they repeat after the last of `COLOR_CYCLE`."""
+    """Return `count` colours from `COLOR_CYCLE`, from the first on; after the last they repeat."""
     return [COLOR_CYCLE[place % len(COLOR_CYCLE)] for place in range(count)]
 
 
 def timeline(frame: pd.DataFrame) -> go.Figure:
-    """Draw `study_data.work_spans`: a lane per worker, a bar per stretch of work. Gaps are idle time."""
+    """Return a figure of `study_data.work_spans`: a lane per worker, with a bar from begin to end of each period. Gaps are idle time."""
     frame = frame.assign(seconds=(frame["ended"] - frame["began"]).dt.total_seconds(), why=frame["why"].map(escape_html))
     lanes = sorted(frame["worker"].unique())
     chart = figure(height=120 + 34 * max(3, len(lanes)))

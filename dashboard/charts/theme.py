@@ -1,4 +1,4 @@
-"""The style of all charts: one style per role of a trial, an empty figure with titled axes, and texts without markup."""
+"""What all charts share: a style for each role of a trial, an empty figure with titled axes, and the escaping of texts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ NEUTRAL = GREY
 
 @dataclass(frozen=True)
 class TraceStyle:
-    """How the trials of one role are drawn."""
+    """How the trials of one role are drawn: `width` in pixels, `dash` and `symbol` by Plotly's names."""
 
     color: str
     width: float = 1.6
@@ -24,7 +24,7 @@ class TraceStyle:
 
     @property
     def line(self) -> dict[str, Any]:
-        """The line in Plotly's terms."""
+        """The ``line`` of a Plotly trace in this style: colour, width and dash."""
         return {"color": self.color, "width": self.width, "dash": self.dash}
 
 
@@ -38,11 +38,11 @@ STYLES = {
     "default recipe": TraceStyle(PINK, 2.2, dash="dash"),
     "best": TraceStyle(GREEN, 3.2),
 }
-"""Role of a trial → its style. Roles further down are drawn over those further up."""
+"""Role of a trial (see `study_data.role_of`) → its style. Roles further down are drawn over those further up."""
 
 
 def figure(y: str = "", x: str = "", height: int = HEIGHT) -> go.Figure:
-    """Return an empty figure with titled axes; markup in the titles is escaped. `height` is in pixels."""
+    """Return an empty figure. `y` and `x` are the titles of the axes, as plain text; `height` is in pixels."""
     empty = go.Figure()
     empty.update_layout(
         height=height,
@@ -56,6 +56,6 @@ def figure(y: str = "", x: str = "", height: int = HEIGHT) -> go.Figure:
 
 
 def escape_html(text: object) -> str:
-    """Return a text that Plotly shows as it is: Plotly interprets some HTML tags in titles, labels and hover texts."""
+    """Return `text` escaped, so that Plotly shows it as it is. Plotly interprets some HTML tags in titles, labels and hover texts."""
     whole = str(text).encode("utf-8", "replace").decode()
     return whole.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

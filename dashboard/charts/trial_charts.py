@@ -12,11 +12,11 @@ from dashboard.charts.theme import COLOR_SCALE, NEUTRAL, STYLES, escape_html, fi
 COLUMNS = 3
 PANEL_HEIGHT = 210
 MOST_NUMBERED_CLASSES = 15
-"""A confusion matrix of at most so many classes shows its counts as numbers."""
+"""Greatest number of classes for which a confusion matrix shows its counts as numbers."""
 
 
 def metrics(frame: pd.DataFrame) -> go.Figure:
-    """Draw `trial_data.metrics`: a panel per metric, by epoch. The first one, the objective, has the colour of the best trial."""
+    """Return a figure of `trial_data.metrics`: a panel per metric, by epoch. The first metric, the objective, has the colour of "best"."""
     names = list(frame["metric"].unique())
     down = max(1, math.ceil(len(names) / COLUMNS))
     titles = [escape_html(name.replace("_", " ")) for name in names]
@@ -39,7 +39,7 @@ def metrics(frame: pd.DataFrame) -> go.Figure:
 
 
 def confusion(frame: pd.DataFrame) -> go.Figure:
-    """Draw `trial_data.confusion`: a cell per pair of classes, shaded by its share of the images of the true class."""
+    """Return a heatmap of `trial_data.confusion`: a cell per pair of classes, shaded by its share of the images of the true class."""
     shares = frame.div(frame.sum(axis=1).replace(0, 1), axis=0)
     classes = [escape_html(name) for name in frame.columns]
     chart = figure("true class", "predicted class", height=max(300, 120 + 26 * len(classes)))
@@ -64,7 +64,7 @@ def confusion(frame: pd.DataFrame) -> go.Figure:
 
 
 def confused(frame: pd.DataFrame) -> go.Figure:
-    """Draw `trial_data.confused`: the pairs of classes that are confused most often."""
+    """Return a figure of `trial_data.confused`: a horizontal bar per pair of classes, as long as its number of images."""
     chart = figure(x="validation images", height=100 + 22 * len(frame))
     chart.add_bar(
         x=frame["images"], y=frame["true → predicted"].map(escape_html), orientation="h", marker={"color": STYLES["failed"].color}
@@ -74,7 +74,10 @@ def confused(frame: pd.DataFrame) -> go.Figure:
 
 
 def reliability(frame: pd.DataFrame) -> go.Figure:
-    """Draw `trial_data.reliability`: the share of correct predictions by predicted probability. On the diagonal both are equal."""
+    """Return a figure of `trial_data.reliability`: the share of correct predictions by predicted probability, both in %.
+
+    On the dashed diagonal they are equal.
+    """
     chart = figure("correct (%)", "predicted probability (%)")
     chart.add_scatter(
         x=[0, 100], y=[0, 100], mode="lines", name="perfectly calibrated", line={"color": NEUTRAL, "dash": "dash", "width": 1.5}
@@ -95,7 +98,7 @@ def reliability(frame: pd.DataFrame) -> go.Figure:
 
 
 def precision(frame: pd.DataFrame) -> go.Figure:
-    """Draw `trial_data.precision`: each label's average precision."""
+    """Return a figure of `trial_data.precision`: a horizontal bar per label, as long as its average precision."""
     chart = figure(x="average precision", height=100 + 24 * len(frame))
     chart.add_bar(
         x=frame["average precision"],
@@ -111,7 +114,10 @@ def precision(frame: pd.DataFrame) -> go.Figure:
 
 
 def scatter(frame: pd.DataFrame, target: str) -> go.Figure:
-    """Draw `trial_data.scatter`: the predicted against the true value of each image."""
+    """Return a figure of `trial_data.scatter`: a marker per image, its predicted over its true value, and the line where they are equal.
+
+    `target` is the name of the predicted quantity, for the titles of the axes.
+    """
     chart = figure(f"predicted {target}", f"true {target}")
     ends = [float(frame["truth"].min()), float(frame["truth"].max())]
     chart.add_scatter(x=ends, y=ends, mode="lines", name="correct", line={"color": NEUTRAL, "dash": "dash", "width": 1.5})

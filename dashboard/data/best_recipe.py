@@ -1,4 +1,4 @@
-"""The results of a search, from its record: its best recipe as text, and the file of the best weights."""
+"""The best recipe of a study as YAML text, and where the file of its weights is."""
 
 from pathlib import Path
 
@@ -7,13 +7,14 @@ from trainables.config import Recipe, to_yaml, validate
 from trainables.errors import StorageError
 
 LARGEST_DOWNLOAD = 200_000_000
-"""Largest file of weights, in bytes, that the browser can download; of a larger one the path is shown."""
+"""Largest file of weights, in bytes, that the dashboard offers as a download; for a larger one it shows the path."""
 
 
 def recipe_yaml(record: StudyRecord) -> str:
-    """Return the best configuration as the text of a `best.yaml`.
+    """Return the study's best configuration as YAML text, the content of a `best.yaml` for ``injerto train``.
 
-    Raises ``StorageError`` while no trial has ended with a value, ``ConfigError`` for a configuration of another version.
+    Raises ``StorageError`` while no trial has ended with a value, ``ConfigError`` for a configuration that this version
+    of injerto does not accept.
     """
     best = record.best
     if best is None:
@@ -33,13 +34,13 @@ def recipe_yaml(record: StudyRecord) -> str:
 
 
 def weights_file(record: StudyRecord) -> Path | None:
-    """Return the file of the best weights, None if it is not on this machine."""
+    """Return the path of the best weights, `best.safetensors` in the study's folder; None if it is not on this machine."""
     file = record.folder / "best.safetensors"
     return file if file.is_file() else None
 
 
 def weights_location(record: StudyRecord) -> str:
-    """Return where the weights are, or when they will be written, as a sentence."""
+    """Return a sentence on weights that `weights_file` did not find: where the search wrote them, or that it writes them when it ends."""
     if record.state in ("finished", "failed"):
         return f"They are not on this machine. The search wrote them to {record.folder / 'best.safetensors'} on the machine that ran it."
     return "They are written when the search ends."

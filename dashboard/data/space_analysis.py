@@ -1,4 +1,4 @@
-"""Analysis of the searched space: DataFrames for the charts, and the sentence under each chart."""
+"""Analysis of the searched space: importance of parameters, values by field, and the sentences under the charts."""
 
 import math
 import warnings
@@ -20,15 +20,15 @@ EVALUATORS: Mapping[str, Callable[[], BaseImportanceEvaluator]] = {
 }
 """Name → Optuna's evaluator. PED-ANOVA: what distinguishes the best trials. fANOVA: what explains the value over the whole space."""
 LARGE_SHARE = 0.8
-"""The sentence on importance names how many parameters together reach this share."""
+"""The sentence on importance says how many parameters together have this share of it."""
 FEWEST_TRIALS, FEWEST_FOR_IMPORTANCE, MOST_TRIALS = 5, 10, 500
-"""Finished trials that are needed to show the space, and to compute importance; and how many of them are analyzed at most."""
+"""Number of finished trials needed to show the space, number needed to compute importance, and greatest number analyzed."""
 
 
 def analyzed_trials(record: StudyRecord, most: int = MOST_TRIALS) -> list[TrialRecord]:
-    """Return the finished trials; of more than `most` the best half and the latest half.
+    """Return the finished trials, by number. If they are more than `most`, only the best `most` / 2 and the latest `most` / 2.
 
-    Raises ``StorageError`` for fewer than `FEWEST_TRIALS`.
+    A trial can be among both, so there may be fewer. Raises ``StorageError`` if fewer than `FEWEST_TRIALS` have finished.
     """
     finished = [trial for trial in record.trials if trial.state == "finished" and trial.value is not None]
     if len(finished) < FEWEST_TRIALS:
@@ -40,9 +40,10 @@ def analyzed_trials(record: StudyRecord, most: int = MOST_TRIALS) -> list[TrialR
 
 
 def importance(record: StudyRecord, evaluator: str) -> pd.DataFrame:
-    """Return a row per parameter, the most important first: parameter, importance (shares of 1).
+    """Return a row per parameter, the most important first: parameter (name), importance (shares that add up to 1).
 
-    Raises ``StorageError`` for fewer than `FEWEST_FOR_IMPORTANCE` trials, for equal values, or without recorded ranges.
+    `evaluator` is a key of `EVALUATORS`. Raises ``StorageError`` if fewer than `FEWEST_FOR_IMPORTANCE` trials have finished, if all have
+    the same value, if the record has no ranges of parameters, or if the evaluator cannot compare these trials.
     """
     trials = analyzed_trials(record)
     if not record.parameters:
@@ -65,7 +66,7 @@ def importance(record: StudyRecord, evaluator: str) -> pd.DataFrame:
 
 
 def describe_importance(frame: pd.DataFrame, evaluator: str, trials: int) -> str:
-    """Return a sentence on the most important parameters. `trials`: how many were analyzed."""
+    """Return a sentence on the most important parameters. `frame`: from `importance`. `evaluator`: its name. `trials`: how many it used."""
     first = frame.iloc[0]
     count = int((frame["importance"].cumsum() < LARGE_SHARE).sum()) + 1
     share = frame["importance"].iloc[:count].sum()
@@ -74,20 +75,26 @@ def describe_importance(frame: pd.DataFrame, evaluator: str, trials: int) -> str
 
 
 def values_by_field(record: StudyRecord) -> pd.DataFrame:
-    """Return a row per finished or stopped trial with a value: trial, state, value, and the searched fields where they apply."""
+    """Return a row per finished or stopped trial with a value: trial (number), state, value, and a column per searched field.
+
+    A cell is empty where the field was not sampled for the trial.
+    """
     frame = trial_table.trials_table(record)
     kept = frame[frame["state"].isin(("finished", "stopped")) & frame["value"].notna()]
     return kept[["trial", "state", "value", *trial_table.searched_fields(record)]].reset_index(drop=True)
 
 
 def is_logarithmic(record: StudyRecord, field: str) -> bool:
-    """Return whether a field is searched on a logarithmic scale."""
+    """Return whether a field of the configuration is searched on a logarithmic scale; False if it is not searched."""
     ranges = [json_to_distribution(about["range"]) for about in record.parameters.values() if about["sets"] == field]
     return any(isinstance(one, FloatDistribution | IntDistribution) and one.log for one in ranges)
 
 
 def describe_best_range(frame: pd.DataFrame, field: str, mode: str) -> str:
-    """Return a sentence on the values of a field in the best quarter of the finished trials, and in all of them."""
+    """Return a sentence that compares a field's values in the best quarter of the finished trials with those in all.
+
+    For choices it names the one with the best median value. `frame` is from `values_by_field`; `mode` is ``min`` or ``max``.
+    """
     used = frame[(frame["state"] == "finished") & frame[field].notna()]
     if len(used) < FEWEST_TRIALS:
         return f"{field}: too few finished trials use it for a comparison."
@@ -108,7 +115,7 @@ def _span(column: pd.Series) -> str:
 
 
 def values_by_strength(record: StudyRecord) -> pd.DataFrame:
-    """Return a row per finished trial with a value: augmentation_strength, value, trial."""
+    """Return a row per finished trial with a value: augmentation_strength (0 to 1), value, trial (number)."""
     finished = [trial for trial in record.trials if trial.state == "finished" and trial.value is not None]
     known = [trial for trial in finished if "augmentation_strength" in trial.config]
     rows = [(trial.config["augmentation_strength"], trial.value, trial.number) for trial in known]

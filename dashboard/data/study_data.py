@@ -1,4 +1,4 @@
-"""DataFrames and figures of whole studies, for the screens and the report."""
+"""DataFrames, numbers and texts on whole studies, for the screens and the report."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,11 +16,14 @@ from trainables.objectives import IN_UNIT_INTERVAL, sign
 
 ROLES = {"winner": "winner", "default_recipe": "default recipe"}
 MOST_CURVES = 120
-"""At most so many learning curves are drawn, besides those of running trials."""
+"""Greatest number of learning curves that are drawn, besides those of running trials."""
 
 
 def trials_to_draw(record: StudyRecord) -> list[TrialRecord]:
-    """Return the trials whose learning curves are drawn: all, or of more than `MOST_CURVES` the best, the latest and the running ones."""
+    """Return the trials whose learning curves are drawn: all that have reported an epoch, if these are at most `MOST_CURVES`.
+
+    Of more, the default recipe, the best, the latest and the running ones.
+    """
     reported = [trial for trial in record.trials if trial.intermediate]
     if len(reported) <= MOST_CURVES:
         return reported
@@ -30,7 +33,7 @@ def trials_to_draw(record: StudyRecord) -> list[TrialRecord]:
 
 
 def learning_curves(record: StudyRecord, trials: Iterable[TrialRecord]) -> pd.DataFrame:
-    """Return a row per reported epoch: trial, role (best, default recipe, or its state), progress (%), value."""
+    """Return a row per reported epoch of `trials`: trial (number), role (see `role_of`), progress (% of its planned epochs), value."""
     rows = [
         (trial.number, role, step / 10, value)
         for trial in trials
@@ -41,14 +44,14 @@ def learning_curves(record: StudyRecord, trials: Iterable[TrialRecord]) -> pd.Da
 
 
 def role_of(trial: TrialRecord, record: StudyRecord) -> str:
-    """Return the role of a trial in the charts: "best", "default recipe", or its state."""
+    """Return the role of a trial in the charts, a key of `theme.STYLES`: "best", "default recipe", or its state."""
     if record.best is not None and trial.number == record.best.number:
         return "best"
     return "default recipe" if trial.is_default_recipe else trial.state
 
 
 def rung_percentages(record: StudyRecord) -> list[float]:
-    """Return the rungs, in % of a trial's epochs; none if no scheduler stops trials early."""
+    """Return the rungs of successive halving in % of a trial's epochs, the lowest first; empty if no scheduler stops trials early."""
     algorithm = record.config.get("algorithm", {})
     if algorithm.get("scheduler", "asha") != "asha":
         return []
@@ -56,10 +59,10 @@ def rung_percentages(record: StudyRecord) -> list[float]:
 
 
 def best_so_far(record: StudyRecord) -> pd.DataFrame:
-    """Return a row per finished or stopped trial with a value, by the time of its end: trial, state, minutes, value, ended, best.
+    """Return a row per finished or stopped trial with a value, in the order of their ends: trial, state, minutes, value, ended, best.
 
-    `minutes`: since the first trial began. `ended`: 1 for the first row, 2 for the second.
-    `best`: the best value of a finished trial so far, NaN before the first.
+    `minutes`: from the start of the first trial to the end of this one. `ended`: 1 for the first row, 2 for the second, and so on.
+    `best`: the best value of a finished trial up to this row, NaN before the first.
     """
     start = first_start(record)
     ended = sorted((t for t in record.trials if t.state in ("finished", "stopped") and t.ended), key=lambda t: t.ended or datetime.max)
@@ -73,7 +76,10 @@ def best_so_far(record: StudyRecord) -> pd.DataFrame:
 
 
 def configuration_sentences(trial: TrialRecord) -> list[str]:
-    """Return a trial's configuration as sentences. Raises ``StorageError`` if a field is missing."""
+    """Return a trial's configuration as sentences for the viewer: network, head, optimization, augmentation.
+
+    Raises ``StorageError`` if a field is missing, as in a record of another version.
+    """
     try:
         return describe_configuration(trial.config)
     except (KeyError, AttributeError) as error:
@@ -81,7 +87,10 @@ def configuration_sentences(trial: TrialRecord) -> list[str]:
 
 
 def test_scores(record: StudyRecord) -> pd.DataFrame:
-    """Return a row of test scores for the winner and one for the default recipe, the study's metric first; empty before they exist."""
+    """Return a row of test scores for the winner and one for the default recipe; no row before the test split is evaluated.
+
+    The first column, named "", says which of them it is. Each other column is a metric, the study's own first.
+    """
     scores = {label: record.test[role]["test"] for role, label in ROLES.items() if role in record.test}
     names = dict.fromkeys(name for values in scores.values() for name in values)
     order = sorted(names, key=lambda name: name != record.metric)
@@ -89,7 +98,11 @@ def test_scores(record: StudyRecord) -> pd.DataFrame:
 
 
 def study_cards(records: Sequence[StudyRecord]) -> pd.DataFrame:
-    """Return a row per study, the latest first, with what its card on the Studies screen shows."""
+    """Return a row per study with what its card shows, in reverse order: the latest first if `records` has the oldest first.
+
+    Columns: study (name), state, why, metric, best, gain (0 if unknown), counts (trials by state), planned (trials), seconds, began,
+    sparkline (about 100 values of the best so far), dataset (a line of text).
+    """
     return pd.DataFrame([_card(record) for record in reversed(records)])
 
 
@@ -112,7 +125,10 @@ def _card(record: StudyRecord) -> dict[str, Any]:
 
 
 def gain(record: StudyRecord) -> float | None:
-    """Return by how much the best trial beats the default recipe, in the unit of the metric; None before both have ended."""
+    """Return by how much the best trial beats the default recipe, in the unit of the metric: positive is better, also for ``min``.
+
+    None before both have ended with a value.
+    """
     best, default = record.best, record.default_recipe
     if best is None or default is None or best.value is None or default.value is None or default.state not in ("finished", "stopped"):
         return None
@@ -120,7 +136,10 @@ def gain(record: StudyRecord) -> float | None:
 
 
 def interval(record: StudyRecord) -> tuple[float, float] | None:
-    """Return the 95 % interval of the best trial's value over draws of the validation images, None if it is unknown."""
+    """Return (low, high), the 95 % interval of the best trial's value over random draws of the validation images; None if it is unknown.
+
+    It is cut to 0 to 1 for a metric in that range. Raises ``StorageError`` if the trial's report is missing or damaged.
+    """
     if record.best is None:
         return None
     interval = (record.best.report.get("pictures") or {}).get("interval")
@@ -131,29 +150,29 @@ def interval(record: StudyRecord) -> tuple[float, float] | None:
 
 
 def ended_trials(counts: Mapping[str, int]) -> int:
-    """Return how many trials have ended, from the number of trials by state."""
+    """Return how many trials have ended. `counts`: state → number of trials, with every state."""
     return sum(counts[state] for state in ENDED)
 
 
 def throughput(record: StudyRecord) -> tuple[float, float]:
-    """Return the ended trials per hour, and the images per second of all running trials together."""
+    """Return the ended trials per hour of search, and the images per second of all running trials together in their latest epochs."""
     histories = [trial.attributes.get("history", {}) for trial in record.trials if trial.state == "running"]
     speeds = [history.get("images_per_second", [0.0])[-1] for history in histories]
     return 3600 * ended_trials(record.counts) / record.seconds if record.seconds else 0.0, sum(speeds)
 
 
 def first_start(record: StudyRecord) -> datetime | None:
-    """Return when the first trial began, None before that."""
+    """Return when the first trial began (local time), None before that."""
     return min((trial.started for trial in record.trials if trial.started), default=None)
 
 
 def planned_trials(record: StudyRecord) -> int:
-    """Return the budget of trials, or the number of trials if that is larger."""
+    """Return the study's budget of trials, or the number of its trials if that is larger or there is no such budget."""
     return max(record.config.get("budget", {}).get("trials") or 0, len(record.trials))
 
 
 def describe_dataset(record: StudyRecord) -> str:
-    """Return a line on the task, its classes, and the images of each split."""
+    """Return a line of text on the dataset: task, number of classes or labels, images of each split, and side of the images in pixels."""
     dataset = record.dataset
     classes = len(dataset.get("classes") or ()) if dataset.get("task") != "regression" else 0
     images = ", ".join(f"{count:,} {split}" for split, count in dataset.get("images", {}).items())
@@ -162,7 +181,10 @@ def describe_dataset(record: StudyRecord) -> str:
 
 
 def nodes(record: StudyRecord) -> pd.DataFrame:
-    """Return a row per node of the cluster: whether it is alive, CPUs, GPUs, how much of them is in use (%), memory (GB)."""
+    """Return a row per node of the cluster, as last reported; no row before the first report. An unknown value is missing.
+
+    Columns: node (name), alive, CPUs and GPUs (number), memory (total, GB), GPU (model), and in %: CPUs, memory and GPU memory in use.
+    """
     rows = [
         {
             "node": node.get("node"),
@@ -181,7 +203,10 @@ def nodes(record: StudyRecord) -> pd.DataFrame:
 
 
 def work_spans(record: StudyRecord) -> pd.DataFrame:
-    """Return a row per period in which a worker ran a trial: trial, state, worker, began and ended (local time), why the trial ended."""
+    """Return a row per period in which a worker ran a trial: trial (number), state, worker (name), began, ended, why.
+
+    `began` and `ended` are in local time. `why` says why the trial ended, empty if it has not. A trial that moved has several rows.
+    """
     rows = []
     for trial in record.trials:
         attributes = trial.attributes
@@ -195,7 +220,10 @@ def work_spans(record: StudyRecord) -> pd.DataFrame:
 
 
 def share_busy(frame: pd.DataFrame) -> float | None:
-    """Return the share of time that the workers of `work_spans` were busy, each between its first and its last period; None for none."""
+    """Return the share (0 to 1) of time that all workers were busy, each counted from the begin of its first period to the end of its last.
+
+    `frame` is from `work_spans`. None if it has no row, or if no time has passed.
+    """
     if frame.empty:
         return None
     worked = (frame["ended"] - frame["began"]).dt.total_seconds().groupby(frame["worker"]).sum()

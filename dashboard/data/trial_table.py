@@ -1,4 +1,4 @@
-"""Tables of trials: to filter, sort and compare, for studies of up to ten thousand trials."""
+"""Tables of a study's trials, to filter, sort and compare, and of its failures; fast enough for ten thousand trials."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ REASON = "why it ended"
 
 
 def searched_fields(record: StudyRecord) -> list[str]:
-    """Return the configuration fields that the study searches, in the order of its space.
+    """Return the names of the configuration fields that the study searches, in the order of its space.
 
     A record of an older version has no space; there the fields are those that its trials' parameters name.
     """
@@ -22,13 +22,16 @@ def searched_fields(record: StudyRecord) -> list[str]:
 
 
 def used_fields(record: StudyRecord, trial: TrialRecord) -> set[str]:
-    """Return the searched fields that were sampled for a trial; in a conditional space not all are."""
+    """Return the names of the searched fields that were sampled for a trial; in a conditional space not all are."""
     sets = {name: about["sets"] for name, about in record.parameters.items()}
     return {sets.get(name, name) for name in trial.params}
 
 
 def trials_table(record: StudyRecord) -> pd.DataFrame:
-    """Return a row per trial: number, state, value, epochs done and planned, minutes, the searched fields that apply, reason, node."""
+    """Return a row per trial: the `FIXED_COLUMNS`, a column per searched field, `REASON` (text), and node (name).
+
+    "trial" is the number, "epochs" the planned ones, "minutes" see `minutes_taken`. A field that was not sampled for a trial is empty.
+    """
     fields = [name for name in searched_fields(record) if name not in FIXED_COLUMNS]
     columns: dict[str, list[Any]] = {name: [] for name in (*FIXED_COLUMNS, *fields, REASON, "node")}
     for trial in record.trials:
@@ -45,12 +48,12 @@ def trials_table(record: StudyRecord) -> pd.DataFrame:
 
 
 def minutes_taken(trial: TrialRecord) -> float | None:
-    """Return the minutes that an ended trial took, pauses included; None for other trials."""
+    """Return the minutes from a trial's start to its end, pauses included; None if it has not ended."""
     return (trial.ended - trial.started).total_seconds() / 60 if trial.started and trial.ended else None
 
 
 def describe_ending(trial: TrialRecord) -> str:
-    """Return why a trial ended, as text; empty while it runs."""
+    """Return as text who chose a trial's configuration, if it is the default recipe or a user's, and why it ended, if it has."""
     default = "the default recipe" if trial.is_default_recipe else "enqueued by a user" if trial.attributes.get("enqueued_by") else ""
     reason = trial.stop_reason or ("all its epochs are done" if trial.state == "finished" else "")
     return "; ".join(part for part in (default, reason) if part)
@@ -64,10 +67,10 @@ def filtered(
     ranges: Mapping[str, tuple[float, float]] | None = None,
     choices: Mapping[str, Sequence[Any]] | None = None,
 ) -> pd.DataFrame:
-    """Return the rows of `trials_table` that satisfy every condition.
+    """Return the rows of `frame`, from `trials_table`, that satisfy every condition. An empty argument is no condition.
 
-    `states`: any of these. `text`: in any cell, whatever its case. `ranges`: field → lowest and highest value, both included.
-    `choices`: field → any of these values. An empty condition is always satisfied.
+    `states`: the state is one of these. `text`: a cell contains it, in upper or lower case. `ranges`: column → lowest and highest value,
+    both included; a missing value is outside. `choices`: column → accepted values, compared as text; an empty sequence accepts no row.
     """
     kept = pd.Series(True, frame.index)
     if states:
@@ -84,23 +87,27 @@ def filtered(
 
 
 def sorted_by(frame: pd.DataFrame, by: str, *, descending: bool) -> pd.DataFrame:
-    """Return the rows sorted by a column, those without a value last. Values that are not numbers are sorted as text."""
+    """Return the rows sorted by the column `by`, those without a value last. A column that is not numeric is sorted as text."""
     key = None if pd.api.types.is_numeric_dtype(frame[by]) else lambda column: column.astype(str).where(column.notna())
     return frame.sort_values(by, ascending=not descending, na_position="last", kind="stable", key=key)
 
 
 def is_numeric(frame: pd.DataFrame, name: str) -> bool:
-    """Return whether a column holds numbers, and more than two different ones."""
+    """Return whether the column `name` has a numeric type and more than two different values, so that it is filtered by a range."""
     return pd.api.types.is_numeric_dtype(frame[name]) and frame[name].nunique() > 2
 
 
 def configurations(record: StudyRecord, chosen: Sequence[TrialRecord], *, differing: bool = False) -> pd.DataFrame:
-    """Return a row per configuration field and a column per trial; with `differing`, only the fields that are not equal in all."""
+    """Return the configurations of the `chosen` trials by `side_by_side`: a row per field, a column per trial, such as "trial 7"."""
     return side_by_side({f"trial {trial.number}": trial.config for trial in chosen}, differing=differing)
 
 
 def side_by_side(configs: Mapping[str, Mapping[str, Any]], *, differing: bool) -> pd.DataFrame:
-    """Return a row per field and a column per configuration, as text; a dash where a configuration lacks the field."""
+    """Return a row per field and a column per configuration, all values as text; a dash where a configuration lacks the field.
+
+    `configs`: column name → configuration. Numbers have four significant digits. The field ``seed`` is left out. With `differing`, only the
+    fields whose texts differ.
+    """
     fields = dict.fromkeys(name for config in configs.values() for name in config if name != "seed")
     rows = {field: [_cell(config.get(field)) for config in configs.values()] for field in fields}
     kept = {field: row for field, row in rows.items() if not differing or len(set(row)) > 1}
@@ -116,7 +123,10 @@ def _cell(value: Any) -> str:
 
 
 def failures(record: StudyRecord) -> pd.DataFrame:
-    """Return a row per kind of failure, the most frequent first: kind, trials, number and message of the latest, `failure_region`."""
+    """Return a row per kind of failure, the most frequent first: kind, trials, example, message, where; no row without failures.
+
+    `trials` is how many failed so. `example` is the number of the latest of them and `message` its error. `where`: see `failure_region`.
+    """
     failed: dict[str, list[TrialRecord]] = {}
     for trial in record.trials:
         if trial.error:
@@ -136,10 +146,10 @@ def failures(record: StudyRecord) -> pd.DataFrame:
 
 
 def failure_region(frame: pd.DataFrame, numbers: set[int], fields: Sequence[str]) -> str:
-    """Return the interval or choice of one field in which the trials of these `numbers` are most concentrated, as text.
+    """Return text on the region, an interval or a choice of one field, where the failed trials are most concentrated.
 
-    Empty if there are fewer than two such trials, or if they are less than half of the trials in that region, or less than twice as
-    frequent there as in the whole study.
+    `frame` is from `trials_table`, `numbers` are the failed trials. A region must contain all of them. The text is empty if fewer than two
+    or all trials failed, or if in the best region less than half of the trials failed, or less than twice the share of the whole study.
     """
     is_failed = frame["trial"].isin(numbers)
     share, best = is_failed.mean(), (0.0, "")

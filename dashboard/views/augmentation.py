@@ -14,7 +14,7 @@ MIDDLE = 0.5
 
 
 def draw(record: StudyRecord) -> None:
-    """Show the images at the chosen strength, and the value by strength."""
+    """Show sample images at a strength that the viewer chooses, and a chart of the trials' values by strength."""
     left, right = st.columns([3, 2])
     strength = MIDDLE
     with left, show_errors():

@@ -14,7 +14,7 @@ MOST_STUDIES = 6
 
 
 def draw(record: StudyRecord) -> None:
-    """Show the study that the address names beside chosen others."""
+    """Show the study `record` beside up to `MOST_STUDIES` - 1 others, which the viewer chooses."""
     names = records_cache.names()[::-1]
     others = [name for name in names if name != record.name]
     if not others:

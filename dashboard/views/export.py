@@ -12,7 +12,7 @@ from search.record.records import StudyRecord, TrialRecord
 
 
 def draw(record: StudyRecord) -> None:
-    """Show the files that the search gives its user, and what to do with them."""
+    """Show the best configuration and its weights to download, and commands that use them; before a trial has a value, only a message."""
     if record.best is None:
         st.info("No trial has ended with a value yet. The best configuration appears here as soon as one has.")
         return

@@ -17,7 +17,7 @@ from search.record.records import StudyRecord
 from trainables.errors import InjertoError
 
 MOST_DRAWN = 400
-"""At most so many trials are drawn as lines or used for contours: the best and the latest."""
+"""Greatest number of trials drawn as lines (the best) or used for contours (the best and the latest)."""
 
 EXPLANATIONS = {
     "PED-ANOVA": "PED-ANOVA measures what distinguishes the best trials; a parameter of sgd, for example, among the trials with sgd.",
@@ -28,11 +28,13 @@ EXPLANATIONS = {
 
 @st.cache_data(show_spinner="Computing the importance…", max_entries=16)
 def _importance(_record: StudyRecord, study: tuple[str, str | None], finished: int, evaluator: str) -> pd.DataFrame:
+    """Return `space_analysis.importance`, cached by all arguments but the record: the study's name and identity, its finished trials."""
     return space_analysis.importance(_record, evaluator)
 
 
 @st.cache_data(show_spinner="Drawing…", max_entries=32)
 def _pair(_record: StudyRecord, study: tuple[str, str | None], finished: int, kind: str, params: tuple[str, str]) -> Any:
+    """Return Optuna's Plotly figure of two parameters (`kind`: "contour" or "rank"), cached by all arguments but the record."""
     optuna_study = in_memory_study(_record, space_analysis.analyzed_trials(_record, MOST_DRAWN))
     figure = {"contour": plot_contour, "rank": plot_rank}[kind](optuna_study, params=list(params), target_name=_record.metric)
     figure.update_layout(title=None, height=420, margin={"l": 8, "r": 8, "t": 30, "b": 8})
@@ -40,7 +42,10 @@ def _pair(_record: StudyRecord, study: tuple[str, str | None], finished: int, ki
 
 
 def draw(record: StudyRecord) -> None:
-    """Show what the finished trials tell about the space."""
+    """Show the charts of the space: importance, parallel coordinates, value by parameter, and pairs of parameters.
+
+    Raises ``StorageError`` if too few trials have finished.
+    """
     space_analysis.analyzed_trials(record)
     frame, fields = space_analysis.values_by_field(record), trial_table.searched_fields(record)
     logarithmic = [name for name in fields if space_analysis.is_logarithmic(record, name)]

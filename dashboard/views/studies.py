@@ -14,11 +14,11 @@ from search.formatting import duration
 from trainables.errors import InjertoError
 
 CARDS_AT_FIRST = 20
-"""So many cards are shown until the viewer asks for all."""
+"""Number of cards shown, the latest studies, until the viewer asks for all."""
 
 
 def show() -> None:
-    """Show the screen; its cards refresh every `refresh_seconds`."""
+    """Show the title and the cards, which refresh every `refresh_seconds`."""
     st.title("Studies", anchor=False)
     st.fragment(_cards, run_every=records_cache.refresh_seconds())()
 
@@ -65,7 +65,7 @@ def _card(card: dict[Any, Any]) -> None:
 
 
 def age(began: datetime | pd.Timestamp | None) -> str:
-    """Return how long ago a study began, as text."""
+    """Return how long ago a study began (local time), such as "started 5 min ago"; "not started" for None or NaT."""
     if began is None or pd.isna(began):
         return "not started"
     return f"started {duration((datetime.now() - began).total_seconds())} ago"

@@ -24,7 +24,7 @@ FAILURE_COLUMNS = {"message": st.column_config.TextColumn(width="large"), "where
 
 
 def draw(record: StudyRecord) -> None:
-    """Show the study. A part that cannot be shown does not hide the other parts."""
+    """Show all parts of the screen. A part that raises an error is replaced by a warning, and the others are shown."""
     for part in (_about, _headline, _budgets, _charts, _best, _failures, _notes, _actions):
         with show_errors():
             part(record)

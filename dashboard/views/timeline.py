@@ -13,7 +13,7 @@ from search.formatting import duration
 from search.record.records import StudyRecord
 
 MOST_PERIODS = 600
-"""So many periods of work are drawn at most: the latest."""
+"""Greatest number of periods of work that are drawn: the latest."""
 PERCENT = st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100)
 NODE_COLUMNS = {
     "CPUs": st.column_config.NumberColumn(format="%.0f"),
@@ -26,7 +26,7 @@ NODE_COLUMNS = {
 
 
 def draw(record: StudyRecord) -> None:
-    """Show the work of each worker over time, then the nodes."""
+    """Show a chart of the trials that each worker ran over time, and a table of the cluster's nodes."""
     with show_errors():
         _work(record)
     with show_errors():

@@ -20,7 +20,7 @@ IMAGE_WIDTH = 140
 
 
 def draw(record: StudyRecord) -> None:
-    """Show the trial that the address names, the best by default."""
+    """Show the trial that the URL parameter ``trial`` names, or the best, or the first if there is no best; then its notes and actions."""
     trial = _chosen_trial(record)
     if trial is None:
         st.info("No trial has begun yet.")

@@ -27,7 +27,7 @@ COLUMN_CONFIG = {
 
 
 def draw(record: StudyRecord) -> None:
-    """Show the filters, the table, and the selected trials side by side."""
+    """Show filters, the table of the trials that satisfy them, its download as CSV, and the selected trials side by side."""
     table = trial_table.trials_table(record)
     shown = _filtered(record, table)
     columns, page = _columns(table), _page(record, shown)
@@ -77,7 +77,10 @@ def _range(place: Any, name: str, known: pd.Series) -> tuple[float, float]:
 
 
 def _page(record: StudyRecord, shown: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the chosen page, which alone are sent to the browser. Sorting applies to all pages."""
+    """Show the choice of sorting and page; return the at most `PAGE_ROWS` rows of `shown` on that page, which alone go to the browser.
+
+    `shown` are the filtered rows of `trials_table`; they are sorted before they are divided into pages.
+    """
     order, falling, page = st.columns([2, 2, 1], vertical_alignment="bottom")
     by = order.selectbox("Sort by", list(shown.columns), key="sort", bind="query-params")
     down = falling.toggle("largest first", key="down", bind="query-params")
@@ -95,7 +98,10 @@ def _columns(table: pd.DataFrame) -> list[str]:
 
 
 def _comparison(record: StudyRecord, page: pd.DataFrame, rows: list[int]) -> None:
-    """Compare the selected trials. They can also be chosen by number, because st.dataframe is a canvas without keyboard access."""
+    """Show the learning curves and configurations of at most `MOST_COMPARED` trials: the selected `rows` (positions) of `page`.
+
+    They can also be chosen by number, because st.dataframe is a canvas without keyboard access.
+    """
     selected = [int(page.iloc[row]["trial"]) for row in rows if row < len(page)]
     if selected:
         st.session_state[f"compared-{record.name}"] = selected[:MOST_COMPARED]
