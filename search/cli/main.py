@@ -8,6 +8,7 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 import typer
 
+from cluster.proxies import add_direct_hosts
 from search.cli import cluster_commands, jobs, results, searching
 from search.cli.options import BAD_INPUT
 from trainables.errors import InjertoError
@@ -59,6 +60,7 @@ app.add_typer(cluster_commands.group, name="cluster")
 
 def main() -> None:
     """Run the command that the process was started with. Print an `InjertoError` without a traceback and exit with code 2."""
+    add_direct_hosts()
     try:
         app()
     except InjertoError as error:

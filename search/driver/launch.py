@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from cluster.connect import connect, joins_cluster
+from cluster.proxies import add_direct_hosts
 from search.config import SearchConfig
 from search.config_reader import change_settings, read_config
 from search.display.terminal import Terminal
@@ -52,6 +53,7 @@ def launch(config: SearchConfig, watcher: Watcher | None = None, *, trainable: "
     """
     watcher = watcher or SilentWatcher()
     config = resolve_paths(config).model_copy(update={"storage": resolve_url(config.storage)})
+    add_direct_hosts()
     storage = open_storage(config.storage, create=True)
     config = with_study_name(config, storage)
     folder, root = new_study_places(config)

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from tests.cluster.http_server import http_server
+from tests.cluster.recording_proxy import recording_proxy
 from tests.search.cli.commands import main
 from tests.search.conftest import IMAGE_SIZE, binary_table, command, regression_table
 
@@ -25,6 +27,21 @@ def test_each_command_explains_its_options(capsys):
     for name in ("search", "resume", "best", "status", "train", "dashboard"):
         assert main(name, "--help") == 0
         assert "Usage: " in capsys.readouterr().out
+
+
+def test_a_weights_mirror_on_loopback_is_asked_without_the_proxy(home, monkeypatch):
+    binary_table(home / "fruit")
+    asked = []
+    with recording_proxy() as proxy, http_server(404, "no such file", asked=asked) as mirror:
+        for name, value in (proxy.environment() | {"INJERTO_WEIGHTS_URL": mirror, "TORCH_HOME": str(home / "torch")}).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        done = command("search", "fruit", "--weights", "imagenet", "--set", "space.backbone=resnet18", "--dry-run")
+        assert done.returncode == 2, done.stdout
+        assert "Not Found" in done.stderr
+        assert len(asked) == 1
+        assert proxy.requests == []
 
 
 @pytest.mark.slow
