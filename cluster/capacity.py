@@ -8,7 +8,7 @@ from dataclasses import dataclass
 Bundle = Mapping[str, float]
 """Ray's resource names (``CPU``, ``GPU``, ``accelerator_type:T4``, custom ones) → the amount needed of each on one node."""
 SLACK = 1e-9
-"""Rounding error that is allowed when fractions of a GPU are added up."""
+"""Rounding error that is allowed when a node's amount is divided by a fraction of a GPU."""
 
 
 def usable_cpus() -> int:
@@ -18,7 +18,7 @@ def usable_cpus() -> int:
 
 @dataclass(frozen=True)
 class Capacity:
-    """The resources of the nodes that are alive, one mapping for each node."""
+    """The total resources of the nodes that are alive, one mapping for each node; what runs there already is not subtracted."""
 
     nodes: tuple[Bundle, ...]
 
@@ -33,11 +33,17 @@ class Capacity:
         return sum(node.get("GPU", 0.0) for node in self.nodes)
 
     def slots(self, bundle: Bundle, replicas: int = 1) -> int:
-        """Return how many trials of `replicas` bundles each fit. A bundle needs a single node; the bundles of one trial may use several."""
+        """Return how many trials can run at once if each takes `replicas` bundles.
+
+        A bundle must fit on one node. The bundles of one trial may be on different nodes.
+        """
         return sum(_fits(node, bundle) for node in self.nodes) // replicas
 
     def lacking(self, bundle: Bundle) -> str:
-        """Return which part of a bundle no node has, or that no single node has all parts; empty if a node can take the bundle."""
+        """Return why no node can take a bundle, such as ``no node has 8 CPUs (at most 4 on a node)``; empty if one can.
+
+        If each part fits on some node but no node has all parts, the text names all parts.
+        """
         if any(_fits(node, bundle) for node in self.nodes):
             return ""
         most = {name: max((node.get(name, 0.0) for node in self.nodes), default=0.0) for name in bundle}

@@ -1,4 +1,4 @@
-"""The project's own code for upload to a cluster: one or two megabytes, without data and without a Python environment."""
+"""Copies the project's own code for upload to a cluster: one or two megabytes, without data and without a Python environment."""
 
 import shutil
 from importlib.metadata import PackageNotFoundError, distribution
@@ -9,9 +9,9 @@ NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
 def copy_code(folder: Path) -> list[str]:
-    """Copy the packages and their version metadata into a folder; return the paths of the copies, for Ray's ``py_modules``.
+    """Copy the packages and their version metadata into an existing folder; return the paths of the copies, for Ray's ``py_modules``.
 
-    Ray names an upload by its content, so it uploads the same code to a cluster only once.
+    The folder must not hold such copies yet. Ray names an upload by its content, so it uploads the same code to a cluster only once.
     """
     here = Path(__file__).resolve().parents[1]
     copies = [shutil.copytree(here / name, folder / name, ignore=NOT_COPIED) for name in PACKAGES]
@@ -22,7 +22,7 @@ def copy_code(folder: Path) -> list[str]:
 
 
 def version() -> str:
-    """Return the version of this code; ``0`` if the package is not installed."""
+    """Return the version of the installed ``injerto`` package, such as ``0.1.0``; ``0`` if it is not installed."""
     try:
         return distribution("injerto").version
     except PackageNotFoundError:

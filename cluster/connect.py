@@ -1,4 +1,4 @@
-"""The Ray that trials run on: one that this process starts for itself, or an existing cluster that it joins."""
+"""Connects this process to the Ray that trials run on (its own, or an existing cluster), and reports the nodes of that Ray."""
 
 import logging
 import os
@@ -27,17 +27,21 @@ IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def joins_cluster(address: str | None = None) -> bool:
-    """Return whether `connect` would join a cluster that others have started."""
+    """Return whether `connect` with this address would join an existing cluster.
+
+    None stands for ``RAY_ADDRESS``. Without either address, or if this process is connected to a Ray already, the result is False.
+    """
     ray = sys.modules.get("ray")  # not imported here: it reads its environment, which `connect` sets first
     return bool(address or os.environ.get("RAY_ADDRESS")) and not (ray is not None and ray.is_initialized())
 
 
 @contextmanager
 def connect(address: str | None = None) -> Iterator[Capacity]:
-    """Yield what the trials' Ray can run, and leave that Ray at the end of the block.
+    """Connect this process to a Ray, yield the resources of its nodes, and disconnect at the end of the block.
 
-    A Ray that this process has already is used and left running. Else the cluster at `address` or ``RAY_ADDRESS`` is joined, and without
-    either a Ray is started on loopback. Raises ``ResourceError`` if the cluster cannot be joined.
+    If this process is connected to a Ray already, that one is used and stays connected. Else the cluster at `address` (``host:port`` or
+    ``auto``) or ``RAY_ADDRESS`` is joined. Without an address this process starts a Ray on loopback, which ends with the block.
+    Raises ``ResourceError`` if the cluster cannot be joined, or if Ray's token cannot be written.
     """
     set_environment()
     import ray
@@ -65,14 +69,17 @@ def connect(address: str | None = None) -> Iterator[Capacity]:
 
 
 def capacity() -> Capacity:
-    """Return the resources of the nodes that are alive in the cluster that this process has joined."""
+    """Return the resources, now, of the nodes that are alive in the Ray that this process is connected to."""
     import ray
 
     return Capacity(tuple(dict(node["Resources"]) for node in ray.nodes() if node["Alive"]))
 
 
 def dead_ray_processes() -> list[str]:
-    """Return the kinds of processes of this process's own Ray that have ended, such as ``raylet``; none if it has joined a cluster."""
+    """Return the kind of each process, such as ``raylet``, that has ended although this process started it for its own Ray.
+
+    The list is empty if all are alive, or if this process has joined a cluster.
+    """
     from ray._private import worker
 
     node = worker._global_node
@@ -80,7 +87,10 @@ def dead_ray_processes() -> list[str]:
 
 
 def node_states() -> list[dict[str, Any]]:
-    """Return the nodes of the cluster that this process has joined: host name, whether it is alive, CPUs, GPUs."""
+    """Return one mapping for each node, dead ones included, of the Ray that this process is connected to.
+
+    Its keys are ``node`` (host name), ``alive``, ``cpus`` and ``gpus``.
+    """
     import ray
 
     return [
@@ -96,7 +106,7 @@ def node_states() -> list[dict[str, Any]]:
 
 @contextmanager
 def _own_process_groups() -> Iterator[None]:
-    """Start Ray's processes in process groups of their own.
+    """Within the block, make ``ray.init`` start each of Ray's processes in a process group of its own, and apply `_quiet`.
 
     A terminal sends Ctrl-C and its hang-up to the driver's group only. The driver then ends Ray's processes in order.
     """
@@ -108,9 +118,10 @@ def _own_process_groups() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Connect without Ray's thread that prints a paragraph for each lost worker; the search prints one line instead.
+    """Within the block, make ``ray.init`` start no thread that prints a paragraph for each lost worker; the search prints one line.
 
-    Also set again what Ray reads at import: a program that imported Ray first would else get a copy of the environment on every node.
+    Ray reads ``RAY_ENABLE_UV_RUN_RUNTIME_ENV`` at import. A program may have imported Ray before `set_environment` set that variable, and
+    Ray would then build a copy of the environment on every node; so its present value is also applied within the block.
     """
     from ray._private import ray_constants, worker
 
@@ -141,13 +152,16 @@ def _join(address: str) -> None:
 
 
 def _local_cluster_address() -> str:
-    """Return the address of the cluster that `cluster.local.up` has started here, else ``auto``: Ray then looks for one by itself."""
+    """Return ``host:port`` of the cluster that `cluster.local.up` has started here, else ``auto``: Ray then looks for one by itself."""
     cluster = running_cluster()
     return "auto" if cluster is None else cluster.address
 
 
 def _join_error(error: Exception) -> str:
-    """Return what keeps a driver out, and what to do about it."""
+    """Return a phrase that says why Ray refused to connect: other versions, another token, or else the first line of the error.
+
+    For the first two it also says what to do.
+    """
     text = str(error).strip()
     if versions := re.findall(r"(Ray|Python): (\S+)", text):
         theirs, ours = (", ".join(f"{name} {number}" for name, number in versions[half : half + 2]) for half in (0, 2))
@@ -158,7 +172,10 @@ def _join_error(error: Exception) -> str:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise ``ResourceError`` if nothing answers at host:port within 5 s; Ray itself would try for longer."""
+    """Raise ``ResourceError`` if nothing accepts a connection at ``host:port`` within 5 s; Ray itself would try for longer.
+
+    An address without a port, such as ``auto``, is not checked.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdigit()):
         return

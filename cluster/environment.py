@@ -24,13 +24,14 @@ ENVIRONMENT = {
 }
 """Defaults of what Ray and the workers read; a value that the user has set has priority."""
 WORKER_VARIABLES = ("NO_ALBUMENTATIONS_UPDATE", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_CHDIR_TO_TRIAL_DIR", "RAY_USAGE_STATS_ENABLED")
-"""Those that a driver must send to the workers of a cluster that others have started."""
+"""Those that a driver must send to the workers of a cluster that it has joined: their nodes were started without them."""
 REPORT_URL, NO_URL = "RAY_USAGE_STATS_REPORT_URL", "disabled:"
 
 
 def set_environment(*hosts: str, environment: MutableMapping[str, str] | None = None) -> None:
-    """Set the defaults, and exempt this machine and these hosts from proxies; in this process's environment by default.
+    """Set the variables of ``ENVIRONMENT`` that are not set, and exempt this machine and `hosts` from proxies.
 
+    `environment` is changed in place; it is this process's environment by default.
     A cluster whose usage statistics are off would still report, once, that they are off: that report gets no address.
     """
     environment = os.environ if environment is None else environment
@@ -42,5 +43,8 @@ def set_environment(*hosts: str, environment: MutableMapping[str, str] | None = 
 
 
 def worker_environment(*hosts: str) -> dict[str, str]:
-    """Return what workers on a cluster that others have started must find in their environment; `hosts` are reached without a proxy."""
+    """Return the variables (name → value) for Ray's ``env_vars`` that workers need on a cluster that this process did not start.
+
+    They include exemptions from proxies for the workers' own machine and for `hosts`, if this process has a proxy.
+    """
     return {name: os.environ.get(name, ENVIRONMENT[name]) for name in WORKER_VARIABLES} | worker_exemptions(*hosts)

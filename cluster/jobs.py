@@ -47,51 +47,51 @@ STUDY, COMMAND, VERSION = "injerto_study", "injerto_command", "injerto_version"
 
 @dataclass(frozen=True)
 class Job:
-    """One command on a cluster."""
+    """A Ray job that runs one ``injerto`` command, as it was when it was read from the cluster; it does not update itself."""
 
     id: str
     study: str
     command: str  # search, resume, stop or doctor
     state: str  # PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED
-    message: str
-    began: float | None  # seconds since the epoch
-    ended: float | None
+    message: str  # Ray's text about the state; empty if it gives none
+    began: float | None  # when it was submitted, in seconds since the epoch
+    ended: float | None  # the same; None until it has ended
     metadata: Mapping[str, str]
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has ended, with or without success."""
+        """Whether the job has ended, with or without success."""
         return self.state in ENDED
 
     @property
     def paused(self) -> bool:
-        """Whether it is a search that was paused; Ray counts its exit code as a failure."""
+        """Whether the job is a search that was paused (exit code 130); Ray gives it the state ``FAILED``."""
         return self.code == PAUSED
 
     @property
     def failed(self) -> bool:
-        """Whether it ended with an error."""
+        """Whether the job ended with an error; False for a paused search."""
         return self.state == "FAILED" and not self.paused
 
     @property
     def code(self) -> int | None:
-        """The exit code of its command; None if it is 0 or Ray does not report it."""
+        """The exit code of a failed command; None if the job has not failed or Ray does not report the code."""
         match = re.search(r"failed with exit code (\d+)", self.message)
         return int(match[1]) if match and self.state == "FAILED" else None
 
     @property
     def why(self) -> str:
-        """How it ended, in one line."""
+        """One line: ``paused``, or the state and the first line of Ray's message, such as ``failed: no reason given``."""
         lines = self.message.partition(", last available logs")[0].splitlines()
         return "paused" if self.paused else f"{self.state.lower()}: {lines[0] if lines else 'no reason given'}"
 
     @property
     def seconds(self) -> float | None:
-        """Run time in seconds, up to now for a running job; None before its start."""
+        """Seconds from the submission, so with the time in the queue, to the end or else to now; None if Ray reports no submission."""
         return None if self.began is None else (self.ended or time.time()) - self.began
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields that ``injerto jobs --json`` prints for a job."""
+        """Return what ``injerto jobs --json`` prints for a job (key → value); ``began`` and ``ended`` in seconds since the epoch."""
         facts = {name: getattr(self, name) for name in ("id", "study", "command", "state", "paused", "why", "began", "ended", "seconds")}
         return facts | {"version": self.metadata.get(VERSION)}
 
@@ -99,8 +99,8 @@ class Job:
 class Jobs:
     """The jobs of the cluster whose dashboard is at an address such as ``http://head:8265``.
 
-    Every method raises ``ResourceError`` if the cluster does not answer, needs another token, or runs another version of Ray.
-    No request passes a proxy, which would see the token.
+    The constructor raises ``ResourceError`` if the address is not valid, or if the cluster does not answer, does not accept this machine's
+    token, or runs another version of Ray. Every method raises it if a request fails. No request passes a proxy: it would see the token.
     """
 
     def __init__(self, address: str) -> None:
@@ -130,9 +130,10 @@ class Jobs:
         metadata: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Job:
-        """Run ``injerto ARGUMENTS`` on the cluster's head, with this machine's code.
+        """Start ``injerto ARGUMENTS`` on the cluster's head, with this machine's code, and return the job without waiting for its end.
 
-        `files` (name → text) are put into its working folder. `metadata` and `environment` are added to our own.
+        `study` is the study that the command is about; the job is listed under it. `files` (name → text) are put into the job's working
+        folder. `metadata` is added to the job's metadata and `environment` to the command's variables; both replace equal keys of our own.
         """
         id = f"injerto-{study}-{arguments[0]}-{secrets.token_hex(3)}"
         with _translated_errors(self.address), TemporaryDirectory() as folder:
@@ -155,20 +156,21 @@ class Jobs:
         return self.job(id)
 
     def jobs(self) -> list[Job]:
-        """Return the jobs that injerto has submitted, the latest first."""
+        """Return the jobs that `submit` has created, from any machine, the latest first; other jobs of the cluster are left out."""
         with _translated_errors(self.address):
             jobs = [_job(details) for details in self._client.list_jobs() if STUDY in (details.metadata or {})]
         return sorted(jobs, key=lambda job: job.began or 0.0, reverse=True)
 
     def job(self, id: str) -> Job:
-        """Return a job by its id."""
+        """Return the job with this id, in its present state. Raises ``ResourceError`` if the cluster has no such job."""
         with _translated_errors(self.address):
             return _job(self._client.get_job_info(id))
 
     def find(self, name: str) -> Job:
-        """Return a job by its id, or the latest search of a study; a failed search only if the study has no other.
+        """Return the job whose id is `name`, or the latest ``search`` or ``resume`` job of the study `name`.
 
-        A search fails, for example, if the name of its study is taken. Raises ``ResourceError`` if there is no such job or study.
+        A failed job is returned only if the study has no other: a search also fails if the name of its study is taken.
+        Raises ``ResourceError`` if there is no such job or study.
         """
         jobs = self.jobs()
         if named := [job for job in jobs if job.id == name or (job.study == name and job.command in SEARCHES)]:
@@ -178,12 +180,12 @@ class Jobs:
         raise ResourceError(f"no job and no study {name!r} on the cluster at {self.address}; {hint}")
 
     def logs(self, id: str) -> str:
-        """Return what a job has printed so far."""
+        """Return what a job has printed so far, without the lines that Ray writes at the top of its log."""
         with _translated_errors(self.address):
             return RAY_LOG_LINES.sub("", str(self._client.get_job_logs(id)))
 
     def stream_logs(self, id: str) -> Iterator[str]:
-        """Yield new parts of what a job prints until it has ended."""
+        """Yield what a job has printed, then each new part, asking every second until it has ended."""
         seen = 0
         while True:
             ended = self.job(id).has_ended
@@ -196,7 +198,7 @@ class Jobs:
             time.sleep(POLL_SECONDS)
 
     def wait(self, id: str) -> Job:
-        """Wait until a job has ended, and return it."""
+        """Ask every second until a job has ended, with or without success, and return it. There is no time limit."""
         while not (job := self.job(id)).has_ended:
             time.sleep(POLL_SECONDS)
         return job
@@ -220,11 +222,14 @@ class _NoRedirects(HTTPRedirectHandler):
     """Follow no redirection: the token must not go to another address."""
 
     def redirect_request(self, *arguments: Any) -> None:
-        """Treat a redirection as an ordinary answer."""
+        """Return None, so that ``urllib`` raises ``HTTPError`` for a redirection."""
 
 
 def _checked(address: str) -> str:
-    """Return an address as ``http(s)://host:port``. Raises ``ResourceError`` if it is none, or if it holds a password."""
+    """Return an address as ``http(s)://host:port``, without its path; ``http`` is added if it names no scheme.
+
+    Raises ``ResourceError`` if it is not such an address, or if it holds a user name or a password.
+    """
     try:
         parts = urlsplit(address if "://" in address else f"http://{address}")
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not re.search(r"[^!-~]", parts.netloc)
@@ -240,9 +245,10 @@ def _checked(address: str) -> str:
 
 
 def _check_ray_version(address: str) -> None:
-    """Ask the dashboard for its version of Ray.
+    """Ask the dashboard at this address for its version of Ray, with a timeout of 10 s.
 
-    Raises ``ResourceError`` if nothing or something else answers, the token is not accepted, or the version is not ours.
+    Raises ``ResourceError`` if nothing answers, if what answers is no Ray dashboard, if it does not accept this machine's token, or if
+    its version differs from the installed one.
     """
     import ray
 
@@ -273,7 +279,7 @@ def _token_error(address: str, token: str | None) -> str:
 
 @contextmanager
 def _translated_errors(address: str) -> Iterator[None]:
-    """Translate the errors of Ray's client into ``ResourceError``."""
+    """Within the block, turn errors of Ray's client and of the file system into ``ResourceError`` that names the cluster's address."""
     from ray.exceptions import AuthenticationError
 
     try:

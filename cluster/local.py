@@ -1,4 +1,4 @@
-"""A real Ray cluster of several nodes on this machine's loopback, with token authentication: for trying out what a cluster does."""
+"""Starts, finds and ends a real Ray cluster of several nodes on this machine's loopback, with token authentication, to try out clusters."""
 
 import getpass
 import json
@@ -31,7 +31,7 @@ MAX_FOLDER_LENGTH = 40
 
 @dataclass(frozen=True)
 class LocalCluster:
-    """A cluster that `up` started."""
+    """The addresses, folder and size of a cluster that `up` started; also the content of its state file."""
 
     address: str  # host:port for drivers
     dashboard: str  # http://host:port for jobs
@@ -40,9 +40,11 @@ class LocalCluster:
 
 
 def up(nodes: int, *, cpus: int | None = None) -> LocalCluster:
-    """Start a head and workers, each with its own loopback address and `cpus` CPUs; by default they share this machine's CPUs evenly.
+    """Start a cluster of `nodes` nodes, 1 to 32 with the head, and return it. Its processes outlive this process.
 
-    Raises ``ResourceError`` if such a cluster is up already, or if Ray does not start.
+    Each node has `cpus` CPUs and no GPU; by default the nodes share this machine's CPUs evenly, with at least one each. On Linux each has
+    an address of its own. Raises ``ResourceError`` if `nodes` is out of range, if such a cluster is up already, if its folder or the
+    token cannot be written, or if a node does not start; the nodes started so far are then ended.
     """
     if not 1 <= nodes <= MAX_NODES:
         raise ResourceError(f"--local takes 1 to {MAX_NODES} nodes but got {nodes}")
@@ -63,7 +65,10 @@ def up(nodes: int, *, cpus: int | None = None) -> LocalCluster:
 
 
 def down() -> LocalCluster | None:
-    """End all processes of the local cluster, remove Ray's files and return what it was; None if none is up."""
+    """End all processes of the local cluster, delete its folder with Ray's files, and return the cluster; None if there was none.
+
+    Processes that do not end within 5 s are killed.
+    """
     known = running_cluster()
     if known is None:
         return None
@@ -79,9 +84,10 @@ def down() -> LocalCluster | None:
 
 
 def running_cluster() -> LocalCluster | None:
-    """Return the local cluster that `up` started; None if none is up.
+    """Return the local cluster that this user's `up` started and `down` has not ended; None if there is none.
 
-    A state file that another user could have written is ignored: everybody can write into the folder for temporary files.
+    It reads the state file and does not check that the processes are alive. A state file that another user could have written is ignored:
+    everybody can write into the folder for temporary files.
     """
     folder = _folder()
     try:
@@ -95,7 +101,7 @@ def running_cluster() -> LocalCluster | None:
 
 
 def _folder() -> Path:
-    """Return the folder of this user's cluster; not a cache folder, because caches may be deleted at any time."""
+    """Return the path of the folder for this user's cluster, in the folder for temporary files, or in ``/tmp`` if that path is too long."""
     name = f"injerto-{getpass.getuser()[:12]}"
     folder = Path(tempfile.gettempdir()) / name
     return folder if len(str(folder)) <= MAX_FOLDER_LENGTH else Path("/tmp") / name
@@ -107,9 +113,9 @@ def _check_none_is_up() -> None:
 
 
 def _claim(started: LocalCluster) -> None:
-    """Create the cluster's folder together with its state file in one atomic step.
+    """Create the cluster's folder together with its state file in one atomic step; what is left of an earlier cluster is deleted.
 
-    If two processes do this at the same moment, one of them gets ``ResourceError``.
+    Raises ``ResourceError`` if a cluster is up already, as for the later of two processes that do this at once, or if writing fails.
     """
     folder = Path(started.folder)
     try:
@@ -129,7 +135,7 @@ def _claim(started: LocalCluster) -> None:
 
 
 def _node_address(number: int) -> str:
-    """Return a node's address. Linux uses all of 127.0.0.0/8 as loopback, other systems only 127.0.0.1."""
+    """Return the loopback IP address of the node with this number, from 0. Only Linux uses more of 127.0.0.0/8 than 127.0.0.1."""
     return f"127.0.0.{11 + number}" if sys.platform == "linux" else "127.0.0.1"
 
 
@@ -140,9 +146,10 @@ def _free_port() -> int:
 
 
 def _start(number: int, cluster: LocalCluster, *arguments: str) -> None:
-    """Start one node's processes; they outlive this process.
+    """Run ``ray start`` with these arguments for one node. Raises ``ResourceError`` if it fails or takes over 120 s.
 
-    Each node has a folder of its own: a node replaces a job's unpacked files while other nodes may still read them.
+    The node's processes outlive this process. Each node has a folder of its own, as a node replaces a job's unpacked
+    files while other nodes may still read them.
     """
     port = str(_free_port())  # Ray's default port is the same for every Ray on the machine
     own = ["--node-ip-address", _node_address(number), "--temp-dir", f"{cluster.folder}/{number}", "--dashboard-agent-listen-port", port]
@@ -158,7 +165,7 @@ def _start(number: int, cluster: LocalCluster, *arguments: str) -> None:
 
 
 def _node_environment(nodes: int) -> dict[str, str]:
-    """Return the environment of a cluster's processes; none of them reaches another node through a proxy."""
+    """Return the environment variables for ``ray start``: this process's own, token authentication, and no proxy between the nodes."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     environment = {**os.environ, MODE: "token", "PATH": path}
     environment.pop("RAY_ADDRESS", None)

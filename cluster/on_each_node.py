@@ -1,4 +1,4 @@
-"""Call one function on every node of the cluster, next to whatever runs there."""
+"""Runs one function on every node of the cluster, without waiting for free CPUs or GPUs, and collects the answers."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,32 +14,32 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Node:
-    """A node that is alive."""
+    """A node that was alive when `alive_nodes` listed it."""
 
     id: str
     name: str  # host name; followed by the address if several nodes have the same host name
-    resources: Mapping[str, float]
+    resources: Mapping[str, float]  # Ray's resource name → total amount
     head: bool
 
     @property
     def gpus(self) -> float:
-        """GPUs of the node."""
+        """Total number of GPUs of the node."""
         return self.resources.get("GPU", 0.0)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The value that the function returned on a node, or the error that it ended with."""
+    """The value that the function returned on a node, or why there is none in `error`, which is empty on success."""
 
     node: Node
     value: Any = None
     error: str = ""
     sent: float = 0.0  # seconds since the epoch, by this machine's clock
-    came: float = 0.0  # the same
+    came: float = 0.0  # the same; for a node without an answer, when the wait ended
 
 
 def alive_nodes() -> list[Node]:
-    """Return the nodes that are alive in the cluster that this process has joined, the head first."""
+    """Return the nodes that are alive in the Ray that this process is connected to: the head first, the others by name."""
     import ray
 
     alive = [node for node in ray.nodes() if node["Alive"]]
@@ -64,10 +64,11 @@ def run_on_each_node(
     environment: Mapping[str, str] | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Answer]:
-    """Call a function on every node, without reserving CPUs or GPUs there, and return the answers in the order of the nodes.
+    """Call a function with `arguments` on each of `nodes`, by default all alive ones; return the answers in the order of the nodes.
 
-    A node that dies, or has not answered after `seconds`, gives an answer with an error text. So does an exception of the function; of
-    an ``InjertoError`` it is the message alone.
+    The calls reserve no CPUs or GPUs and run at once. `environment` holds variables for the function's processes. `on_progress` is called
+    at each answer and about twice a second. No error of a node is raised here: if the node dies, has not answered after `seconds`, or the
+    function raises there, its answer holds an error text (the message alone for an ``InjertoError``, else with the error's type).
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

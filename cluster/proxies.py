@@ -1,4 +1,4 @@
-"""Addresses that no HTTP proxy may see: this machine, the cluster, and the metadata services of clouds.
+"""Sets the variables that exempt addresses from HTTP proxies: this machine, the cluster, and the metadata services of clouds.
 
 A proxy reads every HTTP request that passes it, the cluster's token included. Programs read the same variables by different rules:
 
@@ -24,15 +24,15 @@ DIRECT = (*THIS_MACHINE, *CLOUD_METADATA)
 
 
 def proxy_is_set(environment: Mapping[str, str]) -> bool:
-    """Return whether an environment names a proxy."""
+    """Return whether one of an environment's proxy variables, such as ``http_proxy`` or ``HTTP_PROXY``, is set and not empty."""
     return any(environment.get(name) or environment.get(name.upper()) for name in PROXY_VARIABLES)
 
 
 def add_direct_hosts(*hosts: str, environment: MutableMapping[str, str] | None = None) -> None:
-    """Exempt this machine, cloud metadata services and these hosts from the proxies that an environment names; this process's by default.
+    """Add this machine, cloud metadata services and `hosts` to the exemptions from proxies in an environment, which is changed in place.
 
-    The user's own exemptions stay, and all other addresses keep their proxy. Without a proxy nothing changes: on macOS and Windows
-    ``no_proxy`` alone would hide the system's proxy from Python.
+    It is this process's environment by default. The user's own exemptions stay, and all other addresses keep their proxy.
+    Without a proxy nothing changes: on macOS and Windows ``no_proxy`` alone would hide the system's proxy from Python.
     """
     environment = os.environ if environment is None else environment
     if not proxy_is_set(environment):
@@ -53,7 +53,7 @@ def host_of(address: str) -> str:
 
 
 def worker_exemptions(*hosts: str) -> dict[str, str]:
-    """Return the variables that exempt the same addresses on other nodes; none where this process has no proxy.
+    """Return ``no_proxy`` and ``NO_PROXY`` for Ray's ``env_vars`` with the exemptions of `add_direct_hosts`; empty without a proxy here.
 
     Ray replaces ``${NAME}`` by the node's own value of that variable, so that exemptions of the node stay.
     """

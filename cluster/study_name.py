@@ -1,4 +1,4 @@
-"""The one rule for the name of a study, which is also the name of a folder, a part of a URL and a word on a command line."""
+"""The rule for the name of a study. The name is also that of a folder, a part of a URL and a word on a command line."""
 
 import re
 
@@ -7,5 +7,5 @@ STUDY_NAME_RULE = "1 to 64 letters, digits, dots, underscores or hyphens, and be
 
 
 def is_study_name(value: str) -> bool:
-    """Say whether a text can name a study. ``.`` and ``..`` name folders already, and a leading hyphen begins an option."""
+    """Return whether a text follows ``STUDY_NAME_RULE`` and is not dots only, as ``.`` and ``..`` name folders already."""
     return STUDY_NAME.fullmatch(value) is not None

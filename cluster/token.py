@@ -17,7 +17,7 @@ def token_file() -> Path:
 
 
 def read_token() -> str | None:
-    """Return this machine's token from the environment or from its file; None if there is neither."""
+    """Return this machine's token from ``RAY_AUTH_TOKEN``, else from `token_file`; None if both are missing, empty or unreadable."""
     if token := os.environ.get(TOKEN, "").strip():
         return token
     try:
@@ -27,9 +27,10 @@ def read_token() -> str | None:
 
 
 def make_token() -> None:
-    """Write a new token to this machine's token file unless one exists; only the owner can read the file afterwards.
+    """Write a new token to `token_file` if `read_token` finds none; only the owner can read the file.
 
-    Ray would also create one, but readable by everybody. Raises ``ResourceError`` if the file cannot be written or holds other data.
+    An existing token file is made so too, if the home folder's owner owns it. Ray would also create a token, but readable by everybody.
+    Raises ``ResourceError`` if the file cannot be written, or if it holds something that is no token.
     """
     path = token_file()
     try:
@@ -47,9 +48,9 @@ def make_token() -> None:
 
 
 def present_token() -> bool:
-    """Make Ray send this machine's token when it connects, and return whether it will; by default Ray sends none.
+    """Make Ray send this machine's token when this process connects, and return whether the token mode is on.
 
-    A mode that the user has set stays. Without a token nothing changes.
+    It sets ``RAY_AUTH_MODE`` to ``token``; by default Ray sends no token. An existing mode stays. Without a token nothing changes.
     """
     if MODE not in os.environ and read_token() is not None:
         os.environ[MODE] = "token"

@@ -1,4 +1,4 @@
-"""Wait until all nodes have joined a cluster: ``python -P -m cluster.wait_for_nodes HOST:PORT NODES SECONDS``, for batch scripts."""
+"""Waits in batch scripts until all nodes have joined a cluster: ``python -P -m cluster.wait_for_nodes HOST:PORT NODES SECONDS``."""
 
 import sys
 import time
@@ -10,9 +10,9 @@ POLL_SECONDS = 1.0
 
 
 def wait_for_nodes(address: str, count: int, seconds: float) -> int:
-    """Wait until at least `count` nodes have joined the Ray cluster at `address`, and return their number.
+    """Wait until at least `count` nodes, the head included, are alive in the Ray cluster at `address`; return how many are alive.
 
-    Raises ``ResourceError`` if there are fewer after `seconds`.
+    A cluster that cannot be joined yet is tried again. Raises ``ResourceError`` if there are fewer than `count` nodes after `seconds`.
     """
     deadline, joined, problem = time.monotonic() + seconds, 0, ""
     while time.monotonic() < deadline:
@@ -30,7 +30,7 @@ def wait_for_nodes(address: str, count: int, seconds: float) -> int:
 
 
 def main() -> None:
-    """Wait; on failure exit with code 1 and one line on standard error."""
+    """Wait as the command line says and print the number of nodes; on failure exit with code 1 and one line on standard error."""
     address, count, seconds = sys.argv[1:]
     try:
         print(f"{wait_for_nodes(address, int(count), float(seconds))} nodes have joined")

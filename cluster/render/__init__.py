@@ -1,1 +1,1 @@
-"""Configuration files of clusters, as text: KubeRay, Slurm, machines reached by SSH."""
+"""Renders `cluster.yaml` as the files that start a cluster: KubeRay, Slurm, machines reached by SSH."""

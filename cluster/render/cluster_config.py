@@ -1,4 +1,4 @@
-"""`cluster.yaml`: one description of the machines to search on, for Kubernetes, Slurm and machines reached by SSH."""
+"""The keys of `cluster.yaml` and their checks: one description of a cluster, for Kubernetes, Slurm and machines reached by SSH."""
 
 import re
 from importlib.metadata import version
@@ -15,7 +15,7 @@ from trainables.storage.secrets import SECRET_NAME
 
 
 def _matching(pattern: str, description: str) -> AfterValidator:
-    """Return a validator for texts that match a pattern as a whole; its error describes the pattern in words."""
+    """Return a pydantic validator that accepts a text if all of it matches `pattern`; `description` says in its error what is allowed."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -45,7 +45,7 @@ def _address(value: str) -> str:
 
 
 UNQUOTED_PASSWORD = re.compile(r"[^:/]+://[^/?#]*:.*@")
-"""Matches a password that holds an unquoted /, ? or #, where a URL parser would end the part that holds the host."""
+"""Matches the start of a URL that has a password, even one with an unquoted /, ? or #, where a URL parser would see no password."""
 
 
 def _without_password(value: str) -> str:
@@ -115,7 +115,7 @@ class Gpu(Model):
 
 
 class Kubernetes(Model):
-    """Settings for Kubernetes only. The secrets and the claim exist already; they are named here."""
+    """Settings for Kubernetes only. The user creates the secrets and the claim; this holds their names."""
 
     namespace: DnsName = Field("default", description="namespace of all resources")
     claim: DnsName | None = Field(None, description="PersistentVolumeClaim (ReadWriteMany) that is mounted as the shared storage")
@@ -149,7 +149,7 @@ class Slurm(Model):
 
 
 class Onprem(Model):
-    """Settings for machines reached by SSH only."""
+    """Settings for machines reached by SSH only: their addresses, which must differ, and how to log in."""
 
     head_ip: Address | None = Field(None, description="IP address of the machine that runs the search; it also runs trials")
     worker_ips: tuple[Address, ...] = Field((), description="IP addresses of the other machines")
@@ -169,7 +169,7 @@ class Onprem(Model):
 
 
 class ClusterConfig(Model):
-    """A cluster and the search that runs on it."""
+    """The content of `cluster.yaml`: a cluster and the search that runs on it."""
 
     name: ClusterName = Field("injerto", description="name of the cluster, 1 to 40 lowercase letters, digits and hyphens")
     image: Image | None = Field(None, description="container image with this package (cluster/Dockerfile); needed by Kubernetes only")
@@ -205,7 +205,7 @@ class ClusterConfig(Model):
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """The smallest and the largest number of workers; equal without autoscaling."""
+        """The smallest and the largest number of workers, each `workers` if not set; equal without autoscaling."""
         return (
             self.workers if self.min_workers is None else self.min_workers,
             self.workers if self.max_workers is None else self.max_workers,
@@ -213,23 +213,29 @@ class ClusterConfig(Model):
 
     @property
     def study_name(self) -> str:
-        """The name of the study."""
+        """The name of the study: `study`, or the cluster's name if it is not set."""
         return self.study or self.name
 
     @property
     def storage_url(self) -> str:
-        """The Optuna storage URL of the record."""
+        """The Optuna storage URL of the studies: `storage`, or SQLite in the shared folder if it is not set."""
         return self.storage or f"sqlite:///{self.shared}/studies.db"
 
 
 def require(kind: str, value: Any, key: str, hint: str) -> Any:
-    """Return a setting that a kind of cluster requires. Raises ``ConfigError`` if it is not set."""
+    """Return `value`, the setting `key`. Raises ``ConfigError`` if it is not set (None or an empty tuple).
+
+    `kind` names the kind of cluster in the message, such as ``KubeRay``; `hint` says there what the setting is for.
+    """
     if value is None or value == ():
         raise ConfigError(f"{key} must be set for {kind}: {hint}")
     return value
 
 
 def reject_unused(kind: str, is_set: bool, key: str, hint: str) -> None:
-    """Raise ``ConfigError`` for a setting that this kind of cluster has no use for."""
+    """Raise ``ConfigError`` if `is_set`: whether the user has set `key`, which has no effect on this kind of cluster.
+
+    `kind` names the kind in the message, such as ``Slurm``; `hint` says there what to do instead.
+    """
     if is_set:
         raise ConfigError(f"{key} has no effect on {kind}: {hint}")

@@ -1,4 +1,4 @@
-"""`cluster.yaml` → the files that start a kind of cluster, as text; nothing is started here."""
+"""Reads `cluster.yaml`, and renders and writes the files that start a kind of cluster; it starts nothing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,25 +27,32 @@ KINDS: dict[str, Callable[[ClusterConfig], Files]] = {
     "slurm": slurm.render,
     "onprem": _as_yaml(onprem.render),
 }
-"""Kind of cluster → the function that renders its files."""
+"""Kind of cluster → the function that returns its files (name → text)."""
 
 
 def read(path: str | Path) -> ClusterConfig:
-    """Return the cluster that a YAML file describes. Raises ``ConfigError`` that names each wrong key or value."""
+    """Return the cluster that a YAML file describes.
+
+    Raises ``ConfigError`` if the file cannot be read as a YAML mapping; for wrong keys or values, its message names each.
+    """
     return validate(ClusterConfig, read_yaml(path), str(path))
 
 
 def render(kind: str, config: ClusterConfig) -> Files:
-    """Return file name → text. Raises ``ConfigError`` for an unknown kind, a missing setting, or one that has no effect on this kind."""
+    """Return the files (name → text) that start a cluster of a kind: ``kuberay``, ``slurm`` or ``onprem``.
+
+    Raises ``ConfigError`` for another kind, for a setting that this kind needs and that is missing, and for one that it cannot use.
+    """
     if kind not in KINDS:
         raise ConfigError(f"unknown kind of cluster {kind!r}{did_you_mean(kind, KINDS)}")
     return KINDS[kind](config)
 
 
 def write(kind: str, config: ClusterConfig, folder: str | Path = ".", *, force: bool = False) -> list[Path]:
-    """Write the files of a kind of cluster into a folder and return their paths. If one of them exists already, none is written.
+    """Write the files that `render` returns into a folder, which is created if missing, and return their paths.
 
-    Raises ``ConfigError`` as `render` does, and for an existing file unless `force` is given; ``ResourceError`` if writing fails.
+    `force` overwrites existing files. Raises ``ConfigError`` as `render` does, and before it writes anything if one of the files exists
+    and `force` is not given. Raises ``ResourceError`` if writing fails.
     """
     texts = {Path(folder) / name: text for name, text in render(kind, config).items()}
     if existing := [str(path) for path in texts if path.exists() and not force]:

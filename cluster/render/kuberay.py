@@ -1,4 +1,4 @@
-"""A cluster as KubeRay resources: a RayCluster, and two RayJobs that start and resume the search on it.
+"""Renders a cluster as KubeRay resources: a RayCluster, and two RayJobs that start and resume the search on it.
 
 The fields are those of KubeRay's ray.io/v1 types, 1.5.1 and newer; `tests/cluster/render/kuberay_schema.json` holds those used here.
 """
@@ -12,9 +12,9 @@ from trainables.errors import ConfigError
 Document = dict[str, Any]
 
 RUNS_AS = 1000
-"""User of the image (`cluster/Dockerfile`), and group of the mounted volumes."""
+"""Id of the image's user (`cluster/Dockerfile`), and of the group of the mounted volumes."""
 SPOT_GRACE_SECONDS, GRACE_SECONDS = 20, 60
-"""Time that a pod has to end; a spot node is taken away after about 25 s."""
+"""Seconds that a pod has to end; a spot node is taken away after about 25 s."""
 IDLE_SECONDS = 300
 CACHE, SECRETS, PGPASS = "/run/injerto/cache", "/run/injerto/secrets", "/run/injerto/pgpass"
 SHELL_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-+@=")
@@ -43,7 +43,7 @@ Continues the search of rayjob-search.yaml from its last epochs, after the head 
 
 
 def render(config: ClusterConfig) -> dict[str, tuple[str, Document]]:
-    """Return file name → (comment for its top, content). Raises ``ConfigError`` if a setting is missing or cannot be used."""
+    """Return file name → (comment for its top, one Kubernetes resource). Raises ``ConfigError`` as `cluster` and `job` do."""
     least, most = config.bounds
     header = CLUSTER_HEADER + (SCALING_HEADER.format(idle=IDLE_SECONDS, least=least) if least < most else "")
     search = ["injerto", "search", f"{config.shared}/{config.settings}", "--name", config.study_name]
@@ -59,7 +59,7 @@ def render(config: ClusterConfig) -> dict[str, tuple[str, Document]]:
 
 
 def cluster(config: ClusterConfig) -> Document:
-    """Return the RayCluster."""
+    """Return the RayCluster resource. Raises ``ConfigError`` if `image` or `kubernetes.claim` is not set."""
     least, most = config.bounds
     scaling = {
         "enableInTreeAutoscaling": True,
@@ -89,7 +89,10 @@ def cluster(config: ClusterConfig) -> Document:
 
 
 def job(config: ClusterConfig, suffix: str, command: list[str]) -> Document:
-    """Return a RayJob that runs a command on the cluster's head. Raises ``ConfigError`` for a word that a shell could change."""
+    """Return a RayJob resource, named ``<cluster>-<suffix>``, that runs a command, given as words, on the cluster's head.
+
+    Raises ``ConfigError`` for a word with a character that a shell could change, such as a space.
+    """
     for word in command:
         if not SHELL_SAFE.issuperset(word):
             raise ConfigError(
@@ -173,7 +176,7 @@ def _unprivileged() -> Document:
 
 
 def _scheduling(config: ClusterConfig) -> Document:
-    """Return the node selector and the tolerations of the workers."""
+    """Return ``nodeSelector`` and ``tolerations`` of the workers' pods, for GPUs and spot nodes; each is left out if empty."""
     selector: dict[str, str] = {}
     tolerations: list[dict[str, str]] = []
     if config.gpu.type:
@@ -188,7 +191,10 @@ def _scheduling(config: ClusterConfig) -> Document:
 
 
 def _add_pgpass(config: ClusterConfig, spec: Document, secret: str) -> None:
-    """Give the head a password file. PostgreSQL's client ignores a mounted secret, because others can read it; so this is a copy."""
+    """Add to `spec`, the head's pod, an init container that copies the password file from the secret named `secret`, and ``PGPASSFILE``.
+
+    PostgreSQL's client ignores the mounted secret itself, because others can read it.
+    """
     container = spec["containers"][0]
     copy_command = ["install", "-m", "0600", f"{SECRETS}/pgpass", f"{PGPASS}/pgpass"]
     target = {"name": "pgpass", "mountPath": PGPASS}

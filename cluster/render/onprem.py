@@ -1,4 +1,4 @@
-"""A cluster of machines reached by SSH, as a configuration for `ray up` with provider `local`, which names every machine."""
+"""Renders a cluster of machines reached by SSH as a configuration for `ray up` with provider `local`, which names every machine."""
 
 import shlex
 from typing import Any
@@ -16,16 +16,20 @@ The cluster can be used only with the token. Create it once, on the machine wher
   ray down -y onprem.yaml
 """
 TOKEN = "~/.ray/auth_token"
-"""Ray's default path of its token."""
+"""Ray's default path of its token; the token is copied to it on every machine."""
 
 
 def render(config: ClusterConfig) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return file name → (comment for its top, content). Raises ``ConfigError`` if a setting is missing or has no effect here."""
+    """Return file name → (comment for its top, the mapping of `machines`), for one file. Raises ``ConfigError`` as `machines` does."""
     return {"onprem.yaml": (HEADER.format(search=shlex.quote(search(config))), machines(config))}
 
 
 def machines(config: ClusterConfig) -> dict[str, Any]:
-    """Return the configuration of `ray up`."""
+    """Return the mapping for `ray up`'s YAML file.
+
+    Raises ``ConfigError`` if `onprem.head_ip` or `onprem.ssh_user` is not set, if `workers` is neither 1 nor the number of machines, if
+    `min_workers` or `max_workers` differs from `workers`, or if `spot` or `image` is set: they have no effect here.
+    """
     kind, onprem = "machines reached by SSH", config.onprem
     head = require(kind, onprem.head_ip, "onprem.head_ip", "the machine that runs the search")
     user = require(kind, onprem.ssh_user, "onprem.ssh_user", "the user who logs in there")
@@ -56,7 +60,7 @@ def machines(config: ClusterConfig) -> dict[str, Any]:
 
 
 def search(config: ClusterConfig) -> str:
-    """Return the command that starts the search, for the shell of the head."""
+    """Return the command that starts the search, as one line quoted for the shell of the head."""
     words = ["injerto", "search", config.settings, "--name", config.study_name, "--address", f"{config.onprem.head_ip}:6379"]
     return f"{_prefix(config)}cd {shlex.quote(config.shared)} && INJERTO_STORAGE={shlex.quote(config.storage_url)} {shlex.join(words)}"
 

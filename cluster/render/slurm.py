@@ -1,4 +1,4 @@
-"""A cluster as a Slurm job: one batch script that starts Ray on the job's nodes, runs the search, and stops Ray."""
+"""Renders a cluster as a Slurm job: one batch script that starts Ray on the job's nodes, runs the search, and stops Ray."""
 
 import re
 import shlex
@@ -7,11 +7,14 @@ from importlib.resources import files
 from cluster.render.cluster_config import ClusterConfig, reject_unused
 
 PORTS = 20000
-"""First port of Ray's heads; a job adds its number, so that two jobs on a node use different ports."""
+"""First port of Ray's heads; a job adds its number modulo 10000, so that two jobs on a node use different ports."""
 
 
 def render(config: ClusterConfig) -> dict[str, str]:
-    """Return file name → text of the batch script. Raises ``ConfigError`` for a setting that has no effect on Slurm."""
+    """Return file name → text, for one file: the batch script.
+
+    Raises ``ConfigError`` if `min_workers` or `max_workers` differs from `workers`, or if `spot` or `image` is set: none has an effect.
+    """
     reject_unused("Slurm", config.bounds != (config.workers,) * 2, "min_workers or max_workers", "a job keeps its nodes; set workers alone")
     reject_unused("Slurm", config.spot, "spot", "name a preemptible partition in slurm.partition; the job is queued again by slurm.requeue")
     reject_unused("Slurm", config.image is not None, "image", "trials run in `environment` there")
@@ -20,12 +23,12 @@ def render(config: ClusterConfig) -> dict[str, str]:
 
 
 def fill_template(template: str, values: dict[str, str]) -> str:
-    """Return a template with every ``@name@`` replaced by its value. Markers inside values are not replaced."""
+    """Return a template with every ``@name@`` replaced by its value; those in values stay. Raises ``KeyError`` if a value is missing."""
     return re.sub(r"@([a-z_]+)@", lambda match: values[match[1]], template)
 
 
 def _values(config: ClusterConfig) -> dict[str, str]:
-    """Return the script's variables, quoted for the shell."""
+    """Return the script's variables (marker's name → value), quoted for the shell."""
     values = {
         "shared": config.shared,
         "settings": config.settings,
@@ -42,7 +45,7 @@ def _values(config: ClusterConfig) -> dict[str, str]:
 
 
 def _options(config: ClusterConfig) -> str:
-    """Return the ``#SBATCH`` lines. Their values are checked names and numbers that need no quoting."""
+    """Return the ``#SBATCH`` lines as one text. Their values are checked names and numbers that need no quoting."""
     slurm, gpu = config.slurm, config.gpu
     options = {
         "job-name": config.name,
