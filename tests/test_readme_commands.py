@@ -19,7 +19,7 @@ from tests.paths import REPOSITORY
 from tests.waiting import wait_until
 from trainables.errors import StorageError
 
-PROGRAMS = ("from search import run", "safe_open", "trainables.training.trainer")
+PROGRAMS = ('run("photos/"', "safe_open", "trainables.training.trainer")
 """A text of each Python block, by which the tests find it."""
 QUICK = ["--trials", "2", "--image-size", "32", "--max-concurrent-trials", "1", "--set", "space.epochs=1"]
 NOT_HERE = (["injerto", "search"], ["pytest"])

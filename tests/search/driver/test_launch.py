@@ -184,7 +184,7 @@ def test_resume_rejects_a_running_search_lost_states_and_changed_images(search, 
     assert refusals == ["running"]
     assert paused.state == "interrupted"
     moved = paused.folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(StorageError, match="is gone, and the states of its trials with it"):
+    with pytest.raises(StorageError, match="is gone, and the checkpoints of its trials with it"):
         resume("ripe-pear", storage)
     moved.rename(paused.folder)
     paint(source / "red" / "9.png", COLOURS["red"], np.random.default_rng(9))

@@ -19,7 +19,7 @@ def quick_driver(monkeypatch):
     monkeypatch.setattr("search.driver.drive.COMMAND_SECONDS", 0.1)
 
 
-def ask(root, *commands, kind="epoch"):
+def ask(root, *commands, kind="epoch", seconds=1):
     """Search for three trials and send commands at the first event of a kind; return the record and the answers."""
     answers = []
 
@@ -34,7 +34,13 @@ def ask(root, *commands, kind="epoch"):
         threads[0].start()
 
     record = run_simulated_search(
-        root, Simulation(seconds=2), trials=3, name="calm-fig", watcher=ActOnce(kind, start), max_concurrent_trials=1, time_budget="10m"
+        root,
+        Simulation(seconds=seconds),
+        trials=3,
+        name="calm-fig",
+        watcher=ActOnce(kind, start),
+        max_concurrent_trials=1,
+        time_budget="10m",
     )
     threads[0].join()
     return record, answers
@@ -68,7 +74,7 @@ def test_trials_are_added_while_the_last_one_runs(ray_session, tmp_path):
 
 
 def test_a_stopped_trial_leaves_the_others_running(ray_session, tmp_path):
-    record, answers = ask(tmp_path, ("stop trial", {"trial": 0}), ("stop trial", {"trial": 2}))
+    record, answers = ask(tmp_path, ("stop trial", {"trial": 0}), ("stop trial", {"trial": 2}), seconds=2)
     assert answers == ["trial 0 stops at its next epoch", "refused: trial 2 is not running"]
     first = record.trials[0]
     assert first.state == "stopped"
