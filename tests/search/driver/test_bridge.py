@@ -115,14 +115,14 @@ def test_a_killed_worker_loses_no_epoch(search, photos, finished):
     killed = []
 
     def kill(event):
-        if event.kind == "epoch" and event.epoch == 2 and event.number == 1 and not killed:
+        if event.kind == "epoch" and event.epoch == 2 and not killed:
             killed.extend(worker.pid for worker in workers())
             threading.Thread(target=lambda: [os.kill(pid, signal.SIGKILL) for pid in killed]).start()
 
-    record = search(photos, trials=2, epochs=3, metric="loss", seed=3, watcher=Hooks(event=kill))
+    record = search(photos, trials=1, epochs=3, metric="loss", seed=3, watcher=Hooks(event=kill))
     assert killed
-    assert [trial.state for trial in record.trials] == ["finished", "finished"]
-    assert [numbers(trial) for trial in record.trials] == [numbers(trial) for trial in finished.trials[:2]]
+    assert [trial.state for trial in record.trials] == ["finished"]
+    assert numbers(record.trials[0]) == numbers(finished.trials[0])
 
 
 @pytest.mark.slow
