@@ -29,23 +29,23 @@ def describe_configuration(config: Mapping[str, Any]) -> list[str]:
     `config` has all fields of `TrialConfig`.
     """
     trial = SimpleNamespace(**config)
-    decay = f"{trial.stage_lr_decay:.2g} times the rate"
-    stages = f"its last {trial.unfrozen_stages} stages, each further from the head at {decay} of the one before"
-    depth = stages if trial.unfrozen_stages > 1 else f"its last stage at {decay} of the head"
-    body = f"train {depth}, after a frozen first {trial.freeze_steps:.0%} of the steps" if trial.unfrozen_stages else "keep it frozen"
+    decay = f"{trial.stage_lr_decay:.2g} times the learning rate"
+    several = f"the last {trial.unfrozen_stages} stages train, each at {decay} of what follows it"
+    trained = several if trial.unfrozen_stages > 1 else f"the last stage trains at {decay} of the head"
+    stages = f"{trained}, from {trial.freeze_steps:.0%} of the steps on" if trial.unfrozen_stages else "all stages stay frozen"
     plural = "s" * (trial.head_layers > 1)
     hidden = f"{trial.head_layers} hidden layer{plural} of {trial.head_units} neurons ({trial.activation})"
-    head = hidden if trial.head_layers else "a perceptron"
+    head = hidden if trial.head_layers else "one linear layer"
     momentum = f" with momentum {trial.momentum:g}" if trial.optimizer != "adamw" else ""
     smoothing = f", label smoothing {trial.label_smoothing:g}" if trial.label_smoothing else ""
     amount = next((word for limit, word in AUGMENTATION if trial.augmentation_strength <= limit), AUGMENTATION[-1][1])
     ops = ": " + ", ".join(trial.augmentation_ops) if trial.augmentation_strength else ""
     return [
-        f"Take {trial.backbone} with {trial.weights} weights at {trial.image_size} px; {body}.",
-        f"On it {head}, weights from {trial.initializer}, dropout {trial.dropout:.2g}{smoothing}.",
-        f"Optimize by {trial.optimizer}{momentum}, learning rate {trial.learning_rate:.3g} ({trial.schedule}, warm-up {trial.warmup:.0%}), "
-        f"weight decay {trial.weight_decay:.2g}, batches of {trial.batch_size}, {trial.epochs} epochs.",
-        f"Augment: {amount} (strength {trial.augmentation_strength:g}{ops}).",
+        f"Backbone: {trial.backbone} with {trial.weights} weights, images of {trial.image_size} px; {stages}.",
+        f"Head: {head}, weights from {trial.initializer}, dropout {trial.dropout:.2g}{smoothing}.",
+        f"Optimizer: {trial.optimizer}{momentum}, learning rate {trial.learning_rate:.3g} ({trial.schedule}, warm-up {trial.warmup:.0%}), "
+        f"weight decay {trial.weight_decay:.2g}, batch size {trial.batch_size}, epochs {trial.epochs}.",
+        f"Augmentation: {amount} (strength {trial.augmentation_strength:g}{ops}).",
     ]
 
 

@@ -69,9 +69,10 @@ def print_forecast(console: Console, plan: Plan, forecast: Forecast) -> None:
     for name, text in forecast_rows(forecast).items():
         table.add_row(name, escape(text))
     console.print(table, soft_wrap=True)
-    lower = f"if rungs leave {SHARE_WITH_RUNGS:.0%} of the epochs" if forecast.rungs else "if most trials are short"
+    lower = f"rungs stop trials after {SHARE_WITH_RUNGS:.0%} of their epochs on average" if forecast.rungs else "most trials are short"
     console.print(
-        f"Four in five such searches end between the two times: at the lower {lower}, at the higher if no trial is stopped.", soft_wrap=True
+        f"80% of such searches end between the two times. The lower one assumes that {lower}, the higher one that no trial is stopped.",
+        soft_wrap=True,
     )
 
 

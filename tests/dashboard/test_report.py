@@ -68,7 +68,7 @@ def test_the_report_has_the_figures_and_the_numbers(page):
         "<dt>gain over the default recipe</dt><dd>+0.1</dd>",
         "<dt>trials</dt><dd>2 finished, 1 stopped, 1 failed, 1 running</dd>",
         "multiclass, 2 classes · 1,000 train, 200 validation, 200 test images at 32 px",
-        "Take mobilenet_v3_small",
+        "Backbone: mobilenet_v3_small",
         "trial_number: 1",
         "ValueError: &lt;b&gt;bad&lt;/b&gt; luck",
         "<b>a (97%)</b>, true <b>b</b>",

@@ -14,7 +14,7 @@ def test_the_study_screen_shows_tiles_charts_sentences_and_failures(played):
     assert len(app.get("plotly_chart")) == 2
     assert list(app.dataframe[-1].value["message"]) == ["ValueError: <b>bad</b> luck"]
     assert "The best configuration: trial 1" in [element.value for element in app.subheader]
-    assert "Take mobilenet\\_v3\\_small" in all_text(app)
+    assert "Backbone\\: mobilenet\\_v3\\_small" in all_text(app)
     assert "The test split is evaluated once" in all_text(app)
 
 

@@ -67,7 +67,7 @@ def test_lost_artifacts_do_not_hide_the_rest_of_the_trial(played, damage):
     app = open_trial("1")
     assert "the history of trial 1" in app.warning[0].value
     assert app.metric[0].value == "0.8"
-    assert "Take mobilenet\\_v3\\_small" in all_text(app)
+    assert "Backbone\\: mobilenet\\_v3\\_small" in all_text(app)
     assert len(app.dataframe) == 1
     assert len(app.image) == 0
 

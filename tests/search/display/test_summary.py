@@ -11,20 +11,20 @@ PLAIN = TrialConfig()
 @pytest.mark.parametrize(
     ("changes", "fragment"),
     [
-        ({}, "Take mobilenet_v3_small with builtin weights at 64 px; train its last 5 stages"),
-        ({"unfrozen_stages": 1}, "train its last stage at 0.5 times the rate of the head"),
-        ({"unfrozen_stages": 0}, "keep it frozen."),
-        ({}, "On it a perceptron, weights from trunc_normal, dropout 0.2."),
+        ({}, "Backbone: mobilenet_v3_small with builtin weights, images of 64 px; the last 5 stages train, each at 0.5 times"),
+        ({"unfrozen_stages": 1}, "the last stage trains at 0.5 times the learning rate of the head, from 10% of the steps on."),
+        ({"unfrozen_stages": 0}, "all stages stay frozen."),
+        ({}, "Head: one linear layer, weights from trunc_normal, dropout 0.2."),
         ({"head_layers": 1}, "1 hidden layer of 256 neurons (relu)"),
         (
             {"head_layers": 2, "label_smoothing": 0.1},
             "2 hidden layers of 256 neurons (relu), weights from trunc_normal, dropout 0.2, label",
         ),
-        ({}, "Optimize by adamw, learning rate 0.001 (cosine, warm-up 10%)"),
-        ({"optimizer": "sgd"}, "Optimize by sgd with momentum 0.9"),
-        ({"augmentation_strength": 0.0}, "Augment: none (strength 0)."),
-        ({"augmentation_strength": 0.25}, "Augment: light (strength 0.25: crop, flip"),
-        ({"augmentation_strength": 1.0}, "Augment: strong"),
+        ({}, "Optimizer: adamw, learning rate 0.001 (cosine, warm-up 10%)"),
+        ({"optimizer": "sgd"}, "Optimizer: sgd with momentum 0.9"),
+        ({"augmentation_strength": 0.0}, "Augmentation: none (strength 0)."),
+        ({"augmentation_strength": 0.25}, "Augmentation: light (strength 0.25: crop, flip"),
+        ({"augmentation_strength": 1.0}, "Augmentation: strong"),
     ],
 )
 def test_a_configuration_is_described_in_sentences(changes, fragment):

@@ -148,7 +148,7 @@ def test_the_printed_forecast_explains_its_two_times(planned):
     print_forecast(console, planned(), forecast_of())
     printed = console.file.getvalue()
     assert "multiclass on images of 32 px" in printed
-    assert "Four in five such searches end between the two times: at the lower if rungs leave 50% of the epochs" in printed
+    assert "80% of such searches end between the two times. The lower one assumes that rungs stop trials after 50% of" in printed
 
 
 def test_the_plan_command_has_the_settings_of_search():
