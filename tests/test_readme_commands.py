@@ -90,6 +90,10 @@ def test_every_command_runs(place):
 
 def run(place, verb, arguments, names):
     """Run a command with fewer and shorter trials, in the reader's folders; a name that an earlier search has gets a number."""
+    if verb == "dashboard" and "0.0.0.0" in arguments:  # the reader has no login provider
+        done = injerto(place, verb, *arguments)
+        assert (done.returncode, "[auth]" in done.stderr) == (2, True), done.stderr
+        return
     if verb == "dashboard":
         check_dashboard(place, arguments)
         return

@@ -83,7 +83,7 @@ class Site:
             self.machines.add("alpha", "--num-cpus", "1")
         if "beta" not in self.machines.numbers:
             self.machines.add("beta", "--num-cpus", "1", hidden=self.photos)
-        wait_until(lambda: set(node_ids(self)) == {"head", "alpha", "beta"}, 60, lambda: f"three nodes; alive: {sorted(node_ids(self))}")
+        wait_until(lambda: set(node_ids(self)) == {"head", "alpha", "beta"}, 180, lambda: f"three nodes; alive: {sorted(node_ids(self))}")
 
     def close(self):
         self.machines.close()
