@@ -28,7 +28,7 @@ def used_fields(record: StudyRecord, trial: TrialRecord) -> set[str]:
 
 
 def trials_table(record: StudyRecord) -> pd.DataFrame:
-    """Return a row per trial: the `FIXED_COLUMNS`, a column per searched field, `REASON` (text), and node (name).
+    """Return a row per trial: the `FIXED_COLUMNS`, a column per searched field, `REASON` (text: why the trial ended), and node (name).
 
     "trial" is the number, "epochs" the planned ones, "minutes" see `minutes_taken`. A field that was not sampled for a trial is empty.
     """

@@ -41,7 +41,7 @@ EXCEPTIONS: Mapping[FaultKind, tuple[type[Exception], str]] = {
 
 
 class Fault(NamedTuple):
-    """A fault that happens in a trial while it trains a 1-based epoch."""
+    """A fault that the simulation causes in a trial, of a `FaultKind` such as an exception, while the trial trains a 1-based epoch."""
 
     kind: FaultKind
     epoch: int
