@@ -22,7 +22,7 @@ class _Rank(NamedTuple):
 
 
 class _Checkpoint(NamedTuple):
-    """One trial's checkpoint and its size. Checkpoints are ordered by their trials' results, the worst first. `location` is None if the trial has none."""
+    """One trial's checkpoint and its size, ordered by the trials' results, the worst first. `location` is None if there is none."""
 
     rank: _Rank
     location: str | None
