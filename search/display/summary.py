@@ -30,7 +30,7 @@ def describe_configuration(config: Mapping[str, Any]) -> list[str]:
     """
     trial = SimpleNamespace(**config)
     decay = f"{trial.stage_lr_decay:.2g} times the learning rate"
-    several = f"the last {trial.unfrozen_stages} stages train, each at {decay} of what follows it"
+    several = f"the last {trial.unfrozen_stages} stages train, each at {decay} of the part after it"
     trained = several if trial.unfrozen_stages > 1 else f"the last stage trains at {decay} of the head"
     stages = f"{trained}, from {trial.freeze_steps:.0%} of the steps on" if trial.unfrozen_stages else "all stages stay frozen"
     plural = "s" * (trial.head_layers > 1)
