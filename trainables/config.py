@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trainables.errors import ConfigError, ResourceError, did_you_mean
 from trainables.storage.atomic_write import atomic_write
@@ -54,8 +54,18 @@ class DataConfig(Model):
     split_column: str = Field("split", description="CSV column that names each image's split, if there is one")
     group_column: str = Field("group", description="CSV column of groups, if there is one; a group's images are all in one split")
     classes: tuple[str, ...] = Field((), description="class or label names in the order of the outputs; sorted by default")
+    positive: str | None = Field(None, description="binary: the class whose probability the network gives; the rarer one by default")
+    outside_paths: bool = Field(False, description="whether CSV rows may name images outside of the image folder")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the split into training, validation and test")
     strict: bool = Field(False, description="reject a data set with unreadable or contradicting images instead of leaving them out")
+
+    @field_validator("positive", "classes", mode="before")
+    @classmethod
+    def _names_are_text(cls, value: object) -> object:
+        names = value if isinstance(value, list | tuple) else (value,)
+        if any(isinstance(name, bool) for name in names):
+            raise ValueError("YAML reads yes, no, true and false as truth values; put quotes around such a name: 'yes'")
+        return value
 
 
 class TrialConfig(Model):

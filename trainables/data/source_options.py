@@ -19,6 +19,8 @@ class SourceOptions:
     split_column: str = "split"
     group_column: str = "group"
     classes: tuple[str, ...] = ()
+    positive: str | None = None
+    outside_paths: bool = False
 
 
 DEFAULT = SourceOptions()
