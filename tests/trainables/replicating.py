@@ -10,12 +10,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 
 from trainables.config import TrialConfig
 from trainables.data.dataset import open_dataset
 from trainables.distributed.rendezvous import connect_store, join_process_group, leave_process_group, open_store
-from trainables.distributed.sync_batch_norm import SyncBatchNorm
+from trainables.distributed.sync_batch_norm import synchronize_batch_norm
 from trainables.distributed.world import ALONE, World
 from trainables.training.trainer import Trainer
 
@@ -115,12 +116,14 @@ def assert_same_history(history, other, tolerance: float) -> None:
         assert values == pytest.approx(other[name], rel=tolerance, abs=tolerance), name
 
 
-def normalize(world: World, steps: int):
+def normalize(world: World, steps: int, activated: bool):
     """Train a batch norm for some steps on this process's half of each batch; return its outputs, gradients and statistics.
 
-    A world of one process has the whole batches and a plain batch norm.
+    A world of one process has the whole batches and a plain batch norm. With `activated` the layer is timm's, which ends with a ReLU6.
     """
-    norm = (SyncBatchNorm if world.size > 1 else nn.BatchNorm2d)(5)
+    norm = BatchNormAct2d(5, act_layer=nn.ReLU6) if activated else nn.BatchNorm2d(5)
+    if world.size > 1:
+        synchronize_batch_norm(norm)
     with torch.no_grad():
         norm.weight.copy_(torch.linspace(0.5, 2, 5))
         norm.bias.copy_(torch.linspace(-1, 1, 5))

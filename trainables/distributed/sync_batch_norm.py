@@ -15,15 +15,19 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
     torch's own `SyncBatchNorm` runs on GPUs only. This one also runs on CPUs, so the tests cover the code that trains on GPUs.
     While statistics are recomputed (`momentum` is None), each process has its own batches, and this layer is a plain `BatchNorm2d`.
+    A layer that was timm's `BatchNormAct2d` keeps its dropout `drop` and its activation `act`.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the normalised maps `(N, C, H, W)`, in the dtype of `maps`.
+        """Return the normalised and, for a layer with an activation, activated maps `(N, C, H, W)`, in the dtype of `maps`.
 
         In training mode all processes must call this at the same time.
         """
-        if not self.training or self.momentum is None:
-            return super().forward(maps)
+        synchronized = self.training and self.momentum is not None
+        normalised: Tensor = self._normalize_together(maps) if synchronized else super().forward(maps)
+        return self.act(self.drop(normalised)) if hasattr(self, "act") else normalised
+
+    def _normalize_together(self, maps: Tensor) -> Tensor:
         values = maps.float()
         variance, mean = torch.var_mean(values, MAPS, correction=0)
         variances, means = _Gather.apply(torch.stack([variance, mean])).unbind(1)  # (replicas, C)
@@ -32,8 +36,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
         self._update_running_statistics(mean.detach(), variance.detach(), len(means) * maps.numel() // maps.shape[1])
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
-        normalised: Tensor = values * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
-        return normalised.to(maps.dtype)
+        return (values * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)).to(maps.dtype)
 
     @torch.no_grad()
     def _update_running_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:
@@ -72,5 +75,5 @@ class _Gather(torch.autograd.Function):
 def synchronize_batch_norm(network: nn.Module) -> None:
     """Turn every `BatchNorm2d` of a network into a `SyncBatchNorm`, in place: the stages of a body hold references to its modules."""
     for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
+        if isinstance(module, nn.BatchNorm2d):
             module.__class__ = SyncBatchNorm

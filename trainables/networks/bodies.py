@@ -1,4 +1,4 @@
-"""The body of a network: torchvision's own modules in stages, without the classifier; and functions that build one."""
+"""The body of a network: torchvision's or timm's own modules in stages, without the classifier; and functions that build one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,9 +6,11 @@ from typing import Any
 import torchvision
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
-from torch.nn.modules.module import register_module_buffer_registration_hook, register_module_parameter_registration_hook
 
-from trainables.networks.backbones import Backbone, backbone
+from trainables.networks.backbone_row import Backbone
+from trainables.networks.backbones import backbone
+from trainables.networks.meta_device import without_values
+from trainables.networks.timm_models import build_timm_network
 
 BATCH_NORM_MOMENTUM = 0.1
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -25,7 +27,7 @@ BUILD_OPTIONS: dict[str, dict[str, Any]] = {
 class Body(nn.Module):
     """Images → pooled features, in stages that can be frozen and run separately.
 
-    ``trunk`` is torchvision's network without its head, so it has torchvision's keys. ``stages`` holds references to its modules and covers
+    ``trunk`` is the library's network without its head, so it has the library's keys. ``stages`` holds references to its modules and covers
     each of its parameters once. The pooling belongs to the last stage.
     """
 
@@ -33,6 +35,7 @@ class Body(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.width = row.width
+        self.runs_in_parts = row.runs_in_parts  # whether `forward_to` and `forward_from` work for every stage
         self.stages = tuple(nn.ModuleList(trunk.get_submodule(name) for name in stage) for stage in row.stages)
         self._pooling = row.pooling
 
@@ -55,19 +58,14 @@ class Body(nn.Module):
         return POOLINGS[self._pooling](activations) if first < last == len(self.stages) else activations
 
 
-def build_body(name: str) -> Body:
-    """Return the body of a backbone with torchvision's random initialisation. Raises ``ConfigError`` for an unknown name.
+def build_body(name: str, image_size: int | None = None) -> Body:
+    """Return the body of a backbone with the library's random initialisation. Raises ``ConfigError`` for an unknown name.
 
+    A network of fixed input size, such as a ViT, is built for images of `image_size` pixels, else of its native size.
     Batch norms have momentum 0.1: torchvision's MobileNetV3 has 0.01 and MNASNet 0.0003, which is too little for a few hundred steps.
     """
     row = backbone(name)
-    trunk = torchvision.models.get_model(name, weights=None, **BUILD_OPTIONS.get(row.family, {}))
-    if "classifier.0" in row.stages[-1]:
-        trunk.classifier = trunk.classifier[:1]
-    else:
-        for head in HEADS:
-            if hasattr(trunk, head):
-                setattr(trunk, head, nn.Identity())
+    trunk = build_timm_network(row, image_size) if row.timm_name else _build_torchvision_network(row)
     for module in trunk.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = BATCH_NORM_MOMENTUM
@@ -79,17 +77,17 @@ def build_empty_body(name: str) -> Body:
 
     It is built in little time and memory.
     """
-
-    def empty(module: nn.Module, name: str, tensor: Tensor | None) -> Any:
-        return None if tensor is None else tensor.to("meta")
-
-    def empty_parameter(module: nn.Module, name: str, parameter: nn.Parameter | None) -> Any:
-        return None if parameter is None else nn.Parameter(parameter.detach().to("meta"))
-
-    # torch.device("meta") would not work: RegNet computes its widths with tensors while it is built.
-    hooks = register_module_parameter_registration_hook(empty_parameter), register_module_buffer_registration_hook(empty)
-    try:
+    with without_values():
         return build_body(name)
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+
+def _build_torchvision_network(row: Backbone) -> nn.Module:
+    """Return torchvision's network of a backbone without classifier."""
+    network: nn.Module = torchvision.models.get_model(row.name, weights=None, **BUILD_OPTIONS.get(row.family, {}))
+    if "classifier.0" in row.stages[-1]:
+        network.classifier = network.classifier[:1]
+        return network
+    for head in HEADS:
+        if hasattr(network, head):
+            setattr(network, head, nn.Identity())
+    return network

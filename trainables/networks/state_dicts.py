@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trainables.errors import WeightsError
-from trainables.networks.backbones import BACKBONES, Backbone
+from trainables.networks.backbone_row import Backbone
+from trainables.networks.backbones import BACKBONES
 from trainables.networks.bodies import Body, build_empty_body
+from trainables.networks.packaged_weights import has_packaged_names, with_timm_names
 
 WRAPPERS = ("state_dict", "model")
 HEAD_KEYS = ("fc.", "classifier.", "aux1.", "aux2.", "AuxLogits.", "head.")
@@ -53,18 +55,24 @@ def matching_tensors(tensors: Mapping[str, Tensor], body: Body, name: str, path:
     Raises ``WeightsError`` if one is missing, unknown, of another shape or not finite. The message holds `path` and `name`, the body's
     backbone, and names the backbone that the tensors fit, if any.
     """
-    problems = _mismatch(tensors, body)
+    named = _with_names_of(body, tensors)
+    problems = _mismatch(named, body)
     if any(problems.values()):
         counts = ", ".join(f"{len(keys)} keys {what}" for what, keys in problems.items() if keys)
         first = ", ".join([key for keys in problems.values() for key in keys][:3])
         row = next((row for row in BACKBONES.values() if row.name != name and _fits(tensors, row)), None)
         advice = f"they fit {row.name}" if row else "they fit no backbone of the table"
         raise WeightsError(f"the weights in {path} do not fit {name}: {counts} ({first}); {advice}")
-    own = {key: tensors[key].float() for key in _tensors_of(body)}
+    own = {key: named[key].float() for key in _tensors_of(body)}
     broken = [key for key, tensor in own.items() if not tensor.isfinite().all()]
     if broken:
         raise WeightsError(f"the weights in {path} are not finite in {len(broken)} keys ({', '.join(broken[:3])}); use another file")
     return own
+
+
+def _with_names_of(body: Body, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    is_packaged = has_packaged_names(tensors) and hasattr(body.trunk, "conv_stem")
+    return with_timm_names(tensors, body.trunk) if is_packaged else tensors
 
 
 def _tensors_of(body: Body) -> dict[str, Tensor]:
@@ -86,4 +94,7 @@ def _same_shape(tensor: Tensor, own: Tensor) -> bool:
 
 def _fits(tensors: Mapping[str, Tensor], row: Backbone) -> bool:
     known = (*(f"{module}." for stage in row.stages for module in stage), *HEAD_KEYS)
-    return all(key.startswith(known) for key in tensors) and not any(_mismatch(tensors, build_empty_body(row.name)).values())
+    if not all(key.startswith(known) for key in tensors) and not (has_packaged_names(tensors) and row.origin == "package"):
+        return False
+    body = build_empty_body(row.name)
+    return not any(_mismatch(_with_names_of(body, tensors), body).values())

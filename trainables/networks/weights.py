@@ -1,35 +1,40 @@
-"""Pretrained weights for a body: torchvision's ImageNet weights, the built-in ones, a file, or none. Light to import."""
+"""Pretrained weights for a body: ImageNet's, the built-in ones, a file, or none. Light to import."""
 
-import hashlib
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import lru_cache
-from http.client import HTTPException, HTTPResponse
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import URLError
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
-from filelock import FileLock
-
-from trainables.errors import ConfigError, ResourceError, WeightsError, did_you_mean
-from trainables.networks.backbones import backbone
-from trainables.storage.atomic_write import NO_SPACE, atomic_write, remove_temporaries
+from trainables.errors import ConfigError, WeightsError, did_you_mean
+from trainables.networks.backbone_row import Backbone
+from trainables.networks.backbones import BACKBONES, backbone
+from trainables.networks.downloads import OnDownload, check_download, download, find_downloaded
+from trainables.networks.file_hash import sha256_of
+from trainables.networks.packaged_weights import find_packaged, packaged_file
 
 if TYPE_CHECKING:
     from trainables.networks.bodies import Body
-
-OnDownload = Callable[[int, int], None]
-"""Called with the bytes downloaded and the bytes in all, 0 if unknown."""
 
 BUILTIN = ("mobilenet_v3_small",)
 BUILTIN_FOLDER = Path(__file__).parents[1] / "pretraining"
 KINDS = ("imagenet", "builtin", "none")
 SUFFIXES = (".safetensors", ".pth")
-TIMEOUT = 30  # seconds that the server may take to answer
-CHUNK = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How to get the ImageNet weights of a backbone from who publishes them."""
+
+    find: Callable[[Backbone], Path | None]  # gives the file if it is on this machine; never uses the network
+    check: Callable[[Backbone], object]  # raises what `fetch` would raise; downloads nothing
+    fetch: Callable[[Backbone, OnDownload | None], Path]  # gives the file, downloads it first if need be
+
+
+ORIGINS: Mapping[str, Origin] = {
+    "torchvision": Origin(find_downloaded, check_download, download),
+    "package": Origin(find_packaged, packaged_file, lambda row, on_download: packaged_file(row)),
+}
+"""``Backbone.origin`` → how to get its ImageNet weights."""
 
 
 def builtin_backbones() -> tuple[str, ...]:
@@ -37,28 +42,39 @@ def builtin_backbones() -> tuple[str, ...]:
     return BUILTIN
 
 
+def backbones_at_hand(names: Iterable[str] = tuple(BACKBONES)) -> tuple[str, ...]:
+    """Return those of the named backbones whose ImageNet weights are on this machine. Never uses the network.
+
+    Raises ``ConfigError`` for an unknown name.
+    """
+    return tuple(name for name in names if weights_at_hand(name, "imagenet"))
+
+
+def weights_at_hand(name: str, weights: str) -> bool:
+    """Return whether `weights` of a backbone `name` are on this machine. Never uses the network, and does not read the file.
+
+    Raises ``ConfigError`` for an unknown backbone or kind of weights.
+    """
+    row = backbone(name)
+    return ORIGINS[row.origin].find(row) is not None if weights == "imagenet" else weights == "none" or _file(name, weights).is_file()
+
+
 def check_weights(name: str, weights: str) -> None:
     """Check before a search that ``load_weights`` will work for a backbone `name`; download nothing.
 
     Raises ``ConfigError`` for an unknown backbone or kind of weights, or a backbone without built-in weights. Raises ``WeightsError`` for a
-    file that is missing, damaged or of another network, and for ImageNet weights whose cached file is damaged, or that are neither cached
-    nor reachable.
+    file that is missing, damaged or of another network, and for ImageNet weights whose file is damaged, or that are neither on this machine
+    nor reachable: the message names the file, its place and the command that brings it.
     """
-    kind = _kind(name, weights)
-    if kind == "file":
+    row = backbone(name)
+    if weights == "imagenet":
+        ORIGINS[row.origin].check(row)
+    elif weights != "none":
         from trainables.networks.bodies import build_empty_body
         from trainables.networks.state_dicts import matching_tensors, read_tensors
 
-        matching_tensors(read_tensors(Path(weights)), build_empty_body(name), name, Path(weights))
-    elif kind == "builtin":
-        _builtin(name)
-    elif kind == "imagenet":
-        path = _cached_path(name)
-        if path.exists():
-            _check_hash(path)
-        else:
-            with _connection(name, path):
-                pass
+        path = _existing(_file(name, weights))
+        matching_tensors(read_tensors(path), build_empty_body(name), name, path)
 
 
 def load_weights(body: "Body", name: str, weights: str, *, on_download: OnDownload | None = None) -> str:
@@ -67,18 +83,15 @@ def load_weights(body: "Body", name: str, weights: str, *, on_download: OnDownlo
     The result is a text such as ``none``, ``imagenet resnet18-f37072fd`` or ``file net.pth 1a2b3c4d``, with the first digits of the file's
     SHA-256. Raises as `check_weights` and `fetch_weights` do, and leaves the body unchanged then.
     """
-    match _kind(name, weights):
-        case "none":
-            return "none"
-        case "imagenet":
-            path = fetch_weights(name, on_download)
-            provenance = f"imagenet {path.stem}"
-        case "builtin":
-            path = _builtin(name)
-            provenance = f"builtin {_sha256(path)[:8]}"
-        case _:
-            path = Path(weights)
-            provenance = f"file {path.name} {_sha256(path)[:8]}"
+    if weights == "none":
+        backbone(name)
+        return "none"
+    if weights == "imagenet":
+        path = fetch_weights(name, on_download)
+        provenance = f"imagenet {path.stem}"
+    else:
+        path = _existing(_file(name, weights))
+        provenance = f"builtin {sha256_of(path)[:8]}" if weights == "builtin" else f"file {path.name} {sha256_of(path)[:8]}"
 
     import torch
 
@@ -93,121 +106,26 @@ def load_weights(body: "Body", name: str, weights: str, *, on_download: OnDownlo
 
 
 def fetch_weights(name: str, on_download: OnDownload | None = None) -> Path:
-    """Return the path of torchvision's ImageNet weights in ``torch.hub``'s folder; download the file first if it is absent.
+    """Return the path of the file with a backbone's ImageNet weights; download it first if it is not on this machine.
 
-    Only one process of a node downloads it. The environment variable ``INJERTO_WEIGHTS_URL`` names a mirror to use instead of
-    torchvision's server. Raises ``WeightsError`` if the server cannot be reached, the folder cannot be written or the file has the wrong
-    hash, ``ResourceError`` if the disk is full.
+    Raises ``ConfigError`` for an unknown backbone, and as `check_weights` and `download` do.
     """
-    path = _cached_path(name)
-    if not path.exists():
-        with _download_lock(path):
-            if not path.exists():
-                _download(name, path, on_download)
-    _check_hash(path)
-    return path
+    row = backbone(name)
+    return ORIGINS[row.origin].fetch(row, on_download)
 
 
-def _kind(name: str, weights: str) -> str:
-    backbone(name)
+def _file(name: str, weights: str) -> Path:
+    """Return the path of the built-in weights, or of the file that `weights` names; it may not exist."""
     if weights == "builtin" and name not in BUILTIN:
         raise ConfigError(f"{name} has no built-in weights; those that do: {', '.join(BUILTIN)}; or choose weights imagenet or none")
-    if weights in KINDS:
-        return weights
+    if weights == "builtin":
+        return BUILTIN_FOLDER / f"{name}.safetensors"
     if not weights.endswith(SUFFIXES):
         raise ConfigError(f"unknown weights {weights!r}{did_you_mean(weights, KINDS)}; or name a {' or '.join(SUFFIXES)} file")
-    if not Path(weights).is_file():
-        raise WeightsError(f"no weights file {weights!r}; name an existing {' or '.join(SUFFIXES)} file, or one of {', '.join(KINDS)}")
-    return "file"
+    return Path(weights)
 
 
-def _builtin(name: str) -> Path:
-    path = BUILTIN_FOLDER / f"{name}.safetensors"
+def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise WeightsError(f"the built-in weights of {name} are not at {path}; install injerto again")
+        raise WeightsError(f"no weights file '{path}'; name an existing {' or '.join(SUFFIXES)} file, or one of {', '.join(KINDS)}")
     return path
-
-
-def _cached_path(name: str) -> Path:
-    from torch import hub
-
-    return Path(hub.get_dir()) / "checkpoints" / backbone(name).weights_file
-
-
-def _url(name: str) -> str:
-    mirror = os.environ.get("INJERTO_WEIGHTS_URL")
-    if mirror:
-        return f"{mirror.rstrip('/')}/{backbone(name).weights_file}"
-    import torchvision
-
-    return str(torchvision.models.get_model_weights(name).DEFAULT.url)
-
-
-@contextmanager
-def _download_lock(path: Path) -> Iterator[None]:
-    """Let one process of this node at a time run the block. Raises ``WeightsError`` if the folder of `path` cannot be written."""
-    lock = FileLock(path.with_name(path.name + ".lock"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise WeightsError(f"cannot write to {path.parent} ({error.strerror or error}); set TORCH_HOME to a writable folder") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _connection(name: str, path: Path) -> Iterator[HTTPResponse]:
-    """Give the server's response with the ImageNet weights of a backbone `name`, which are to be saved at `path`; close it after the block.
-
-    If the connection or the block fails, raises ``ResourceError`` for a full disk and ``WeightsError`` for any other network or disk error.
-    """
-    url = _url(name)
-    try:
-        with urlopen(url, timeout=TIMEOUT) as response:
-            yield response
-    except (OSError, HTTPException, ValueError) as error:
-        if isinstance(error, OSError) and error.errno in NO_SPACE:
-            raise ResourceError(f"no space left in {path.parent} for {path.name}; free some or set TORCH_HOME to another disk") from None
-        reason, host = error.reason if isinstance(error, URLError) else error, urlsplit(url).hostname or "the server"
-        raise WeightsError(
-            f"the ImageNet weights of {name} are not on this machine and cannot be fetched from {host} ({reason}): "
-            f"put the file {path.name} into the folder {path.parent}, or choose other weights"
-        ) from None
-
-
-def _download(name: str, path: Path, on_download: OnDownload | None) -> None:
-    remove_temporaries(path)
-    with _connection(name, path) as response, atomic_write(path) as file:
-        total, done, digest = int(response.headers.get("Content-Length") or 0), 0, hashlib.sha256()
-        while chunk := response.read(CHUNK):
-            file.write(chunk)
-            digest.update(chunk)
-            done += len(chunk)
-            if on_download:
-                on_download(done, total)
-        if not _is_named_hash(digest.hexdigest(), path):
-            raise WeightsError(f"the downloaded {path.name} has another SHA-256 than its name says, after {done:,} bytes; try again")
-
-
-def _check_hash(path: Path) -> None:
-    if not _is_named_hash(_sha256(path), path):
-        raise WeightsError(f"{path} is damaged: its SHA-256 is not the one in its name; delete that file and start again")
-
-
-def _is_named_hash(sha256: str, path: Path) -> bool:
-    """Return whether a SHA-256 begins with the digits in the file's name after the last hyphen, as in ``resnet18-f37072fd.pth``."""
-    return sha256.startswith(path.stem.rpartition("-")[2])
-
-
-def _sha256(path: Path) -> str:
-    status = path.stat()
-    return _sha256_of_version(path, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _sha256_of_version(path: Path, inode: int, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

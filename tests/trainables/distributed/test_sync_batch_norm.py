@@ -5,10 +5,11 @@ from tests.trainables.replicating import assert_same_history, largest_difference
 from trainables.distributed.world import World
 
 
+@pytest.mark.parametrize("activated", [False, True])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_sync_batch_norm_equals_batch_norm_over_all_maps(pair, steps):
-    first, second = pair.run(normalize, steps)
-    for own, other, expected in zip(first, second, normalize(World(), steps), strict=True):
+def test_sync_batch_norm_equals_batch_norm_over_all_maps(pair, steps, activated):
+    first, second = pair.run(normalize, steps, activated)
+    for own, other, expected in zip(first, second, normalize(World(), steps, activated), strict=True):
         assert np.array_equal(own, other)
         assert np.allclose(own, expected, rtol=1e-4, atol=1e-5)
 
