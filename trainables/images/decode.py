@@ -1,5 +1,6 @@
 """`decode`, which turns an image file or its bytes into RGB uint8 pixels, and `Unreadable`, raised with a short reason if it cannot."""
 
+import platform
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -14,13 +15,15 @@ import PIL
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from trainables.errors import DataError
+from trainables.images.color_profiles import Transform, srgb_transform
 
 Pixels = npt.NDArray[np.uint8]
 EncodedImage = Path | bytes  # an image file, or its content
 
 # Part of every cache key, because other versions may decode the same file to other pixels. Increase the first number when this module
 # changes what it decodes.
-DECODER_VERSION = f"2 {PIL.__version__} {cv2.__version__}"
+DECODER_VERSION = f"3 {PIL.__version__} {cv2.__version__}"
+DECODERS = ("the decoder", "Pillow", "OpenCV")  # whose versions these are
 
 # Raster formats with a signature of their own. PIL also reads EPS, for which it would start Ghostscript on an untrusted file.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
@@ -32,6 +35,8 @@ LEAST_SIDE = 2
 DRAFT_SIDE = 1170
 LARGE = 25_000_000  # pixels; larger images are decoded one at a time: sixty threads with 100 megapixels each would fill any memory
 _large = threading.Lock()
+
+WHITE = 0.999  # share of the pixels that are not brighter than `white_level`: a few hot pixels must not darken a whole data set
 
 LFS_POINTER = "Git LFS pointer"
 SIGNATURES = {
@@ -78,27 +83,50 @@ def header(file: EncodedImage) -> Header:
 
 
 def decode(file: EncodedImage, bits: int = 16) -> Pixels:
-    """Return the ``(H, W, 3) uint8`` RGB pixels of an image, turned upright by EXIF and blended with white where transparent.
+    """Return the ``(H, W, 3) uint8`` sRGB pixels of an image, turned upright by EXIF and blended with white where transparent.
 
-    `bits` is the number of bits that the 16-bit images of the data set really use: their values become ``value >> (bits - 8)``.
-    A JPEG far larger than any ``image_size`` is decoded at a half, a quarter or an eighth of its size. Raises ``Unreadable`` for a file
-    that is missing, damaged, of another format than `FORMATS`, over 100 megapixels, or has a side below 2 pixels, float or 32-bit pixels.
+    An ICC profile is applied, see `srgb_transform`. `bits` is the number of bits that the 16-bit images of the data set use: their values
+    become ``value >> (bits - 8)``, at most 255. A JPEG far larger than any ``image_size`` is decoded at a half, a quarter or an eighth of
+    its size. Raises ``Unreadable`` for a file that is missing, damaged, of another format than `FORMATS`, over 100 megapixels, or has a
+    side below 2 pixels, float or 32-bit pixels.
     """
     with _open_image(file) as image:
+        transform = srgb_transform(image)
         if _is_deep(image):
-            pixels = _to_8_bits(_deep_pixels(image, file), bits)
+            pixels = _to_8_bits(_deep_pixels(image, file), bits, transform)
         else:
             image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
             with _large if image.width * image.height > LARGE else nullcontext():
-                pixels = np.asarray(_to_rgb(image))
+                pixels = np.asarray(_to_rgb(image, transform))
         turn = TURNS.get(_orientation(image))
         return np.ascontiguousarray(turn(pixels) if turn else pixels)
 
 
-def peak(file: EncodedImage) -> int:
-    """Return the largest colour value, 0 to 65535, of an image with more than 8 bits. Raises ``Unreadable`` as `decode` does."""
+def white_level(file: EncodedImage) -> int:
+    """Return the value, 0 to 65535, that becomes white in an image with more than 8 bits: a share `WHITE` of its pixels is not brighter.
+
+    At least one pixel counts as brighter. Raises ``Unreadable`` as `decode` does.
+    """
     with _open_image(file) as image:
-        return int(_deep_pixels(image, file)[..., :3].max())
+        brightness = _deep_pixels(image, file)[..., :3].max(axis=2).ravel()
+        place = int(WHITE * (brightness.size - 1))
+        brightness.partition(place)
+        return int(brightness[place])
+
+
+def decoder_differences(version: str) -> list[str]:
+    """Return what differs between another machine's `DECODER_VERSION` and this one, such as 'Pillow 1.2.3 here but 1.2.4 there'."""
+    pairs = zip(DECODERS, version.split(), DECODER_VERSION.split(), strict=False)
+    return [f"{name} {here} here but {there} there" for name, there, here in pairs if here != there]
+
+
+def check_decoder(version: str) -> None:
+    """Raise ``DataError`` if this machine's `DECODER_VERSION` is not `version`, that of the machine where the search began."""
+    if differing := decoder_differences(version):
+        raise DataError(
+            f"{platform.node()} would make other pixels than the machine where the search began: {', '.join(differing)}; "
+            "install the same versions on every node"
+        )
 
 
 @contextmanager
@@ -187,17 +215,22 @@ def _deep_pixels(image: Image.Image, file: EncodedImage) -> npt.NDArray[Any]:
         return values[..., [2, 1, 0, 3] if values.shape[2] == 4 else [2, 1, 0]]
 
 
-def _to_8_bits(values: npt.NDArray[Any], bits: int) -> Pixels:
-    color = np.minimum(values[..., :3] >> max(0, bits - 8), 255).astype(np.uint8)
-    if values.shape[2] == 4:
-        return _on_white(color, (values[..., 3:] >> 8).astype(np.uint8))
-    return np.repeat(color, 3, axis=2) if color.shape[2] == 1 else color
+def _to_8_bits(values: npt.NDArray[Any], bits: int, transform: Transform | None) -> Pixels:
+    color, grey = np.minimum(values[..., :3] >> max(0, bits - 8), 255).astype(np.uint8), values.shape[2] == 1
+    if transform is not None:
+        color = np.asarray(transform(Image.fromarray(color[..., 0] if grey else color)))
+    elif grey:
+        color = np.repeat(color, 3, axis=2)
+    return _on_white(color, (values[..., 3:] >> 8).astype(np.uint8)) if values.shape[2] == 4 else color
 
 
-def _to_rgb(image: Image.Image) -> Image.Image | Pixels:
+def _to_rgb(image: Image.Image, transform: Transform | None) -> Image.Image | Pixels:
     if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
-        values = np.asarray(image.convert("RGBA"))
-        return _on_white(values[..., :3], values[..., 3:])
+        image = image.convert("RGBA")
+        values = np.asarray(image)
+        return _on_white(values[..., :3] if transform is None else np.asarray(transform(image)), values[..., 3:])
+    if transform is not None:
+        return transform(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

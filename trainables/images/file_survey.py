@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.errors import DataError
-from trainables.images.decode import DECODER_VERSION, Unreadable, header, peak
+from trainables.images.decode import DECODER_VERSION, Unreadable, header, white_level
 from trainables.storage.cache import cache_root, read_json, write_json
 from trainables.thread_map import OnProgress, thread_map
 
@@ -26,7 +26,7 @@ class FileContents:
 
     hashes: tuple[str, ...]  # of each file's bytes, '' where it cannot be read
     lengths: npt.NDArray[np.int64]  # (N,) bytes, 0 where it cannot be read
-    bits: int  # that the 16-bit images of the data set really use; 8 where there are none
+    bits: int  # that the 16-bit images use, by the largest `white_level`; 8 where there are none
     problems: dict[int, str]  # index of a file that cannot be read -> reason
 
     @cached_property
@@ -40,6 +40,7 @@ class FileSurvey(FileContents):
     """`FileContents`, and the sizes of the images, read from the headers before any image is decoded."""
 
     sizes: npt.NDArray[np.int64]  # (N, 2) upright width and height in pixels, 0 where unreadable
+    deep: int = 0  # number of 16-bit images
 
     @property
     def median_side(self) -> int:
@@ -59,17 +60,18 @@ def survey_files(paths: Sequence[Path], *, on_progress: OnProgress | None = None
     known = read_json(entry)
     if known is None:
         inspected = list(thread_map(_inspect, paths, on_progress, "measuring"))
-        peaks = [top for _, top, _ in inspected]
+        levels = [level for _, level, _ in inspected if level is not None]
         reasons = [reason or ("" if name else "cannot be read") for (_, _, reason), name in zip(inspected, hashes, strict=True)]
         known = {
             "sizes": [size for size, _, _ in inspected],
-            "bits": max(8, max(peaks, default=0).bit_length()),
+            "bits": max(8, max(levels, default=0).bit_length()),
+            "deep": len(levels),
             "problems": {str(index): reason for index, reason in enumerate(reasons) if reason},
         }
         if all(hashes):  # a file that could not be opened may be readable at the next start
             write_json(entry, known)
     problems = {int(index): reason for index, reason in known["problems"].items()}
-    return FileSurvey(hashes, lengths, known["bits"], problems, np.array(known["sizes"], np.int64).reshape(-1, 2))
+    return FileSurvey(hashes, lengths, known["bits"], problems, np.array(known["sizes"], np.int64).reshape(-1, 2), known["deep"])
 
 
 def image_size_rule(survey: FileSurvey, weights: str) -> int:
@@ -116,10 +118,10 @@ def _hash_path(path: Path) -> tuple[str, int]:
         return "", 0
 
 
-def _inspect(path: Path) -> tuple[tuple[int, int], int, str]:
-    """Return ((width, height), largest value if over 8 bits else 0, ''); ((0, 0), 0, reason) for an image that cannot be read."""
+def _inspect(path: Path) -> tuple[tuple[int, int], int | None, str]:
+    """Return ((width, height), `white_level` if over 8 bits else None, ""); ((0, 0), None, reason) for an image that cannot be read."""
     try:
         width, height, deep = header(path)
-        return (width, height), peak(path) if deep else 0, ""
+        return (width, height), white_level(path) if deep else None, ""
     except Unreadable as error:
-        return (0, 0), 0, str(error)
+        return (0, 0), None, str(error)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from tests.paths import REPOSITORY
-from trainables.images.decode import DRAFT_SIDE, LFS_POINTER, Unreadable, decode, header, peak
+from trainables.images.decode import DRAFT_SIDE, LFS_POINTER, Unreadable, decode, header, white_level
 
 RNG = np.random.default_rng(0)
 PHOTO = cv2.resize(RNG.integers(0, 256, (6, 9, 3), np.uint8), (90, 60), interpolation=cv2.INTER_CUBIC)
@@ -82,9 +82,19 @@ def test_deep_images_are_scaled_by_the_given_bits(tmp_path, suffix, channels):
     path = tmp_path / f"a.{suffix}"
     color = np.repeat(values, 3, axis=2) if channels == 1 else values[..., 2::-1]
     assert header(path) == (30, 20, True)
-    assert peak(path) == values[..., :3].max()
     assert np.array_equal(decode(path, 12), color >> 4)
     assert np.array_equal(decode(path, 16), color >> 8)
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (40, 50, 3), (2, 2)])
+def test_the_white_level_leaves_out_a_hot_pixel(tmp_path, shape):
+    values = RNG.integers(2100, 4096, shape).astype(np.uint16)
+    values[0, 0] = 0xFFFF
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    assert 2048 < white_level(tmp_path / "a.png") < 4096
+    assert (decode(tmp_path / "a.png", 12)[0, 0] == 255).all()
+    cv2.imwrite(str(tmp_path / "a.png"), np.full(shape, 3000, np.uint16))
+    assert white_level(tmp_path / "a.png") == 3000
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
@@ -137,7 +147,7 @@ def test_a_file_and_its_bytes_decode_alike_intact_or_damaged(tmp_path_factory, n
         content[place] = value
     content = bytes(content[: data.draw(st.integers(len(content) // 2, len(content)) | st.just(len(content)))])
     path.write_bytes(content)
-    for work in (header, decode, peak) if IN_MEMORY[name].dtype == np.uint16 else (header, decode):
+    for work in (header, decode, white_level) if IN_MEMORY[name].dtype == np.uint16 else (header, decode):
         assert result(work, path) == result(work, content)
 
 
