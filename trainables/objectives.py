@@ -38,7 +38,7 @@ def objective(task: str, targets: np.ndarray, metric: str | None = None) -> str:
     """Return the name of the metric that a search optimizes: `metric` if given, else the one that suits the training targets.
 
     Multiclass: accuracy, or macro-F1 where the largest class is over 3 times the smallest. Binary: area under the ROC curve, or average
-    precision where the minority is under 20 %. Multilabel: mean average precision. Regression: mean absolute error.
+    precision where the positive class is under 20 %. Multilabel: mean average precision. Regression: mean absolute error.
     Raises ``ConfigError`` for a metric that the task does not have, and for ``top5`` with fewer than 10 classes.
     """
     if metric is not None:
@@ -52,8 +52,7 @@ def objective(task: str, targets: np.ndarray, metric: str | None = None) -> str:
         counts = counts[counts > 0]
         return "macro_f1" if counts.max() > 3 * counts.min() else "accuracy"
     if task == "binary":
-        positives = int(targets.sum())
-        return "average_precision" if 5 * min(positives, len(targets) - positives) < len(targets) else "auroc"
+        return "average_precision" if 5 * int(targets.sum()) < len(targets) else "auroc"
     return {"multilabel": "map", "regression": "mae"}[task]
 
 

@@ -22,7 +22,7 @@ def test_every_metric_has_a_direction_that_decides_which_value_is_better():
         ("binary", (80, 20), "auroc"),
         ("binary", (20, 80), "auroc"),
         ("binary", (81, 19), "average_precision"),
-        ("binary", (19, 81), "average_precision"),
+        ("binary", (19, 81), "auroc"),
     ],
 )
 def test_the_default_objective_depends_on_the_balance_of_the_classes(task, counts, metric):

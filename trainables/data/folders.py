@@ -1,7 +1,7 @@
 """Image folders (one folder a class, perhaps in folders train, validation, test) read into `Samples`; and the built-in sample."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from trainables.config import TaskName
-from trainables.data.samples import IMAGE_SUFFIXES, SPLIT_NAMES, Samples, class_task, listed, number, order_classes
+from trainables.data.classes import number, order_classes, read_classes
+from trainables.data.samples import IMAGE_SUFFIXES, SPLIT_NAMES, Samples, listed
+from trainables.data.source_options import SourceOptions
 from trainables.errors import DataError, did_you_mean
 from trainables.storage.cache import cache_root, locked, publishing
 
@@ -42,19 +44,20 @@ def _write_digits(folder: Path) -> None:
         Image.fromarray(pixels).save(folder / str(label) / f"{index:04d}.png")
 
 
-def read_folder(root: Path, task: TaskName | None, wanted: Sequence[str]) -> Samples:
-    """Return the images below `root`, each labelled by the name of its class folder. `wanted`: the order of the classes, or ().
+def read_folder(root: Path, options: SourceOptions) -> Samples:
+    """Return the images below `root`, each labelled by the name of its class folder.
 
-    For `task` None the number of classes decides between binary and multiclass. Raises ``DataError`` for multilabel, for regression with
-    folders not named by numbers, for a wrong number of classes, for other classes than `wanted`, and for an unclear layout.
+    Without `options.task` the number of classes decides between binary and multiclass. Links to files and folders are followed, also to
+    those outside of `root`. Raises ``DataError`` for multilabel, for regression with folders not named by numbers, for an unclear layout,
+    and as `read_classes` does.
     """
-    if task == "multilabel":
+    if options.task == "multilabel":
         raise DataError(f"{root} is an image folder, which gives each image one class; multilabel needs a CSV")
     notes: list[str] = []
     rows = sorted(_rows(root, notes))  # (name, class, split)
     labels = [label for _, label, _ in rows]
-    classes = order_classes(set(labels), wanted)
-    if task == "regression":
+    classes = order_classes(labels, options.classes)
+    if options.task == "regression":
         values = {name: number(name) for name in classes}
         if bad := [name for name in classes if values[name] is None]:
             raise DataError(f"regression needs folders named by numbers but got {listed(bad)}; give a CSV with a numeric column")
@@ -69,7 +72,7 @@ def read_folder(root: Path, task: TaskName | None, wanted: Sequence[str]) -> Sam
                 f"; it holds folders itself ({listed(inner)}): give {root / classes[0]} if these are the classes" if len(inner) > 1 else ""
             )
             raise DataError(f"{root} holds one class only ({listed(classes)}); at least two are needed{hint}")
-        chosen, note = class_task(classes, task, "folders")
+        chosen, classes, note = read_classes(labels, options, "folders")
         notes.insert(0, note)
         index = {name: position for position, name in enumerate(classes)}
         targets = np.array([index[name] for name in labels], np.int64)

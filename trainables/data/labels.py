@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.config import TaskName
+from trainables.data.classes import CHANGE, number, order_classes, read_classes
 from trainables.data.csv_table import Table
-from trainables.data.samples import class_task, listed, number, order_classes
+from trainables.data.numeric_labels import MOST_NUMBERED_CLASSES, read_numbers
+from trainables.data.samples import listed
 from trainables.data.source_options import SourceOptions
 from trainables.errors import DataError
 
-CLASS_COLUMNS = {"label", "labels", "class", "classes", "category", "target_class", "class_id", "label_id", "class_name"}
-MOST_NUMBERED_CLASSES = 100
 MOST_BAD_NUMBERS = 0.2  # share of a column's cells up to which it counts as numbers with a few mistakes
 SEPARATOR = "|"
 ZERO_ONE = {"0", "1"}
@@ -47,7 +47,7 @@ def read_labels(table: Table, columns: list[str], options: SourceOptions) -> Lab
 def _read_column(table: Table, column: str, options: SourceOptions) -> Labels:
     """Return the labels of a column with one class or one number a row: binary, multiclass or regression.
 
-    Raises ``DataError`` for empty cells, for a few other cells among numbers, and as `order_classes` and `class_task` do.
+    Raises ``DataError`` for empty cells, for a few other cells among numbers, and as `read_classes` does.
     """
     values = table.values(column)
     if empty := [row for row, value in enumerate(values) if not value]:
@@ -59,32 +59,21 @@ def _read_column(table: Table, column: str, options: SourceOptions) -> Labels:
             f"column {column!r} of {table.path.name} holds numbers except {table.cells(column, bad)}; "
             "correct those for regression, or pass --task multiclass"
         )
-    task, reason = options.task, "as given"
-    if task is None and not bad:
-        task, reason = _numeric_task(column, [value for value in numbers if value is not None])
+    task, reason = options.task, "as given" if options.task else CHANGE
+    if task is None and not bad and not options.classes and options.positive is None:
+        is_classes, reason = read_numbers(column, [value for value in numbers if value is not None])
+        task = None if is_classes else "regression"
     if task == "regression":
         if bad:
             raise DataError(
                 f"regression needs numbers, but {len(bad):,} cells of {column!r} hold something else: {table.cells(column, bad)}"
             )
-        return Labels("regression", (column,), np.array(numbers, np.float64), f"task: regression, {reason}; --task changes it")
+        return Labels("regression", (column,), np.array(numbers, np.float64), f"task: regression, {reason}")
     if not bad:
         values = [_class_name(value) for value in values]
-    classes = order_classes(values, options.classes)
-    chosen, note = class_task(classes, options.task, f"column {column!r}")
+    chosen, classes, note = read_classes(values, options, f"column {column!r}", reason)
     index = {name: position for position, name in enumerate(classes)}
     return Labels(chosen, classes, np.array([index[value] for value in values], np.int64), note)
-
-
-def _numeric_task(column: str, values: list[float]) -> tuple[TaskName, str]:
-    """Return the task of a column of numbers, and the reason for the note: '' except for regression."""
-    distinct = set(values)
-    whole = all(value == int(value) for value in distinct)
-    if distinct <= {0.0, 1.0}:
-        return "binary", ""
-    if whole and column.lower() in CLASS_COLUMNS and len(distinct) <= MOST_NUMBERED_CLASSES:
-        return "multiclass", ""
-    return "regression", f"inferred from the numbers in column {column!r} ({min(values):g} to {max(values):g})"
 
 
 def _class_name(text: str) -> str:

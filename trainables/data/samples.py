@@ -1,8 +1,8 @@
-"""`Samples`, the labelled images of a source; and how names, classes and tasks are found, for folders and tables alike."""
+"""`Samples`, the labelled images of a source, and `listed`, which names some of them in a message."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from os.path import isabs, join, normpath
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.config import TaskName
-from trainables.errors import DataError, did_you_mean
+from trainables.errors import DataError
 from trainables.storage.secrets import redact
 
 SPLIT_NAMES = {
@@ -56,10 +56,25 @@ class Samples:
         Raises ``DataError`` for a file outside of a bucket or a built-in set, because no other machine would find it.
         """
         folder, location = self.source or SourceLocation(self.root, str(self.root))
-        paths = tuple(str(path).removeprefix(f"{folder}/") for path in self.paths)
+        inside = join(folder, "")
+        paths = tuple(str(path).removeprefix(inside) for path in self.paths)
         if self.source is not None and (outside := [path for path in paths if path.startswith("/")]):
             raise DataError(f"{len(outside):,} images of {self.display_name} are outside of it: {listed(outside)}; put them inside")
         return location, paths
+
+
+def is_outside(path: str) -> bool:
+    """Return whether a path relative to a folder leads out of that folder: an absolute one, or one such as '../x.png'."""
+    return isabs(path) or normpath(path).split("/", 1)[0] == ".."
+
+
+def check_inside(paths: Sequence[str], location: str) -> None:
+    """Raise ``DataError`` if one of the paths, which are relative to `location`, `is_outside` of it."""
+    if outside := [path for path in paths if is_outside(path)]:
+        raise DataError(
+            f"{len(outside):,} of {len(paths):,} images are outside of {redact(location)}: {listed(outside)}; if you trust the table that "
+            "names them, start a search with --set data.outside_paths=true"
+        )
 
 
 def listed(names: Iterable[object], count: int | None = None) -> str:
@@ -72,50 +87,3 @@ def listed(names: Iterable[object], count: int | None = None) -> str:
 def _printable(text: str) -> str:
     """Return a text with escapes if it holds control characters, which a terminal would execute, or others that are not printable."""
     return text if text.isprintable() else ascii(text)
-
-
-def order_classes(names: Iterable[str], wanted: Sequence[str]) -> tuple[str, ...]:
-    """Return the distinct names in the order of `wanted`; if that is empty, sorted (by value if all are numbers).
-
-    Raises ``DataError`` if `wanted` is not empty and does not hold exactly these names, each once.
-    """
-    distinct = set(names)
-    if wanted:
-        for name in wanted:
-            if name not in distinct:
-                raise DataError(f"classes names {name!r}, which no image has{did_you_mean(name, sorted(distinct))}")
-        if missing := sorted(distinct - set(wanted)):
-            raise DataError(f"classes leaves out {listed(missing)}; name every class once, in the order of the outputs")
-        if len(set(wanted)) < len(wanted):
-            raise DataError(f"classes names {Counter(wanted).most_common(1)[0][0]!r} twice")
-        return tuple(wanted)
-    numbers = {name: number(name) for name in distinct}
-    if all(value is not None for value in numbers.values()):
-        return tuple(sorted(distinct, key=lambda name: (numbers[name], name)))
-    return tuple(sorted(distinct))
-
-
-def number(text: str) -> float | None:
-    """Return the value of a text that is a finite number; None for any other text."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if np.isfinite(value) and "_" not in text else None
-
-
-def class_task(classes: Sequence[str], task: TaskName | None, origin: str) -> tuple[TaskName, str]:
-    """Return the task for images of one class each, and a note that tells the user why: `task`, else binary or multiclass.
-
-    `origin` says in messages where the classes come from. Raises ``DataError`` for one class, and for binary with more than two.
-    """
-    if len(classes) < 2:
-        raise DataError(f"{origin} gives one class only ({listed(classes)}); at least two are needed")
-    if task == "binary" and len(classes) > 2:
-        raise DataError(f"binary needs two classes (labels 0 and 1, say) but {origin} gives {len(classes)}: {listed(classes)}")
-    if task is not None:
-        chosen, note = task, f"task: {task}, as given, {len(classes)} classes from {origin}"
-    else:
-        chosen = "binary" if len(classes) == 2 else "multiclass"
-        note = f"task: {chosen}, inferred from {len(classes)} classes in {origin}; --task changes it"
-    return chosen, note + (f"; the positive class is {classes[1]!r}" if chosen == "binary" else "")

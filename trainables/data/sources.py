@@ -52,9 +52,10 @@ def _read_path(source: str, options: SourceOptions) -> Samples:
     if not path.exists():
         raise DataError(f"no file or folder {source!r}; give an image folder, a CSV file, a bucket's URL of either, or {BUILTIN}digits")
     table = path if path.is_file() else _table_in(path)
-    if table is None:
-        return read_folder(path.resolve(), options.task, options.classes)
-    return read_table(table.resolve(), options)
+    samples = read_folder(path.resolve(), options) if table is None else read_table(table.resolve(), options)
+    if options.positive is not None and samples.task != "binary":
+        raise DataError(f"data.positive names the positive class of a binary task, but the task is {samples.task}; remove data.positive")
+    return samples
 
 
 def _table_in(folder: Path) -> Path | None:
