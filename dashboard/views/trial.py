@@ -2,6 +2,7 @@
 
 import base64
 import re
+from typing import Any
 
 import streamlit as st
 
@@ -68,10 +69,17 @@ def _ending(record: StudyRecord, trial: TrialRecord) -> None:
             st.code(trial.error.get("traceback", ""), language=None)
     for retry in trial.attributes.get("retries", ()):
         st.caption(escape(f"retried after epoch {retry.get('epoch')}: {retry.get('kind')}: {retry.get('message')}"))
+    for restart in _known(trial).get("restarts", ()):
+        st.caption(escape(restart))
+
+
+def _known(trial: TrialRecord) -> dict[str, Any]:
+    """Return a trial's attributes and facts. The facts are among the attributes once the trial has ended."""
+    return {**trial.attributes.get("facts", {}), **trial.attributes}
 
 
 def _facts(record: StudyRecord, trial: TrialRecord) -> None:
-    known = {**trial.attributes.get("facts", {}), **trial.attributes}
+    known = _known(trial)
     spent, memory, share = known.get("seconds_total"), known.get("peak_memory_bytes"), known.get("trainable_parameters")
     layout.show_tiles(
         (

@@ -25,7 +25,7 @@ from search.policy.rungs import Verdict
 from search.record.record_writer import RecordWriter
 from search.record.trial_writer import RunningTrial, TrialWriter
 from trainables.errors import InjertoError, ResourceError, StorageError
-from trainables.storage.root import discard
+from trainables.storage.saved_states import discard_states
 
 PROPOSAL_SECONDS = 0.2
 """How long Ray's event loop waits for a proposal before it handles its running trials again."""
@@ -260,9 +260,12 @@ class Bridge(Searcher):
             self._stop_condition.give_up(f"the first trials all failed alike ({fault.as_text()})")
 
     def _discard(self, checkpoints: list[str]) -> None:
-        """Submit the deletion of the files at these locations. It runs after all jobs so far, which may still need the files."""
+        """Submit the deletion of the states of the trials with a state at these locations.
+
+        It runs after all jobs so far, which may still need the files.
+        """
         for location in checkpoints:
-            self._record_writer.submit(partial(self._record_writer.with_retries, discard, location))
+            self._record_writer.submit(partial(self._record_writer.with_retries, discard_states, location))
 
     def _notify(self, kind: EventKind, running: RunningTrial, reason: str = "") -> None:
         self._on_event(

@@ -4,13 +4,15 @@ from typing import Any
 
 from search.driver.search_run import SearchRun
 from search.nodes.resources import assignment_factory
+from search.record.artifacts import trial_folder
 from search.record.reader import study_record
 from search.record.record_writer import RecordWriter
 from search.record.records import StudyRecord, TrialRecord
 from trainables.config import Recipe, TrialConfig, write_yaml
 from trainables.errors import InjertoError, StorageError
 from trainables.storage.locations import join
-from trainables.storage.root import Root, size_of
+from trainables.storage.root import Root
+from trainables.storage.saved_states import SavedStates
 
 WEIGHTS = "best.safetensors"
 
@@ -26,7 +28,7 @@ def write_result(run: SearchRun, record_writer: RecordWriter) -> None:
     best, default = record.best, record.default_recipe
     if best is None or default is None:
         return
-    default_kept = default.state in ("finished", "stopped") and size_of(default.attributes.get("checkpoint", "none")) is not None
+    default_kept = default.state in ("finished", "stopped") and bool(SavedStates(trial_folder(run.root, default.number)).names())
     scores = _evaluate({"winner": best} | ({"default_recipe": default} if default_kept else {}), run)
     if run.root != str(run.folder):
         copy_key(WEIGHTS, Root(run.root), Root(run.folder))

@@ -88,7 +88,7 @@ def ended_trial(proposal: Any, plan: Any, pattern: Any) -> Any:
         "epochs_done": done,
         "objective_epoch": done,
         "seed": config.seed,
-        "checkpoint": pattern.user_attrs["checkpoint"].replace("00000", f"{number:05d}"),
+        "checkpoint": pattern.user_attrs["checkpoint"].replace("/00000/", f"/{number:05d}/"),
         "stop_reason": "" if finished else "rung 11% of its epochs: simulated",
     }
     trial = create_trial(

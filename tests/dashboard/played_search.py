@@ -40,6 +40,8 @@ STAGES = {"mobilenet_v3_small": 5}
 CLASSES = ("a", "b")
 WORKERS = ("node-1:11", "node-1:12")
 STRENGTHS = (0.0, 0.5, 1.0)
+RESTART = "the trial continues after epoch 1, although 2 epochs are recorded: <b>state</b> is not readable"
+"""What the stopped trials report as their restart."""
 
 
 def small_jpeg(shade: int = 90) -> bytes:
@@ -164,6 +166,7 @@ class PlayedSearch:
                 "peak_memory_bytes": 5 * 10**8,
                 "trainable_parameters": 1_500_000,
                 "node": "node-1",
+                "restarts": [RESTART] if end == "stopped" else [],
             }
             log = [f"epoch {done}: objective {value}" for done, value in enumerate(reported, start=1)]
             write_trial_report(trial_folder(self.root, number), log, pictures(epoch, reported[-1], self.classes))

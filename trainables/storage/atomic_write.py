@@ -24,15 +24,26 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def remove_temporaries(path: Path, *, older_than: float | None = None) -> None:
-    """Remove the temporary files that killed writers of `path` left. Those written in the last `older_than` seconds stay."""
+def remove_temporaries(path: Path) -> None:
+    """Remove the temporary files that killed writers of `path` left."""
+    for temporary, name in _temporaries(path.parent):
+        if name == path.name:
+            temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path, seconds: float) -> None:
+    """Remove the temporary files in a folder, of files of any name, that were last written to more than so many seconds ago."""
+    for temporary, _ in _temporaries(folder):
+        with suppress(FileNotFoundError):
+            if time.time() - temporary.stat().st_mtime > seconds:
+                temporary.unlink()
+
+
+def _temporaries(folder: Path) -> list[tuple[Path, str]]:
+    """Return the temporary files in a folder, each with the name of the file that its writer meant to replace."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        for name in os.listdir(path.parent):
-            match = _TEMPORARY.fullmatch(name)
-            if match and match["name"] == path.name:
-                temporary = path.with_name(name)
-                if older_than is None or time.time() - temporary.stat().st_mtime > older_than:
-                    temporary.unlink(missing_ok=True)
+        return [(folder / name, match["name"]) for name in os.listdir(folder) if (match := _TEMPORARY.fullmatch(name))]
+    return []
 
 
 @contextmanager

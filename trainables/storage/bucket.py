@@ -105,6 +105,9 @@ class Bucket:
         with absent_is_none():
             self._retry(lambda: filesystem.delete_file(f"{path}/{key}"))
 
+    def remove_abandoned(self) -> None:
+        """Do nothing: a bucket holds no temporary objects."""
+
     def _retry(self, operation: Callable[[], Result]) -> Result:
         for pause in self.pauses:
             try:

@@ -1,5 +1,6 @@
 """`Folder`, which reads and writes the files of a `Root` in a folder on disk."""
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO
 
-from trainables.storage.atomic_write import atomic_write, is_temporary, remove_temporaries
+from trainables.storage.atomic_write import atomic_write, is_temporary, remove_abandoned, remove_temporaries
 from trainables.storage.keys import StoredFile
 from trainables.storage.storage_errors import absent_is_none
 
@@ -60,13 +61,13 @@ class Folder:
     def writing(self, key: str) -> Iterator[BinaryIO]:
         """Yield a binary file that replaces the key's file if the block succeeds, see `atomic_write` with `durable`.
 
-        Afterwards temporary files that killed writers of this key left over an hour ago are removed.
+        Afterwards temporary files that killed writers left beside it over an hour ago are removed.
         """
         path = self.path / key
         with atomic_write(path, durable=True) as file:
             yield file
         with suppress(OSError):
-            remove_temporaries(path, older_than=ABANDONED_SECONDS)
+            remove_abandoned(path.parent, ABANDONED_SECONDS)
 
     def remove(self, key: str) -> None:
         """Remove a file, if it exists, and the temporary files that killed writers of it left."""
@@ -74,6 +75,10 @@ class Folder:
         with absent_is_none():
             path.unlink()
         remove_temporaries(path)
+
+    def remove_abandoned(self) -> None:
+        """Remove the temporary files directly in the folder, whatever their age."""
+        remove_abandoned(self.path, -math.inf)
 
 
 def _walk(folder: Path | str) -> Iterator[os.DirEntry[str]]:

@@ -1,4 +1,4 @@
-"""Keys, the names of files under a `Root`, such as ``trials/00003/last.pt``: their check, and `StoredFile`, an entry of a listing."""
+"""Keys, the names of files under a `Root`, such as ``trials/00003/account.json``: their check, and `StoredFile`, an entry of a listing."""
 
 from typing import NamedTuple
 

@@ -20,7 +20,7 @@ RETRY_PAUSES = (1.0, 4.0, 15.0)
 
 
 class Root:
-    """The files or objects below one location, a path or a bucket's URL, by keys such as ``trials/00003/last.pt``.
+    """The files or objects below one location, a path or a bucket's URL, by keys such as ``trials/00003/account.json``.
 
     After a transient error a request to a bucket is repeated, once after each of `pauses` (seconds); folders ignore them.
     Every method raises ``ResourceError`` if no space is left, and ``StorageError`` if the disk or the server fails or refuses, or if a
@@ -90,6 +90,11 @@ class Root:
         """Remove the content of a key; do nothing if it has no content."""
         with self._checked("remove", key):
             self._storage.remove(key)
+
+    def remove_abandoned(self) -> None:
+        """Remove what killed writers have left directly below the location. The caller knows that nobody writes there now."""
+        with translated_errors("remove", self.location):
+            self._storage.remove_abandoned()
 
     @contextmanager
     def _checked(self, action: str, key: str) -> Iterator[None]:

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from trainables.config import DataConfig, Model, TrialConfig
 from trainables.errors import DataError
-from trainables.storage.locations import join
 
 if TYPE_CHECKING:
     from trainables.data.dataset import Dataset
@@ -36,11 +35,6 @@ class Assignment(Model):
     sync_batch_norm: bool = False
 
 
-def checkpoint_location(assignment: Assignment) -> str:
-    """Return the path or URL of the trial's saved state, a file in the trial's folder."""
-    return join(assignment.folder, "last.pt")
-
-
 def progress(epoch: int, epochs: int) -> int:
     """Return the share of a trial's own `epochs` that is done after `epoch` of them, from 0 to 1000 (per mille)."""
     return round(1000 * epoch / epochs)
@@ -49,9 +43,10 @@ def progress(epoch: int, epochs: int) -> int:
 def open_data(assignment: Assignment) -> "Dataset":
     """Return the trial's data set from this node's cache; if it is absent, prepare it from the search's manifest or else from its source.
 
-    Raises ``DataError`` if the images have changed since the search began, and as `prepare_from_manifest` or `prepare_from_config` do.
+    Raises ``DataError`` if the images or the decoder have changed since the search began, and as `prepare_from_manifest` or
+    `prepare_from_config` do.
     """
-    from trainables.data.dataset import open_dataset, prepare_from_config
+    from trainables.data.dataset import difference, open_dataset, prepare_from_config
     from trainables.data.manifest import prepare_from_manifest
 
     size, aspect = assignment.trial.image_size, assignment.trial.aspect
@@ -59,12 +54,9 @@ def open_data(assignment: Assignment) -> "Dataset":
         return open_dataset(assignment.fingerprint, size, aspect)
     except DataError:
         if assignment.manifest is not None:
-            dataset = prepare_from_manifest(assignment.manifest, size, aspect)
+            dataset = prepare_from_manifest(assignment.manifest, size, aspect, outside_paths=assignment.data.outside_paths)
         else:
             dataset = prepare_from_config(assignment.data, image_size=size, aspect=aspect)
-    if dataset.fingerprint != assignment.fingerprint:
-        raise DataError(
-            f"the images of {assignment.data.source!r} have changed since the search began "
-            f"(fingerprint {assignment.fingerprint[:12]} then, {dataset.fingerprint[:12]} now); start a new search"
-        )
+    if differs := difference(dataset, assignment.fingerprint, assignment.data.source, "the search began"):
+        raise DataError(f"{differs}; start a new search")
     return dataset

@@ -131,7 +131,7 @@ def _cost_of_saving(trainer: "Trainer", job: Assignment) -> dict[str, Any]:
     except OSError:
         temporary = tempfile.TemporaryDirectory(prefix="injerto-plan-")
     with temporary as name:
-        file, started = Path(name) / "last.pt", time.perf_counter()
+        file, started = Path(name) / "state.pt", time.perf_counter()
         save_state(file, {**trainer.state(), "seconds": 0.0})
         return {"seconds_to_save": time.perf_counter() - started, "state_bytes": file.stat().st_size}
 

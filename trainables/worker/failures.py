@@ -1,4 +1,4 @@
-"""Which errors end a trial for good, and what kind of failure each of them is. Light to import."""
+"""Which errors end a trial for good, what kind of failure each of them is, and its message on one line. Light to import."""
 
 from trainables.errors import DataError, InjertoError, NonFiniteError, ResourceError, StorageError
 
@@ -11,6 +11,16 @@ PERMANENT_FAILURES: tuple[tuple[type[BaseException], str], ...] = (
     (MemoryError, "out of memory"),
 )
 """Error class → kind of failure, for errors that another attempt would meet again. The first class that fits counts."""
+
+
+MAX_ERROR_LENGTH = 300
+"""Characters of one error that a message about several holds."""
+
+
+def one_line(error: BaseException | str) -> str:
+    """Return an error's message on one line, at most `MAX_ERROR_LENGTH` characters."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= MAX_ERROR_LENGTH else text[: MAX_ERROR_LENGTH - 1] + "…"
 
 
 def failure_kind(error: BaseException) -> str | None:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from trainables.errors import StorageError
-from trainables.storage.root import size_of
+from trainables.storage.saved_states import SavedStates
 from trainables.storage.secrets import redact
-from trainables.worker.assignment import Assignment, checkpoint_location
+from trainables.worker.assignment import Assignment
 from trainables.worker.trial_state import build_trainer
 
 
@@ -14,13 +14,13 @@ def evaluate_finished(assignment: dict[str, Any], weights: str | None = None) ->
 
     Returns ``test`` (empty if the split has no images) and ``validation``, each the metrics by name, and the entries of `describe_network`.
     Also writes the whole network as safetensors to the path or URL `weights`, if given.
-    Raises ``StorageError`` if the trial has no saved state, and as `build_trainer` does.
+    Raises ``StorageError`` if the trial has no saved state, ``DamagedError`` if its last one is damaged, and as `build_trainer` does.
     """
     job = Assignment.model_validate(assignment)
-    location = checkpoint_location(job)
-    if size_of(location) is None:
-        raise StorageError(f"trial {job.number} left no checkpoint at {redact(location)}")
-    trainer, _ = build_trainer(job)
+    states = SavedStates(job.folder)
+    if not states.names():
+        raise StorageError(f"trial {job.number} left no checkpoint in {redact(job.folder)}")
+    trainer, _ = build_trainer(job, states)
     if weights is not None:
         trainer.export(weights)
     test = trainer.evaluate("test") if len(trainer.dataset.rows["test"]) else {}

@@ -38,8 +38,13 @@ class Journal(logging.Handler):
         self._lines.append(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {' '.join(text.split())[:MAX_LINE_LENGTH]}")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Add a record that a library logs, with its level."""
-        self.add(f"{record.levelname.lower()}: {record.getMessage()}")
+        """Add a record that a library logs, with its level. If its arguments do not fit its text, add what is known of it."""
+        level = record.levelname.lower()
+        try:
+            self.add(f"{level}: {record.getMessage()}")
+        except Exception as error:  # the text and the arguments are any objects, with any bugs; a log line must not end an epoch
+            text = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+            self.add(f"{level}: {text} ({record.name}: {type(error).__name__} in the arguments of this line)")
 
     @contextmanager
     def capture_warnings(self) -> Iterator[None]:

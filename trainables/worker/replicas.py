@@ -18,19 +18,18 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from trainables.distributed.rendezvous import TIMEOUT, abort_exchange, connect_store, join_process_group, leave_process_group, open_store
 from trainables.distributed.world import World
 from trainables.errors import ConfigError
+from trainables.storage.saved_states import SavedStates
 from trainables.worker.assignment import Assignment
-from trainables.worker.failures import failure_kind
+from trainables.worker.failures import failure_kind, one_line
 from trainables.worker.memory import free_memory, peak_memory
 from trainables.worker.node_usage import worker_name
-from trainables.worker.trial_state import WorkTime, build_trainer
+from trainables.worker.trial_state import WorkDone, build_trainer
 
 if TYPE_CHECKING:
     from trainables.training.trainer import Trainer
 
 ANSWER_SECONDS = 20.0
 """How long rank 0 waits for the answer of a replica that has lost its connections, or that is asked to leave them."""
-MAX_ERROR_LENGTH = 300
-"""Characters of one replica's error that a message holds."""
 
 
 class ReplicaError(RuntimeError):
@@ -44,12 +43,12 @@ class Replica:
         self._trainer: Trainer | None = None
 
     def build_trainer(self, assignment: dict[str, Any], rank: int) -> tuple[str, int]:
-        """Build this rank's trainer from the node's cache and the trial's saved state; a damaged state starts over.
+        """Build this rank's trainer from the node's cache and the trial's saved state, see `build_trainer`.
 
         Returns this process's name and how many epochs the trainer has done.
         """
         job = Assignment.model_validate(assignment)
-        self._trainer, _ = build_trainer(job, start_over=True, world=World(rank, job.replicas))
+        self._trainer, _ = build_trainer(job, SavedStates(job.folder), fall_back=True, world=World(rank, job.replicas))
         return worker_name(), self._trainer.epoch
 
     def connect(self, address: str, port: int) -> None:
@@ -105,14 +104,14 @@ class Replicas:
             )
         self._actors = [_start(group, index, bundles[index]) for index in range(1, size)]
 
-    def build_trainers(self, assignment: Assignment) -> "tuple[Trainer, WorkTime]":
-        """Build the trainers of all ranks, connect the ranks, and return rank 0's trainer and the work done so far.
+    def build_trainers(self, assignment: Assignment, states: SavedStates) -> "tuple[Trainer, WorkDone]":
+        """Build the trainers of all ranks, connect the ranks, and return rank 0's trainer, loaded from `states`, and the work done so far.
 
         Raises the error of any rank, and ``ReplicaError`` if a replica is lost or has loaded another epoch's state than rank 0.
         """
         job, world = assignment.model_dump(mode="json"), World(0, self.size)
         building = [actor.build_trainer.remote(job, rank) for rank, actor in enumerate(self._actors, 1)]
-        trainer, work_time = build_trainer(assignment, start_over=True, world=world)
+        trainer, work = build_trainer(assignment, states, fall_back=True, world=world)
         built = [_result(task) for task in building]  # no time limit: a node's first trainer may have to decode the data set
         self.names, self.peak_memory = [name for name, _ in built], 0
         if different := [f"{name} from epoch {epoch}" for name, epoch in built if epoch != trainer.epoch]:
@@ -125,7 +124,7 @@ class Replicas:
             trainer.align()
 
         self._run_on_all_ranks(connect, [actor.connect.remote(address, store.port) for actor in self._actors])
-        return trainer, work_time
+        return trainer, work
 
     def run_epoch(self, trainer: "Trainer") -> None:
         """Train one epoch on all ranks; `trainer` is rank 0's.
@@ -204,9 +203,9 @@ def _failure(task: Any, seconds: float | None = None) -> Exception | None:
     try:
         ray.get(task, timeout=seconds)
     except RayTaskError as error:
-        return error.cause if isinstance(error.cause, Exception) else ReplicaError(_one_line(error))
+        return error.cause if isinstance(error.cause, Exception) else ReplicaError(one_line(error))
     except RayError as error:
-        return ReplicaError(f"a replica is lost ({type(error).__name__}): {_one_line(error)}")
+        return ReplicaError(f"a replica is lost ({type(error).__name__}): {one_line(error)}")
     return None
 
 
@@ -225,11 +224,5 @@ def _cause(tasks: list[Any], error: Exception) -> Exception:
     ray.wait(tasks, num_returns=len(tasks), timeout=ANSWER_SECONDS)
     failures = [failure for task in tasks if (failure := _failure(task, 0))]
     permanent = next((failure for failure in failures if failure_kind(failure)), None)
-    messages = "; ".join(_one_line(failure) for failure in (*failures, error))
+    messages = "; ".join(one_line(failure) for failure in (*failures, error))
     return permanent or ReplicaError(f"the exchange with the replicas broke: {messages}")
-
-
-def _one_line(error: BaseException) -> str:
-    """Return an error's message on one line, at most `MAX_ERROR_LENGTH` characters."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= MAX_ERROR_LENGTH else text[: MAX_ERROR_LENGTH - 1] + "…"

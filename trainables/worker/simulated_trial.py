@@ -18,17 +18,20 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from trainables.config import Model, Share, TrialConfig
-from trainables.errors import NonFiniteError
-from trainables.storage.locations import join, split_location
-from trainables.storage.root import Root
+from trainables.errors import DamagedError, NonFiniteError
+from trainables.storage.locations import join
+from trainables.storage.root import Root, root_and_key
+from trainables.storage.saved_states import SavedStates
 from trainables.worker.assignment import Assignment, progress
 from trainables.worker.memory import peak_main_memory
 from trainables.worker.node_usage import node_usage
 from trainables.worker.trainable import ImageTrial
-from trainables.worker.trial_state import WorkTime
+from trainables.worker.trial_state import WorkDone, describe_restart
 
-STATE_FILE, FAULTS_FILE = "last.json", "faults.json"
-"""Files in a trial's folder: the state after the last epoch, and the faults that have happened."""
+FAULTS_FILE = "faults.json"
+"""File in a trial's folder: the faults that have happened."""
+STATE = ("epoch", "seconds", "history", "restarts")
+"""The attributes of a `SimulatedTrainer` that are saved."""
 FaultKind = Literal["exception", "kill", "kill after saving", "non-finite", "out of memory"]
 RECOVERABLE: tuple[FaultKind, ...] = ("exception", "kill", "kill after saving")
 """Faults that a later attempt gets past; the others happen at every attempt and end the trial."""
@@ -94,15 +97,17 @@ def curve(trial: TrialConfig) -> list[float]:
 
 
 class SimulatedTrainer:
-    """Takes the place of a `Trainer`: simulates one epoch at a time, and continues from the state in the trial's folder if there is one."""
+    """Takes the place of a `Trainer`: simulates one epoch at a time, and continues from the newest state in the trial's folder."""
 
     def __init__(self, assignment: Assignment, simulation: Simulation) -> None:
         self.assignment, self.simulation = assignment, simulation
         self.epoch, self.seconds = 0, 0.0
         self.history: dict[str, list[float]] = {}
-        self.folder = Root(assignment.folder)
-        if state := read_json(self.folder, STATE_FILE):
-            self.epoch, self.seconds, self.history = state["epoch"], state["seconds"], state["history"]
+        self.restarts: list[str] = []
+        self.folder, self.states = Root(assignment.folder), SavedStates(assignment.folder, "json")
+        if state := self.states.load(read_state):
+            self.epoch, self.seconds, self.history, self.restarts = (state[name] for name in STATE)
+        self.restarts += describe_restart(self.states, epoch=self.epoch, reported=assignment.reported)
 
     def run_epoch(self) -> None:
         """Simulate one epoch, add it to `history` and save the state.
@@ -129,7 +134,8 @@ class SimulatedTrainer:
         for name, number in row.items():
             self.history.setdefault(name, []).append(number)
         self.seconds += seconds
-        write_json(self.folder, STATE_FILE, {"epoch": self.epoch, "seconds": self.seconds, "history": self.history})
+        state = {name: getattr(self, name) for name in STATE}
+        self.states.save(self.epoch, lambda location: write_json(*root_and_key(location), state))
         if fault:
             self._fail(fault)
 
@@ -146,14 +152,15 @@ class SimulatedTrainer:
                 "objective_epoch": self.epoch,
                 "seconds_training": sum(self.history["seconds_training"]),
                 "seconds_total": self.seconds,
+                "restarts": self.restarts,
                 "peak_memory_bytes": peak_main_memory(),
                 "trainable_parameters": 0,
                 "weights": "simulated",
                 "device": "cpu",
                 "replicas": self.assignment.replicas,
                 "node": platform.node(),
-                "checkpoint": join(self.folder.location, STATE_FILE),
-                "checkpoint_bytes": self.folder.size(STATE_FILE),
+                "checkpoint": self.states.saved.location,
+                "checkpoint_bytes": self.states.saved.bytes,
             },
         }
 
@@ -182,18 +189,18 @@ class SimulatedTrial(ImageTrial):
         """Return a subclass whose trials follow this simulation. Ray sends it to the workers together with the class."""
         return type(cls.__name__, (cls,), {"simulation": simulation, "__module__": __name__})
 
-    def start_trainer(self, assignment: Assignment) -> tuple[SimulatedTrainer, WorkTime]:
-        """Return the trial's simulated trainer, which continues from the saved state if there is one, and the work done so far."""
+    def start_trainer(self, assignment: Assignment) -> tuple[SimulatedTrainer, WorkDone]:
+        """Return the trial's simulated trainer, which continues from the newest saved state, and the work done so far."""
         trainer = SimulatedTrainer(assignment, self.simulation)
-        return trainer, WorkTime(trainer.seconds)
+        return trainer, WorkDone(trainer.seconds)
 
-    def save_epoch(self, trainer: SimulatedTrainer, assignment: Assignment, work_time: WorkTime) -> None:
+    def save_epoch(self, trainer: SimulatedTrainer, assignment: Assignment, work: WorkDone) -> None:
         """Do nothing: the simulated trainer has saved its state, because faults may happen before and after that."""
 
-    def report_epoch(self, trainer: SimulatedTrainer, assignment: Assignment, work_time: WorkTime) -> dict[str, Any]:
+    def report_epoch(self, trainer: SimulatedTrainer, assignment: Assignment, work: WorkDone) -> dict[str, Any]:
         """Return what a step reports to Ray after an epoch, with the same keys as for an `ImageTrial`."""
         result = trainer.result()
-        return result | {"facts": result["facts"] | {"spans": work_time.spans, "usage": node_usage()}}
+        return result | {"facts": result["facts"] | {"spans": work.spans, "usage": node_usage()}}
 
     @staticmethod
     def evaluate_finished(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
@@ -202,10 +209,9 @@ class SimulatedTrial(ImageTrial):
         Also writes the trial's state as JSON to the path or URL `weights`, if given, in place of a network.
         """
         job = Assignment.model_validate(assignment)
-        state = read_json(Root(job.folder), STATE_FILE)
+        state = SavedStates(job.folder).load(read_state)
         if weights is not None:
-            folder, key = split_location(weights)
-            write_json(Root(folder), key, state)
+            write_json(*root_and_key(weights), state)
         value = state["history"]["objective"][-1]
         return {"test": {job.metric: value}, "validation": {job.metric: value}}
 
@@ -223,10 +229,18 @@ def recorded_faults(folder: Root) -> list[FaultKind]:
     return read_json(folder, FAULTS_FILE) or []
 
 
+def read_state(location: str) -> Any:
+    """Return the state of a simulated trial at a path or URL; see `read_json`."""
+    return read_json(*root_and_key(location))
+
+
 def read_json(folder: Root, key: str) -> Any:
-    """Return the value in a JSON file of a folder, or None if there is no such file."""
+    """Return the value in a JSON file of a folder, or None if there is no such file. Raises ``DamagedError`` if the file is not JSON."""
     content = folder.read(key)
-    return None if content is None else json.loads(content)
+    try:
+        return None if content is None else json.loads(content)
+    except ValueError as error:
+        raise DamagedError(f"{join(folder.location, key)} is not readable: {error}") from None
 
 
 def write_json(folder: Root, key: str, value: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from trainables.errors import DamagedError
+from trainables.storage.saved_states import SavedStates
 from trainables.worker.assignment import Assignment, open_data
 from trainables.worker.failures import failure_kind
 from trainables.worker.final_evaluation import evaluate_finished
@@ -16,7 +17,7 @@ from trainables.worker.memory import free_memory
 from trainables.worker.node_draining import raise_if_draining
 from trainables.worker.node_usage import worker_name
 from trainables.worker.trial_report import read_trial_report, write_trial_report
-from trainables.worker.trial_state import WorkTime, build_trainer, epoch_result, save_trainer
+from trainables.worker.trial_state import WorkDone, build_trainer, describe_restart, epoch_result, save_trainer
 
 if TYPE_CHECKING:
     from trainables.training.trainer import Trainer
@@ -59,14 +60,14 @@ class ImageTrial(tune.Trainable):
             with self._journal.capture_warnings():
                 just_built = self._trainer is None
                 if self._trainer is None:
-                    self._trainer, self._work_time = self.start_trainer(assignment)
+                    self._trainer, self._work = self.start_trainer(assignment)
                 trainer = self._trainer
                 unreported = just_built and trainer.epoch > assignment.reported
                 if trainer.epoch < assignment.trial.epochs and not unreported:
                     self._run_epoch(trainer)
-                    self._work_time.add(time.perf_counter() - started)
-                    self.save_epoch(trainer, assignment, self._work_time)
-            return self.report_epoch(trainer, assignment, self._work_time)
+                    self._work.add(time.perf_counter() - started)
+                    self.save_epoch(trainer, assignment, self._work)
+            return self.report_epoch(trainer, assignment, self._work)
         except Exception as error:
             kind = failure_kind(error)
             if kind is None:
@@ -77,29 +78,34 @@ class ImageTrial(tune.Trainable):
             failure = {"kind": kind, "message": str(error), "traceback": traceback.format_exc()}
             return {"done": True, "failure": failure, "objective": float("nan"), "progress": 0}
 
-    def start_trainer(self, assignment: Assignment) -> tuple[Any, WorkTime]:
-        """Return the trial's trainer, which continues from the saved state if there is one, and the work done so far.
+    def start_trainer(self, assignment: Assignment) -> tuple[Any, WorkDone]:
+        """Return the trial's trainer, which continues from the newest state that can be read, and the work done so far.
 
-        Also adds a line to the journal, after the lines of the trial's earlier workers.
+        Also adds lines to the journal, after the lines of the trial's earlier workers: who trains, and why if from an earlier epoch.
         """
-        trainer, work_time = self._build_trainer(assignment)
-        if trainer.epoch:
+        self._states = SavedStates(assignment.folder)
+        trainer, work = self._build_trainer(assignment)
+        restarts = describe_restart(self._states, epoch=trainer.epoch, reported=assignment.reported)
+        if trainer.epoch or restarts:
             with suppress(DamagedError):
                 self._journal.prepend(read_trial_report(assignment.folder).get("log", []))
         workers = ", ".join([worker_name(), *(self._replicas.names if self._replicas else ())])
         self._journal.add(f"{workers} on {trainer.device}: from epoch {trainer.epoch + 1} of {assignment.trial.epochs}")
-        return trainer, work_time
+        for restart in restarts:
+            self._journal.add(f"warning: {restart}")
+        work.restarts += restarts
+        return trainer, work
 
-    def save_epoch(self, trainer: Any, assignment: Assignment, work_time: WorkTime) -> None:
+    def save_epoch(self, trainer: Any, assignment: Assignment, work: WorkDone) -> None:
         """Add the epoch to the journal, save the trial report, and then the state: a trial that has a state has a report too."""
         row = {name: values[-1] for name, values in trainer.history.items()}
         self._journal.add(f"epoch {trainer.epoch}: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
         write_trial_report(assignment.folder, self._journal.lines, trainer.diagnostics())
-        save_trainer(trainer, assignment, work_time)
+        save_trainer(trainer, self._states, work)
 
-    def report_epoch(self, trainer: Any, assignment: Assignment, work_time: WorkTime) -> dict[str, Any]:
+    def report_epoch(self, trainer: Any, assignment: Assignment, work: WorkDone) -> dict[str, Any]:
         """Return what the step reports to Ray after an epoch: `epoch_result`, with the largest peak memory of all replicas."""
-        result = epoch_result(trainer, assignment, work_time)
+        result = epoch_result(trainer, assignment, self._states, work)
         if self._replicas is not None:
             result["facts"]["peak_memory_bytes"] = max(result["facts"]["peak_memory_bytes"], self._replicas.peak_memory)
         return result
@@ -139,16 +145,16 @@ class ImageTrial(tune.Trainable):
         self._trainer = None
         free_memory()
 
-    def _build_trainer(self, assignment: Assignment) -> "tuple[Trainer, WorkTime]":
+    def _build_trainer(self, assignment: Assignment) -> "tuple[Trainer, WorkDone]":
         if self._replicas is not None and self._replicas.size != assignment.replicas:
             self._replicas.close()
             self._replicas = None
         if assignment.replicas == 1:
-            return build_trainer(assignment, start_over=True)
+            return build_trainer(assignment, self._states, fall_back=True)
         from trainables.worker.replicas import Replicas  # imports torch
 
         self._replicas = self._replicas or Replicas(assignment.replicas)
-        return self._replicas.build_trainers(assignment)
+        return self._replicas.build_trainers(assignment, self._states)
 
     def _run_epoch(self, trainer: Any) -> None:
         if self._replicas is None:

@@ -2,12 +2,14 @@
 
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trainables.errors import DamagedError
-from trainables.storage.root import size_of
-from trainables.worker.assignment import Assignment, checkpoint_location, open_data, progress
+from trainables.storage.saved_states import SavedStates
+from trainables.storage.secrets import redact
+from trainables.worker.assignment import Assignment, open_data, progress
+from trainables.worker.failures import one_line
 from trainables.worker.memory import peak_memory, reset_peak_memory
 from trainables.worker.node_usage import node_usage, worker_name
 
@@ -17,14 +19,20 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class WorkTime:
-    """How long a trial has been worked on: `seconds` in all, and `spans` of (worker's name, start, end).
+class WorkDone:
+    """What workers have done for a trial: `seconds` in all, `spans` of (worker's name, start, end), and `restarts`.
 
-    Start and end are seconds since 1970.
+    Start and end are seconds since 1970. A restart says why a worker continued from an earlier epoch than the trial had reached.
     """
 
     seconds: float = 0.0
     spans: list[tuple[str, float, float]] = field(default_factory=list)
+    restarts: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "WorkDone":
+        """Return what a saved state says. Earlier versions saved only the seconds, or no restarts."""
+        return cls(float(state["seconds"]), [tuple(span) for span in state.get("spans", [])], list(state.get("restarts", [])))
 
     def add(self, seconds: float) -> None:
         """Add work of this process that took so many seconds and ends now.
@@ -37,12 +45,15 @@ class WorkTime:
         self.spans.append((own_name, began, now))
 
 
-def build_trainer(assignment: Assignment, *, start_over: bool = False, world: "World | None" = None) -> "tuple[Trainer, WorkTime]":
-    """Return the trainer of a trial, loaded with the trial's saved state if there is one, and the work done so far.
+def build_trainer(
+    assignment: Assignment, states: SavedStates, *, fall_back: bool = False, world: "World | None" = None
+) -> "tuple[Trainer, WorkDone]":
+    """Return the trainer of a trial, loaded with the newest of its saved states if there is one, and the work done so far.
 
     `world` is this process's place among several that will train the trial together; by default it trains alone, whatever the
-    assignment's replicas. Raises ``DamagedError`` for a damaged state, or with `start_over` begins from the first epoch instead.
-    Raises as `open_data`, `Trainer` and `load_state` do. Sets torch's CPU threads and resets the measurement of peak memory.
+    assignment's replicas. Raises ``DamagedError`` if the newest state is damaged; with `fall_back` it loads an older one instead, or begins
+    from the first epoch (see `describe_restart`). Raises as `open_data`, `Trainer` and `load_state` do. Sets torch's CPU threads and resets
+    the measurement of peak memory.
     """
     from trainables.distributed.world import ALONE
     from trainables.training.checkpoint import load_state
@@ -58,27 +69,35 @@ def build_trainer(assignment: Assignment, *, start_over: bool = False, world: "W
         world=world or ALONE,
         sync_batch_norm=assignment.sync_batch_norm,
     )
-    try:
-        state = load_state(checkpoint_location(assignment))
-    except DamagedError:
-        if not start_over:
-            raise
-        state = None
+    state = states.load(load_state, newest_only=not fall_back)
     if state is None:
-        return trainer, WorkTime()
+        return trainer, WorkDone()
     trainer.load(state)
-    return trainer, WorkTime(float(state["seconds"]), [tuple(span) for span in state.get("spans", [])])
+    return trainer, WorkDone.from_state(state)
 
 
-def save_trainer(trainer: "Trainer", assignment: Assignment, work_time: WorkTime) -> None:
-    """Write the trainer's state and the work time to the trial's folder. Raises as `trainables.training.checkpoint.save_state` does."""
+def describe_restart(states: SavedStates, *, epoch: int, reported: int) -> list[str]:
+    """Return why a trial that `states` were loaded for continues after `epoch`, although it had done more; an empty list if it had not.
+
+    The list holds one sentence, for `WorkDone.restarts`. `reported` is the number of epochs that the record has.
+    """
+    if epoch >= reported and not states.damaged:
+        return []
+    place = f"continues after epoch {epoch}" if epoch else "starts from the beginning"
+    recorded = f", although {reported} epochs are recorded" if epoch < reported else ""
+    why = "; ".join(map(one_line, states.damaged.values())) or f"there is no newer state in {redact(states.folder)}"
+    return [f"the trial {place}{recorded}: {why}"]
+
+
+def save_trainer(trainer: "Trainer", states: SavedStates, work: WorkDone) -> None:
+    """Write the trainer's state and the work done to the trial's folder. Raises as `trainables.training.checkpoint.save_state` does."""
     from trainables.training.checkpoint import save_state
 
-    save_state(checkpoint_location(assignment), {**trainer.state(), **asdict(work_time)})
+    states.save(trainer.epoch, lambda location: save_state(location, {**trainer.state(), **asdict(work)}))
 
 
-def epoch_result(trainer: "Trainer", assignment: Assignment, work_time: WorkTime) -> dict[str, Any]:
-    """Return what a step reports to Ray after an epoch.
+def epoch_result(trainer: "Trainer", assignment: Assignment, states: SavedStates, work: WorkDone) -> dict[str, Any]:
+    """Return what a step reports to Ray after an epoch, whose state is in `states`.
 
     ``epoch`` is 1-based, ``progress`` per mille of the trial's epochs, ``objective`` the value to optimize, ``history`` a list for each
     name with one value for each epoch so far, ``facts`` what the record keeps about the trial and its worker. ``done`` ends the trial.
@@ -93,8 +112,9 @@ def epoch_result(trainer: "Trainer", assignment: Assignment, work_time: WorkTime
         "facts": {
             "objective_epoch": trainer.objective_epoch(),
             "seconds_training": sum(trainer.history["seconds_training"]) + sum(trainer.history["seconds_evaluation"]),
-            "seconds_total": work_time.seconds,
-            "spans": work_time.spans,
+            "seconds_total": work.seconds,
+            "spans": work.spans,
+            "restarts": work.restarts,
             "usage": node_usage(),
             "peak_memory_bytes": peak_memory(),
             "trainable_parameters": trainer.network.trainable_parameters(),
@@ -102,7 +122,7 @@ def epoch_result(trainer: "Trainer", assignment: Assignment, work_time: WorkTime
             "device": str(trainer.device),
             "replicas": assignment.replicas,
             "node": platform.node(),
-            "checkpoint": checkpoint_location(assignment),
-            "checkpoint_bytes": size_of(checkpoint_location(assignment)),
+            "checkpoint": states.saved.location,
+            "checkpoint_bytes": states.saved.bytes,
         },
     }

@@ -1,6 +1,7 @@
 import pytest
 
 from dashboard.markdown_text import escape
+from tests.dashboard.played_search import RESTART
 from tests.dashboard.screens import NASTY, all_text, damage_artifacts, link_labels, open_trial, without_errors
 
 
@@ -27,6 +28,7 @@ def test_the_trial_of_the_address_is_shown(gallery_storage):
     app = open_trial("2")
     assert app.number_input[0].value == 2
     assert "rung 50\\% of its epochs" in all_text(app)
+    assert escape(RESTART) in all_text(app)
     assert link_labels(app) == ["← trial 1", "trial 3 →", escape("the best trial at that rung: trial 0 →")]
 
 

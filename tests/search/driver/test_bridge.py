@@ -107,7 +107,7 @@ def test_the_study_has_augmentation_previews(finished):
 
 
 def test_checkpoints_of_the_default_recipe_and_the_best_three_are_kept(finished):
-    kept = {int(path.parent.name) for path in finished.folder.glob("trials/*/last.pt")}
+    kept = {int(path.parent.name) for path in finished.folder.glob("trials/*/state-*.pt")}
     assert kept == {0} | {trial.number for trial in finished.ranking[:3]}
 
 

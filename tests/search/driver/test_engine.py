@@ -3,7 +3,6 @@
 import json
 import shutil
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -103,15 +102,27 @@ def test_resume_applies_a_recorded_rung_verdict(ray_session, tmp_path):
 def test_resume_records_an_epoch_that_was_saved_but_not_recorded(ray_session, tmp_path):
     record = run_simulated_search(tmp_path, trials=1, epochs=6, name="calm-fig", watcher=InterruptAfter(1))
     assert (record.trials[0].state, record.trials[0].epochs_done) == ("paused", 2)
-    state = json.loads(Path(record.folder / "trials/00000/last.json").read_text())
+    (file,) = record.folder.glob("trials/00000/state-*.json")
+    state = json.loads(file.read_text())
     values = curve(TrialConfig.model_validate(record.trials[0].config))
     saved = {name: column * 2 for name, column in state["history"].items()} | {"objective": values[:4]}
-    (record.folder / "trials/00000/last.json").write_text(json.dumps(state | {"epoch": 4, "history": saved}))
+    file.with_name("state-000004-00000000.json").write_text(json.dumps(state | {"epoch": 4, "history": saved}))
     watching = ActOnce("none", None)
     resumed = resume("calm-fig", storage(tmp_path), watching, trainable=SimulatedTrial)
     assert [event.epoch for event in watching.events if event.kind == "epoch"] == [4, 5, 6]
     assert list(resumed.trials[0].intermediate.values()) == values
     assert resumed.trials[0].state == "finished"
+
+
+def test_resume_trains_again_after_a_damaged_state_and_records_why(ray_session, tmp_path):
+    record = run_simulated_search(tmp_path, trials=1, epochs=6, name="calm-fig", watcher=InterruptAfter(1))
+    (file,) = record.folder.glob("trials/00000/state-000002-*.json")
+    file.write_bytes(file.read_bytes()[:20])
+    trial = resume("calm-fig", storage(tmp_path), trainable=SimulatedTrial).trials[0]
+    (restart,) = trial.attributes["restarts"]
+    assert restart.startswith("the trial starts from the beginning, although 2 epochs are recorded: ")
+    assert (trial.state, list(trial.intermediate.values())) == ("finished", curve(TrialConfig.model_validate(trial.config)))
+    assert [path.name[:12] for path in file.parent.glob("state-*")] == ["state-000006"]
 
 
 def test_resume_stops_a_paused_trial_if_the_budget_is_spent(ray_session, tmp_path):

@@ -106,7 +106,7 @@ def test_states_stay_within_keep_disk_during_a_search(free, tmp_path):
 
     class Measuring(SilentWatcher):
         def event(self, event):
-            measured.append(sum(path.stat().st_size for path in (tmp_path / "tight").rglob("last.*") if path.exists()))
+            measured.append(sum(path.stat().st_size for path in (tmp_path / "tight").rglob("state-*") if path.exists()))
 
     (tmp_path / "tight").mkdir()
     tight = run_simulated_search(tmp_path / "tight", settings=("keep.best=6", f"keep.disk={disk}"), watcher=Measuring(), **ROOM)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -324,7 +325,17 @@ def test_a_write_removes_temporary_files_that_are_an_hour_old(tmp_path):
     for path in (old, other):
         os.utime(path, (time.time() - 3700,) * 2)
     Root(tmp_path).write("last.pt", b"whole")
-    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", new.name, other.name}
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", new.name}
+
+
+def test_remove_abandoned_leaves_whole_content(root, location, tmp_path):
+    root.write("a", b"whole")
+    if location.startswith(str(tmp_path)):
+        temporary_path(Path(location) / "b").write_bytes(b"half")
+    root.remove_abandoned()
+    assert root.names() == ["a"]
+    assert [path.name for path in Path(location).glob("*")] in (["a"], [])
+    Root(join(location, "missing")).remove_abandoned()
 
 
 def test_a_folder_imports_neither_torch_nor_pyarrow(tmp_path):

@@ -22,6 +22,30 @@ def test_warnings_and_logged_warnings_are_captured_inside_the_block_only():
     assert texts(journal) == ["warning: UserWarning: an unusual rate", "error: an unusual file"]
 
 
+class Unprintable:
+    def __str__(self):
+        raise ValueError("no text")
+
+
+def test_a_log_line_that_cannot_be_formatted_raises_nothing_and_keeps_its_text():
+    journal, logger, raising = Journal(), logging.getLogger("some.library"), logging.raiseExceptions
+    logging.raiseExceptions = False  # the other handlers of the test run
+    try:
+        with journal.capture_warnings():
+            logger.warning("the rate is %d", "x")
+            logger.error("%s and %s", "one")
+            logger.warning(Unprintable())
+            logger.warning("a good line of %s", "this library")
+    finally:
+        logging.raiseExceptions = raising
+    assert texts(journal) == [
+        "warning: the rate is %d (some.library: TypeError in the arguments of this line)",
+        "error: %s and %s (some.library: TypeError in the arguments of this line)",
+        "warning: Unprintable (some.library: ValueError in the arguments of this line)",
+        "warning: a good line of this library",
+    ]
+
+
 def test_the_journal_keeps_the_last_lines_and_cuts_long_ones():
     journal = Journal()
     for number in range(MAX_LINES + 5):

@@ -13,8 +13,9 @@ from tests.trainables.replicating import EXACT, assert_same_history, largest_dif
 from tests.waiting import wait_until
 from trainables.config import DataConfig
 from trainables.errors import DataError
+from trainables.storage.saved_states import SavedStates
 from trainables.training.checkpoint import load_state
-from trainables.worker.assignment import Assignment, checkpoint_location
+from trainables.worker.assignment import Assignment
 from trainables.worker.trainable import ImageTrial
 
 
@@ -60,7 +61,7 @@ def assert_equals_one_process(dataset, trial, report, config):
     """A trial's history and its saved state equal those of one process with twice the micro-batches."""
     expected, weights = train_alone(dataset, trial.model_copy(update={"accumulation": 2}), metric="loss")
     assert_same_history({name: report["history"][name] for name in expected}, expected, EXACT)
-    state = load_state(checkpoint_location(Assignment.model_validate(config["assignment"])))
+    state = SavedStates(config["assignment"]["folder"]).load(load_state)
     assert state["epoch"] == trial.epochs
     network = {name: tensor.numpy() for name, tensor in state["network"].items()}
     assert largest_difference(network, {name: weights[name] for name in network}) == 0
@@ -141,7 +142,7 @@ def test_ray_tune_restarts_a_trial_whose_replica_was_killed(ray_session, multicl
     killed = []
 
     def kill_one():
-        wait_until((tmp_path / "trials" / "00000" / "last.pt").exists, 120, "the first trial's first epoch")
+        wait_until(SavedStates(str(tmp_path / "trials" / "00000")).names, 120, "the first trial's first epoch")
         killed.extend(replicas())
         for process in killed:
             process.kill()

@@ -3,6 +3,7 @@ import resource
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,11 @@ from ray import tune
 from trainables.config import DataConfig, TrialConfig, validate
 from trainables.errors import ConfigError
 from trainables.storage.root import Root
+from trainables.storage.saved_states import SavedStates
 from trainables.worker.assignment import Assignment, progress
 from trainables.worker.simulated_trial import (
     FAULTS_FILE,
     RECOVERABLE,
-    STATE_FILE,
     SimulatedTrainer,
     SimulatedTrial,
     Simulation,
@@ -146,6 +147,21 @@ def test_another_worker_continues_from_the_saved_epoch(tmp_path):
     assert first.step()["done"]
 
 
+def test_a_damaged_state_falls_back_as_a_trained_one_does(tmp_path):
+    config = assigned(tmp_path)
+    first = SimulatedTrial(config)
+    first.step()
+    older = Path(first.step()["facts"]["checkpoint"])
+    content = older.read_bytes()
+    Path(first.step()["facts"]["checkpoint"]).write_bytes(content[:50])
+    older.write_bytes(content)
+    config["assignment"]["reported"] = 3
+    report = SimulatedTrial(config).step()
+    (restart,) = report["facts"]["restarts"]
+    assert restart.startswith("the trial continues after epoch 2, although 3 epochs are recorded: ")
+    assert report["history"]["objective"] == curve(TrialConfig(epochs=EPOCHS))[:3]
+
+
 def test_a_trial_takes_the_given_seconds(tmp_path):
     trial = SimulatedTrial.of(Simulation(seconds=0.5))(assigned(tmp_path))
     facts = [trial.step() for _ in range(EPOCHS)][-1]["facts"]
@@ -212,7 +228,8 @@ def test_a_worker_records_a_fault_and_kills_itself(kind, epochs_more, tmp_path):
     again = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert again.stdout.split() == ["False", "False"], "a simulated trial imports no torch"
     assert saved(config).history["objective"] == curve(TrialConfig(epochs=EPOCHS, seed=number))
-    assert {path.name for path in folder.iterdir()} == {STATE_FILE, FAULTS_FILE}
+    assert {path.name for path in folder.iterdir()} == {*SavedStates(str(folder)).names(), FAULTS_FILE}
+    assert len(SavedStates(str(folder)).names()) == 1
 
 
 def test_a_full_disk_is_a_failure_of_kind_no_space(tmp_path):
@@ -235,7 +252,7 @@ def test_the_evaluation_of_a_finished_trial_gives_its_last_value(tmp_path):
     value = curve(TrialConfig(epochs=EPOCHS))[-1]
     evaluation = SimulatedTrial.evaluate_finished(config["assignment"], str(tmp_path / "out" / "best.safetensors"))
     assert evaluation == {"test": {"accuracy": value}, "validation": {"accuracy": value}}
-    assert (tmp_path / "out" / "best.safetensors").read_bytes() == (tmp_path / "00000" / STATE_FILE).read_bytes()
+    assert (tmp_path / "out" / "best.safetensors").read_bytes() == Path(trial.step()["facts"]["checkpoint"]).read_bytes()
 
 
 @pytest.mark.slow
