@@ -13,6 +13,7 @@ from search.space.space import Space
 from trainables.config import AUGMENTATION_OPS, AugmentationOp, TrialConfig
 from trainables.data.dataset import Dataset, prepare_from_config
 from trainables.errors import ConfigError, DataError
+from trainables.images.decode import DECODER_VERSION
 from trainables.networks.backbones import backbone, check_image_size
 from trainables.objectives import DIRECTIONS, objective
 from trainables.recipe import default_recipe
@@ -48,6 +49,7 @@ class Plan:
         data = self.dataset
         return {
             "fingerprint": data.fingerprint,
+            "decoder": DECODER_VERSION,
             "task": data.task,
             "classes": list(data.classes),
             "images": {split: len(rows) for split, rows in data.rows.items()},

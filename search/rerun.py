@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from trainables.config import Recipe, read_yaml, validate
-from trainables.data.dataset import Dataset, prepare_from_config
+from trainables.data.dataset import Dataset, difference, prepare_from_config
 from trainables.errors import ConfigError, DataError
 from trainables.thread_map import OnProgress
 
@@ -59,9 +59,6 @@ def prepare_data(recipe: Recipe, on_progress: OnProgress) -> Dataset:
     dataset = prepare_from_config(
         recipe.data, weights=trial.weights, image_size=trial.image_size, aspect=trial.aspect, on_progress=on_progress
     )
-    if recipe.fingerprint not in (None, dataset.fingerprint):
-        raise DataError(
-            f"the data of {recipe.data.source!r} is not what this recipe was found on (fingerprint {str(recipe.fingerprint)[:12]}, "
-            f"now {dataset.fingerprint[:12]}); remove the line 'fingerprint' to train on it anyway"
-        )
+    if recipe.fingerprint and (differs := difference(dataset, recipe.fingerprint, recipe.data.source, "this recipe was found")):
+        raise DataError(f"{differs}; remove the line 'fingerprint' to train on it anyway")
     return dataset

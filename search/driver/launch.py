@@ -28,6 +28,7 @@ from search.record.records import StudyRecord
 from search.record.store import load_study, open_storage, resolve_url, storage_errors
 from search.watcher import SilentWatcher, Watcher
 from trainables.config import validate
+from trainables.data.dataset import difference
 from trainables.errors import ConfigError, StorageError
 from trainables.storage.locations import is_url
 from trainables.storage.root import probe
@@ -78,7 +79,7 @@ def resume(
 
     `add_trials` and `add_seconds` enlarge the budget; `settings`, ``key=value`` texts, change `budget`, `keep` and `resources`. A finished
     search needs a larger budget. Raises ``StorageError`` if there is no such study, if it is running, or if it has finished and its budget
-    is unchanged; ``ConfigError`` if the images or labels have changed or the new budget is used up already; and as `launch` does.
+    is unchanged; ``ConfigError`` if the images, labels or decoder have changed or the new budget is used up already; and as `launch` does.
     """
     watcher, url = watcher or SilentWatcher(), resolve_url(storage)
     study = load_study(open_storage(url), name)
@@ -90,8 +91,9 @@ def resume(
     _check_budget(config, before, record)
     root = _existing_root(study, record)
     plan = make_plan(config, watcher.preparing)
-    if plan.dataset.fingerprint != record.dataset["fingerprint"]:
-        raise ConfigError(f"the images or labels of {config.data.source!r} have changed since {name!r} began; start a new search")
+    decoder = str(record.dataset.get("decoder", ""))
+    if differs := difference(plan.dataset, str(record.dataset["fingerprint"]), config.data.source, f"{name!r} began", decoder):
+        raise ConfigError(f"{differs}; start a new search")
     study.sampler = build_sampler(config.algorithm.sampler, seed=config.seed, trials=config.budget.trials)
     with _cluster(plan, record.folder, root, watcher) as (plan, resources), Lease(study, record.folder, record.seconds) as lease:
         if config != before:

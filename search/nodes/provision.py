@@ -58,6 +58,7 @@ def _prepare(plan: "Plan", resources: TrialResources, root: str, manifest: str, 
         manifest,
         plan.dataset.image_size,
         plan.dataset.aspect,
+        plan.config.data.outside_paths,
         seconds=FILL_SECONDS,
         on_progress=partial(_on_progress, watcher, "nodes have the images"),
     )
@@ -65,11 +66,14 @@ def _prepare(plan: "Plan", resources: TrialResources, root: str, manifest: str, 
         raise ResourceError("\n".join((f"{len(failures)} of {len(answers)} nodes cannot get the images:", *failures)))
 
 
-def fill_cache(manifest: str, image_size: int, aspect: Aspect) -> int:
-    """Put the decoded images of the manifest at this location into this node's cache, unless they are there; return how many there are."""
+def fill_cache(manifest: str, image_size: int, aspect: Aspect, outside_paths: bool) -> int:
+    """Put the decoded images of the manifest at this location into this node's cache, unless they are there; return how many there are.
+
+    Raises as `prepare_from_manifest` does.
+    """
     from trainables.data.manifest import prepare_from_manifest
 
-    return len(prepare_from_manifest(manifest, image_size, aspect).images)
+    return len(prepare_from_manifest(manifest, image_size, aspect, outside_paths=outside_paths).images)
 
 
 def check_nodes(config: SearchConfig, watcher: Watcher) -> None:

@@ -15,13 +15,16 @@ from trainables.data.source_options import DEFAULT, SourceOptions
 from trainables.data.sources import read_source
 from trainables.data.splits import PARTS
 from trainables.errors import DataError
-from trainables.images.decode import LFS_POINTER
-from trainables.images.file_survey import FileContents, FileSurvey, image_size_rule, survey_files
+from trainables.images.decode import DECODER_VERSION, LFS_POINTER, decoder_differences
+from trainables.images.file_survey import FileContents, FileSurvey, content_key, image_size_rule, survey_files
 from trainables.images.pixel_map import PixelMap, map_pixels, open_pixels, pixels_key
 from trainables.storage.cache import cache_root, read_json, write_json
+from trainables.storage.secrets import redact
 from trainables.thread_map import OnProgress
 
 FEWEST = 8
+CONTENT_DIGITS = 16  # of a fingerprint; `DECODER_DIGITS` come after them
+DECODER_DIGITS = content_key(DECODER_VERSION)[:8]
 DTYPES: dict[str, type[np.generic]] = {"regression": np.float64, "binary": np.int64, "multiclass": np.int64, "multilabel": np.float32}
 """Task → dtype of the targets."""
 
@@ -40,7 +43,7 @@ class Origin:
 class Dataset:
     """A data set ready for trials: decoded images, targets, and the images of each part. N images, K labels."""
 
-    fingerprint: str  # hash of task, classes, file contents, targets and parts
+    fingerprint: str  # hash of task, classes, file contents, targets and parts, then one of the version of the decoder
     task: TaskName
     classes: tuple[str, ...]  # class or label names; for regression the target's name
     images: npt.NDArray[np.uint8]  # (N, S, S, 3) RGB, a read-only memory map, S = 8/7 image_size
@@ -105,6 +108,7 @@ def prepare(
     pixels = map_pixels(samples.paths, survey, image_size=size, aspect=aspect, budget_bytes=budget_bytes, on_progress=on_progress)
     _check_readable(samples, pixels.problems, strict=strict)
     rows, notes = _split(samples, pixels, seed=seed, strict=strict)
+    notes.extend(_deep_notes(survey))
     dataset = Dataset(
         fingerprint=_fingerprint(samples, survey, rows),
         task=samples.task,
@@ -134,12 +138,32 @@ def publish(dataset: Dataset, facts: dict[str, Any]) -> Dataset:
 
 
 def open_dataset(fingerprint: str, image_size: int, aspect: Aspect) -> Dataset:
-    """Return a prepared data set from this node's cache; raises ``DataError`` if its facts or its pixels of this size are not there."""
+    """Return a prepared data set from this node's cache.
+
+    Raises ``DataError`` if its facts or its pixels of this size are not there, or if another version of the decoder made it.
+    """
+    if fingerprint[CONTENT_DIGITS:] != DECODER_DIGITS:
+        raise DataError(f"the data set {fingerprint} was decoded by another version of the decoder, Pillow or OpenCV; prepare it again")
     facts = read_json(_facts_file(fingerprint))
     if facts is None:
         raise DataError(f"the data set {fingerprint} is not in {cache_root()}; prepare it on this machine first")
     pixels = open_pixels(pixels_key(facts["survey_key"], facts["bits"], image_size, aspect))
     return dataset_from(fingerprint, facts, pixels, image_size, aspect)
+
+
+def difference(dataset: Dataset, fingerprint: str, source: str, since: str, decoder: str = "") -> str:
+    """Return what differs between a data set and the recorded `fingerprint`, for a message that ends with what to do; '' if nothing.
+
+    `source` names the data set, `since` is when the fingerprint was made, and `decoder` the `DECODER_VERSION` of that time, if known.
+    """
+    if dataset.fingerprint == fingerprint:
+        return ""
+    decoders = decoder_differences(decoder)
+    if decoders or dataset.fingerprint[:CONTENT_DIGITS] == fingerprint[:CONTENT_DIGITS]:
+        details = ", ".join(decoders) or "the decoder, Pillow or OpenCV has another version"
+        return f"the images of {redact(source)!r} may be decoded to other pixels than when {since}: {details}"
+    then, now = fingerprint[:12], dataset.fingerprint[:12]
+    return f"the images or labels of {redact(source)!r} have changed since {since} (fingerprint {then} then, {now} now)"
 
 
 def facts_of(dataset: Dataset, survey_key: str) -> dict[str, Any]:
@@ -181,6 +205,13 @@ def dataset_from(
 
 def _facts_file(fingerprint: str) -> Path:
     return cache_root() / "datasets" / fingerprint / "manifest.json"
+
+
+def _deep_notes(survey: FileSurvey) -> list[str]:
+    if not survey.deep:
+        return []
+    scale = f"0 to {2**survey.bits - 1:,} becomes 0 to 255, and larger values 255"
+    return [f"{survey.deep:,} images have 16 bits a channel, of which {survey.bits} are used: {scale}"]
 
 
 def _check_readable(samples: Samples, problems: dict[int, str], *, strict: bool) -> None:
@@ -260,9 +291,9 @@ def _fingerprint(samples: Samples, survey: FileSurvey, rows: dict[str, npt.NDArr
     part_numbers = np.full(len(samples.names), -1, np.int64)
     for position, part in enumerate(PARTS):
         part_numbers[rows[part]] = position
-    digest = blake2b(digest_size=8)
+    digest = blake2b(digest_size=CONTENT_DIGITS // 2)
     for piece in (samples.task, *samples.classes, survey.key):
         digest.update(piece.encode(errors="surrogateescape") + b"\0")
     digest.update(np.ascontiguousarray(samples.targets).tobytes())
     digest.update(part_numbers.tobytes())
-    return digest.hexdigest()
+    return digest.hexdigest() + DECODER_DIGITS

@@ -19,9 +19,10 @@ import numpy as np
 from trainables.config import Aspect
 from trainables.data.dataset import DTYPES, Dataset, Origin, dataset_from, facts_of, publish
 from trainables.data.folders import builtin
+from trainables.data.samples import check_inside
 from trainables.data.sources import BUILTIN
 from trainables.errors import DamagedError, DataError, StorageError
-from trainables.images.decode import DECODER_VERSION
+from trainables.images.decode import DECODER_VERSION, check_decoder
 from trainables.images.file_survey import FileContents, hash_file, read_unchanged
 from trainables.images.pixel_map import (
     IMAGES_FILE,
@@ -42,7 +43,6 @@ from trainables.thread_map import OnProgress, remote_threads, thread_map, usable
 
 FORMAT = 1
 GZIP_LEVEL = 1  # the fastest: hashes, most of a manifest, do not compress at any level
-DECODERS = ("the decoder", "Pillow", "OpenCV")  # whose versions make up DECODER_VERSION
 PLAIN = ("version", "fingerprint", "image_size", "aspect", "facts")
 """Fields of `Manifest` that the JSON document holds unchanged."""
 RESUME = "resume the search, which writes it again"
@@ -115,6 +115,7 @@ def prepare_from_manifest(
     image_size: int | None = None,
     aspect: Aspect | None = None,
     *,
+    outside_paths: bool = False,
     budget_bytes: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Dataset:
@@ -122,11 +123,14 @@ def prepare_from_manifest(
 
     Size and aspect are the manifest's by default. Each file's length and hash are checked while it is decoded. Processes that ask at
     the same time decode once. Decoded images beside the manifest are used, after a check of their hash, if they have this size and
-    aspect; then no image file is read. Raises ``DataError`` for a file that has changed and for another version of a decoder,
-    ``ResourceError`` if the images do not fit the disk or `budget_bytes`, and ``StorageError`` or ``DamagedError`` as `read_manifest` does.
+    aspect; then no image file is read. Raises ``DataError`` for a file that has changed, another version of a decoder, and without
+    `outside_paths` for an image outside of the data's location; ``ResourceError`` if the images do not fit the disk or `budget_bytes`; and
+    ``StorageError`` or ``DamagedError`` as `read_manifest` does.
     """
     manifest = read_manifest(manifest) if isinstance(manifest, str) else manifest
-    _check_decoders(manifest)
+    check_decoder(manifest.version)
+    if not outside_paths:
+        check_inside(manifest.origin.paths, manifest.origin.location)
     size, shape, origin = image_size or manifest.image_size, aspect or manifest.aspect, manifest.origin
     key = pixels_key(origin.contents.key, origin.contents.bits, size, shape)
     try:
@@ -147,7 +151,7 @@ def sample_check(manifest: Manifest | str, count: int = 16) -> None:
     reason, also for another version of a decoder, and ``StorageError`` or ``DamagedError`` as `read_manifest` does.
     """
     manifest = read_manifest(manifest) if isinstance(manifest, str) else manifest
-    _check_decoders(manifest)
+    check_decoder(manifest.version)
     if manifest.pack is not None:
         (root, _), wanted = root_and_key(manifest.location, RETRY_PAUSES), manifest.pack.length
         if (size := root.size(manifest.pack.key)) != wanted:
@@ -222,16 +226,6 @@ def _unpack(manifest: Manifest, pack: PackedImages, folder: Path) -> None:
         if (digest := hash_file(file)) != pack.hash:
             raise DataError(f"{pack.key} in {root} holds other images (hash {digest[:12]}) than were written ({pack.hash[:12]}); {RESUME}")
     write_facts(folder, manifest.origin.digests, manifest.origin.contents.problems)
-
-
-def _check_decoders(manifest: Manifest) -> None:
-    """Raise ``DataError`` if this node's decoder, Pillow or OpenCV has another version than on the machine that prepared the data set."""
-    pairs = zip(DECODERS, manifest.version.split(), DECODER_VERSION.split(), strict=False)
-    if differing := [f"{name} {here} here but {there} there" for name, there, here in pairs if here != there]:
-        raise DataError(
-            f"{platform.node()} would make other pixels than the machine where the search began: {', '.join(differing)}; "
-            "install the same versions on every node"
-        )
 
 
 def _document(manifest: Manifest) -> bytes:

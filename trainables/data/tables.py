@@ -1,7 +1,7 @@
 """`read_table`, which reads a CSV file of image paths and labels into `Samples`."""
 
 from dataclasses import dataclass
-from os.path import isfile, join, normpath
+from os.path import isfile, join, normpath, realpath, split
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from trainables.data.csv_table import Table, read_csv
 from trainables.data.labels import read_labels
-from trainables.data.samples import IMAGE_SUFFIXES, LISTED, SPLIT_NAMES, Samples, listed
+from trainables.data.samples import IMAGE_SUFFIXES, LISTED, SPLIT_NAMES, Samples, is_outside, listed
 from trainables.data.source_options import DEFAULT, SourceOptions
 from trainables.errors import DataError
 
@@ -23,12 +23,12 @@ IMAGE_COLUMNS = (
 def read_table(path: Path, options: SourceOptions) -> Samples:
     """Return the images and labels that a CSV lists, ordered by name.
 
-    Raises ``DataError`` if the file is no valid table, a column is missing or ambiguous, an image does not exist, or a cell of a label,
-    split or group column cannot be used.
+    Raises ``DataError`` if the file is no valid table, a column is missing or ambiguous, an image does not exist or is outside of the image
+    folder without `options.outside_paths`, or a cell of a label, split or group column cannot be used.
     """
     table = read_csv(path, options.header)
     columns, locate = _columns(table, options)
-    names = _names(table, columns.image, locate)
+    names = _names(table, columns.image, locate, options)
     labels = read_labels(table, list(columns.labels), options)
     notes = [labels.note, f"read from {path.name}: images from column {columns.image!r}, labels from {listed(map(repr, columns.labels))}"]
     splits = _splits(table, columns.split) if columns.split is not None else None
@@ -113,6 +113,7 @@ class _Locator:
     """A function from a cell to an image's path relative to `root`, the image folder (absolute if outside of it).
 
     It removes `strip_prefix`, adds `extension` if it is missing, and reads a backslash as '/' unless a file has the name as written.
+    A path that reaches the image folder through a link is inside of it. So is a link in the folder, wherever it leads.
     """
 
     root: Path
@@ -127,8 +128,12 @@ class _Locator:
             cell += extension
         if "\\" in cell and not isfile(join(self.root, cell)):
             cell = cell.replace("\\", "/")
-        path = normpath(join(self.root, cell))
-        return path.removeprefix(f"{self.root}/")
+        path, inside = normpath(join(self.root, cell)), join(self.root, "")
+        if not path.startswith(inside):
+            folder, name = split(path)
+            real = join(realpath(folder), name)
+            path = real if real.startswith(inside) else path
+        return path.removeprefix(inside)
 
     def exists(self, cell: str) -> bool:
         """Return whether a cell names a file that exists."""
@@ -159,7 +164,11 @@ def _image_column(table: Table, free: list[str], locate: _Locator, header: bool)
     )
 
 
-def _names(table: Table, column: str, locate: _Locator) -> list[str]:
+def _names(table: Table, column: str, locate: _Locator, options: SourceOptions) -> list[str]:
+    """Return each row's path relative to the image folder.
+
+    Raises ``DataError`` for images that do not exist, and for those outside of the folder unless `options.outside_paths`.
+    """
     cells = table.values(column)
     missing = [row for row, cell in enumerate(cells) if not locate.exists(cell)]
     if missing:
@@ -170,7 +179,14 @@ def _names(table: Table, column: str, locate: _Locator) -> list[str]:
             f"looked for {example}. If names lack an extension pass --set data.extension=.jpg; if they begin with another "
             "machine's folder, --set data.strip_prefix=THAT; if the images are elsewhere, --set data.image_folder=FOLDER"
         )
-    return [locate(cell) for cell in cells]
+    names = [locate(cell) for cell in cells]
+    if not options.outside_paths and (outside := [row for row, name in enumerate(names) if is_outside(name)]):
+        raise DataError(
+            f"{len(outside):,} of {len(cells):,} rows in {table.path.name} name images outside of the image folder {locate.root}: "
+            f"{table.cells(column, outside)}; if all images are below another folder, pass --set data.image_folder=THAT; "
+            "if you trust the table, --set data.outside_paths=true"
+        )
+    return names
 
 
 def _splits(table: Table, column: str) -> npt.NDArray[np.str_]:

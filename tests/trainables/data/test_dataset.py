@@ -7,10 +7,12 @@ import pytest
 from PIL import Image
 
 from trainables.config import DataConfig
-from trainables.data.dataset import open_dataset, prepare, prepare_from_config
+from trainables.data import dataset as dataset_module
+from trainables.data.dataset import difference, open_dataset, prepare, prepare_from_config
 from trainables.data.source_options import SourceOptions
 from trainables.errors import DataError, ResourceError
-from trainables.images import pixel_map
+from trainables.images import decode, file_survey, pixel_map
+from trainables.objectives import objective
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +76,7 @@ def test_open_dataset_needs_the_cache_alone(photos):
     with pytest.raises(DataError, match="prepare"):
         open_dataset(dataset.fingerprint, 48, "pad")
     with pytest.raises(DataError, match="prepare it on this machine"):
-        open_dataset("0" * 16, 32, "pad")
+        open_dataset("0" * 16 + dataset.fingerprint[16:], 32, "pad")
 
 
 def test_fingerprint_depends_on_contents_labels_and_parts(photos):
@@ -199,7 +201,61 @@ def test_deep_images_share_one_scale(tmp_path):
         cv2.imwrite(str(tmp_path / "deep" / "ab"[index % 2] / f"{index}.png"), np.full((8, 8), 100 + 80 * index, np.uint16))
     dataset = prepare(source=str(tmp_path / "deep"))
     assert dataset.bits == 10
+    note = "12 images have 16 bits a channel, of which 10 are used: 0 to 1,023 becomes 0 to 255, and larger values 255"
+    assert note in dataset.notes
     assert sorted(dataset.images.max(axis=(1, 2, 3)).tolist()) == [(100 + 80 * index) >> 2 for index in range(12)]
+
+
+def test_one_hot_pixel_does_not_darken_a_set_of_12_bits(tmp_path):
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        values = rng.integers(0, 4096, (24, 24)).astype(np.uint16)
+        values[3, 5] = 0xFFFF if index == 7 else 0
+        (tmp_path / "ab"[index % 2]).mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "ab"[index % 2] / f"{index}.png"), values)
+    dataset = prepare(source=str(tmp_path), image_size=21)
+    assert dataset.bits == 12
+    assert dataset.images.mean() > 100
+
+
+def test_the_decoder_is_part_of_the_fingerprint_and_named_where_it_differs(photos, monkeypatch):
+    first = prepare(source=str(photos))
+    same, ours = str(photos), decode.DECODER_VERSION.split()
+    assert difference(first, first.fingerprint, same, "then") == ""
+    monkeypatch.setattr(dataset_module, "DECODER_DIGITS", "12345678")
+    for module in (decode, pixel_map, file_survey):
+        monkeypatch.setattr(module, "DECODER_VERSION", f"{ours[0]} 1.2.3 {ours[2]}")
+    second = prepare(source=same)
+    assert second.fingerprint != first.fingerprint
+    with pytest.raises(DataError, match="another version of the decoder, Pillow or OpenCV; prepare it again"):
+        open_dataset(first.fingerprint, 64, "crop")
+    words = f"the images of {same!r} may be decoded to other pixels than when it began: "
+    assert difference(second, first.fingerprint, same, "it began") == words + "the decoder, Pillow or OpenCV has another version"
+    known = difference(second, first.fingerprint, same, "it began", " ".join(ours))
+    assert known == words + f"Pillow 1.2.3 here but {ours[1]} there"
+    picture(photos / "a" / "0.png", 1000)
+    third = prepare(source=same)
+    changed = f"the images or labels of {same!r} have changed since it began (fingerprint {first.fingerprint[:12]} then, "
+    assert difference(third, first.fingerprint, same, "it began").startswith(changed)
+
+
+def test_a_fingerprint_of_an_earlier_version_says_that_the_decoder_differs(photos):
+    """Earlier versions wrote the first 16 digits alone."""
+    dataset = prepare(source=str(photos))
+    assert "decoded to other pixels" in difference(dataset, dataset.fingerprint[:16], "photos", "it began")
+
+
+def test_the_rare_class_is_what_a_search_of_unequal_classes_looks_for(tmp_path):
+    for index in range(30):
+        picture(tmp_path / "parts" / ("defect" if index < 4 else "ok") / f"{index}.png", index)
+    source = str(tmp_path / "parts")
+    dataset = prepare(source)
+    targets = dataset.targets[dataset.rows["train"]]
+    assert dataset.classes == ("ok", "defect")
+    assert objective(dataset.task, targets) == "average_precision"
+    assert targets.mean() < 0.2
+    majority = prepare(source, SourceOptions(positive="ok"))
+    assert objective(majority.task, majority.targets[majority.rows["train"]]) == "auroc"
 
 
 def test_a_class_with_one_image_is_rejected(photos):

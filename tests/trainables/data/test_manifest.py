@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,12 +17,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.paths import REPOSITORY
-from trainables.config import DataConfig
-from trainables.data import manifest
+from trainables.config import DataConfig, TrialConfig
 from trainables.data.dataset import open_dataset, prepare
 from trainables.data.manifest import prepare_from_manifest, read_manifest, sample_check, write_manifest
+from trainables.data.source_options import SourceOptions
 from trainables.errors import DamagedError, DataError, ResourceError, StorageError
-from trainables.images import pixel_map
+from trainables.images import decode, pixel_map
 from trainables.images.file_survey import survey_files
 from trainables.storage.locations import join, split_location
 from trainables.storage.root import Root
@@ -92,6 +93,19 @@ def nothing_kept(cache):
     return not kept(cache) and not list(cache.rglob("*.partial"))
 
 
+def assignment(dataset, place, data):
+    return Assignment(
+        number=0,
+        trial=TrialConfig(image_size=dataset.image_size),
+        data=data,
+        task=dataset.task,
+        fingerprint=dataset.fingerprint,
+        metric="accuracy",
+        folder="unused",
+        manifest=place,
+    )
+
+
 def put(source, name, data):
     Root(source).write(name, data)
 
@@ -133,10 +147,28 @@ def test_a_table_with_images_outside_of_its_folder(photos, place, driver, node):
     rows = [f"{path},{index % 3}" for index, path in enumerate(sorted(photos.rglob("*.png")))]
     (photos.parent / "tables").mkdir()
     (photos.parent / "tables" / "labels.csv").write_text("\n".join(["image,label", *rows, rows[0][:-1] + "1"]))
-    write_manifest(prepare(source=str(photos.parent / "tables" / "labels.csv"), image_size=16), place)
+    source = str(photos.parent / "tables" / "labels.csv")
+    dataset = prepare(source, SourceOptions(outside_paths=True), image_size=16)
+    write_manifest(dataset, place)
     cache = node()
-    assert any(name.endswith("#2") for name in prepare_from_manifest(place).names)
+    with pytest.raises(DataError, match=r"42 of 42 images are outside of .*tables: .*/photos/a/0 ü\.png, .*--set data\.outside_paths=true"):
+        prepare_from_manifest(place)
+    with pytest.raises(DataError, match="are outside of"):
+        open_data(assignment(dataset, place, DataConfig(source=source)))
+    assert nothing_kept(cache)
+    assert any(name.endswith("#2") for name in prepare_from_manifest(place, outside_paths=True).names)
     assert kept(cache) == kept(driver)
+    node()
+    assert open_data(assignment(dataset, place, DataConfig(source=source, outside_paths=True))).names == dataset.names
+
+
+@pytest.mark.parametrize("path", ["../elsewhere/x.png", "a/../../x.png", ".."])
+def test_paths_that_climb_out_of_the_data_are_refused(photos, place, node, path):
+    written = write_manifest(prepare(source=str(photos), image_size=16), place)
+    climbing = replace(written, origin=replace(written.origin, paths=(path, *written.origin.paths[1:])))
+    node()
+    with pytest.raises(DataError, match=r"1 of 42 images are outside of .*photos"):
+        prepare_from_manifest(climbing)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes are Linux's")
@@ -257,9 +289,9 @@ def test_a_folder_that_is_missing_on_a_node_is_named(photos, place, node):
 
 def test_other_decoder_versions_are_rejected_by_name(photos, place, node, monkeypatch):
     write_manifest(prepare(source=str(photos), image_size=16), place)
-    ours = manifest.DECODER_VERSION.split()
+    ours = decode.DECODER_VERSION.split()
     node()
-    monkeypatch.setattr(manifest, "DECODER_VERSION", f"{ours[0]} 1.2.3 {ours[2]}")
+    monkeypatch.setattr(decode, "DECODER_VERSION", f"{ours[0]} 1.2.3 {ours[2]}")
     words = rf"would make other pixels .*: Pillow 1\.2\.3 here but {ours[1]} there; install the same versions on every node"
     for check in (prepare_from_manifest, sample_check):
         with pytest.raises(DataError, match=words) as caught:
@@ -404,19 +436,10 @@ def test_prepare_from_manifest_rejects_images_over_budget_before_decoding(photos
 # In a trial
 
 
-def test_a_trial_on_another_node_uses_the_manifest(photos, place, node, tiny):
+def test_a_trial_on_another_node_uses_the_manifest(photos, place, node):
     dataset = prepare(source=str(photos), image_size=32)
     write_manifest(dataset, place)
-    job = Assignment(
-        number=0,
-        trial=tiny(),
-        data=DataConfig(source="nowhere"),
-        task=dataset.task,
-        fingerprint=dataset.fingerprint,
-        metric="accuracy",
-        folder="unused",
-        manifest=place,
-    )
+    job = assignment(dataset, place, DataConfig(source="nowhere"))
     node()
     assert np.array_equal(open_data(job).images, dataset.images)
     Path(place).unlink()

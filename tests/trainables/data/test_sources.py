@@ -46,6 +46,16 @@ def test_two_folders_give_a_binary_task(tmp_path):
     assert "positive class is 'b'" in samples.notes[0]
 
 
+def test_the_rarer_folder_is_the_positive_class(tmp_path):
+    samples = read(folders(tmp_path, *(f"ok/{index}.png" for index in range(5)), "defect/0.png", "defect/damaged"))
+    assert samples.classes == ("ok", "defect")
+    assert samples.targets.tolist() == [1, 1, 0, 0, 0, 0, 0]
+    assert "the positive class is 'defect', the rarer one (2 of 7 images)" in samples.notes[0]
+    assert read(str(tmp_path), positive="ok").classes == ("defect", "ok")
+    with pytest.raises(DataError, match=r"the task is multiclass; remove data\.positive"):
+        read(str(tmp_path), positive="ok", task="multiclass")
+
+
 def test_numbered_folders_are_ordered_by_number(tmp_path):
     samples = read(folders(tmp_path, *(f"{index}/a.png" for index in range(12))))
     assert samples.task == "multiclass"
@@ -152,15 +162,39 @@ NUMERIC = {
     "numbers": (("3", "10", "2"), "age", "regression", ("age",)),
     "fractions named label": (("3.5", "1", "2"), "label", "regression", ("label",)),
     "booleans": (("True", "False", "True"), "y", "binary", ("False", "True")),
+    "repeated numbers": (tuple("01234") * 6, "diagnosis", "multiclass", tuple("01234")),
+    "repeated quantities": (tuple("01234") * 6, "value", "regression", ("value",)),
 }
 
 
 @pytest.mark.parametrize("name", NUMERIC)
 def test_a_numeric_column_gives_the_task(tmp_path, name):
     values, column, task, classes = NUMERIC[name]
-    samples = read(table(tmp_path, rows(*values, header=f"image,{column}")))
+    samples = read(table(tmp_path, rows(*values, header=f"image,{column}"), images=len(values)))
     assert (samples.task, samples.classes) == (task, classes)
     assert samples.targets.dtype == (np.float64 if task == "regression" else np.int64)
+
+
+@pytest.mark.parametrize(("task", "other"), [("multiclass", "regression"), ("regression", "multiclass")])
+def test_the_note_names_the_other_reading_of_whole_numbers(tmp_path, task, other):
+    source = table(tmp_path, rows(*"01234" * 6, header=f"image,{'grade' if task == 'multiclass' else 'age'}"), images=30)
+    samples = read(source)
+    assert samples.task == task
+    assert samples.notes[0].endswith(f"pass --task {other}")
+    assert read(source, task=other).task == other
+
+
+def test_above_100_classes_may_be_numbers(tmp_path):
+    values = [str(index % 120) for index in range(360)]
+    samples = read(table(tmp_path, rows(*values, header="image,label"), images=360))
+    assert (samples.task, len(samples.classes)) == ("multiclass", 120)
+
+
+def test_given_classes_turn_numbers_into_classes(tmp_path):
+    source = table(tmp_path, rows("3", "4", "3", header="image,score"))
+    assert read(source).task == "regression"
+    assert read(source, classes=("4", "3")).targets.tolist() == [1, 0, 1]
+    assert read(source, positive="3").classes == ("4", "3")
 
 
 def test_numbered_classes_keep_their_digits(tmp_path):
@@ -230,12 +264,33 @@ def test_repeated_rows_are_kept_once_and_contradicting_rows_all(tmp_path):
     assert "2 rows repeat" in samples.notes[-1]
 
 
-def test_table_may_name_images_outside_its_folder(tmp_path):
+def test_a_table_names_images_outside_of_its_folder_only_with_the_option(tmp_path):
     outside = picture(tmp_path / "elsewhere" / "x.png")
     (tmp_path / "set").mkdir()
-    samples = read(table(tmp_path / "set", rows("a", "b") + f"\n{outside},a\n../elsewhere/x.png,a"))
-    assert samples.paths[0] == outside or outside in samples.paths
+    source = table(tmp_path / "set", rows("a", "b") + f"\n{outside},a\n../elsewhere/x.png,a")
+    words = rf"2 of 4 rows .* outside of the image folder {tmp_path}/set: '{outside}' \(line 4\), '../elsewhere/x.png' \(line 5\)"
+    with pytest.raises(DataError, match=f"{words}.*data.image_folder=THAT.*--set data.outside_paths=true"):
+        read(source)
+    samples = read(source, outside_paths=True)
+    assert outside in samples.paths
     assert len(set(samples.names)) == len(samples.names) == 3
+
+
+def test_paths_into_the_image_folder_may_be_absolute_or_pass_a_link(tmp_path):
+    source = table(tmp_path / "set", rows("a", "b"))
+    (tmp_path / "link").symlink_to(tmp_path / "set", target_is_directory=True)
+    cells = (tmp_path / "set" / "images" / "2.png", tmp_path / "link" / "images" / "3.png", "../link/images/4.png")
+    (tmp_path / "set" / "labels.csv").write_text(rows("a", "b") + "".join(f"\n{cell},a" for cell in cells))
+    assert read(source).names == tuple(f"images/{index}.png" for index in range(5))
+
+
+def test_links_inside_of_the_image_folder_may_lead_outside(tmp_path):
+    source = table(tmp_path / "set", rows("a", "b") + "\nimages/link.png,a")
+    (tmp_path / "set" / "images" / "link.png").symlink_to(picture(tmp_path / "elsewhere" / "x.png"))
+    assert "images/link.png" in read(source).names
+    (tmp_path / "set" / "labels.csv").unlink()
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert "linked/x.png" in read(source).names
 
 
 BAD_TABLES = {
