@@ -6,7 +6,6 @@ from pydantic import Field
 
 from trainables.config import DataConfig, Model, TrialConfig
 from trainables.errors import DataError
-from trainables.storage.locations import join
 
 if TYPE_CHECKING:
     from trainables.data.dataset import Dataset
@@ -34,11 +33,6 @@ class Assignment(Model):
     manifest: str | None = None
     replicas: int = Field(1, ge=1)
     sync_batch_norm: bool = False
-
-
-def checkpoint_location(assignment: Assignment) -> str:
-    """Return the path or URL of the trial's saved state, a file in the trial's folder."""
-    return join(assignment.folder, "last.pt")
 
 
 def progress(epoch: int, epochs: int) -> int:
