@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+TIMM_PREFIX = "timm:"
 Channels = tuple[float, float, float]
 Stages = tuple[tuple[str, ...], ...]
 
@@ -16,7 +17,7 @@ class Backbone:
 
     name: str
     family: str
-    stages: Stages  # dotted names of the network's modules, in order of execution
+    stages: Stages  # dotted names of the network's modules, and of parameters that are in none of them, in order of execution
     width: int  # number of features after pooling
     native_size: int  # side of the images that the ImageNet weights were measured on, pixels
     minimum_size: int  # smallest side that it accepts, pixels
@@ -27,8 +28,8 @@ class Backbone:
     origin: Literal["torchvision", "package", "hub"] = "torchvision"  # who publishes `weights_file`
     location: str = ""  # the Python package, or the repository of the Hugging Face hub, that holds `weights_file`
     timm_name: str | None = None
-    size_step: int = 1  # stride of the last maps, or side of the patches, pixels
-    fixed_size: bool = False  # whether the network is built for one image size, a multiple of `size_step`
+    size_step: int = 1  # sides must be multiples of this, pixels
+    fixed_size: bool = False  # whether the network is built for one image size
 
     @property
     def runs_in_parts(self) -> bool:

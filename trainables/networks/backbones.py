@@ -14,7 +14,7 @@ TensorFlow's ``tpu`` repository) and come in Python packages.
 from itertools import accumulate, pairwise
 
 from trainables.errors import ConfigError, did_you_mean
-from trainables.networks.backbone_row import Backbone, Channels, Stages
+from trainables.networks.backbone_row import TIMM_PREFIX, Backbone, Channels, Stages
 
 HALF: Channels = (0.5, 0.5, 0.5)
 LITE_MEAN: Channels = (127 / 255,) * 3
@@ -22,20 +22,33 @@ LITE_STD: Channels = (128 / 255,) * 3
 
 
 def backbone(name: str) -> Backbone:
-    """Return the row of the table with this name. Raises ``ConfigError`` for an unknown name."""
+    """Return the row of the table with this name, or that of a network of timm for a name such as ``timm:convnext_tiny.fb_in22k_ft_in1k``.
+
+    Raises ``ConfigError`` for an unknown name, and as `describe` does.
+    """
+    if name.startswith(TIMM_PREFIX):
+        from trainables.networks.timm_models import describe
+
+        return describe(name)
     if name not in BACKBONES:
-        raise ConfigError(f"unknown backbone {name!r}{did_you_mean(name, BACKBONES)}")
+        raise ConfigError(f"unknown backbone {name!r}{did_you_mean(name, BACKBONES)} (timm's networks are named {TIMM_PREFIX}NAME)")
     return BACKBONES[name]
 
 
 def check_image_size(name: str, image_size: int) -> None:
-    """Raise ``ConfigError`` if images with sides of `image_size` pixels are too small for a backbone, or if its name is unknown."""
-    smallest = backbone(name).minimum_size
+    """Raise ``ConfigError`` if a backbone cannot take images with sides of `image_size` pixels, or if its name is unknown."""
+    row = backbone(name)
+    if row.name.startswith(TIMM_PREFIX):
+        from trainables.networks.timm_models import check_timm_size
+
+        return check_timm_size(row, image_size)
+    smallest = row.minimum_size
     if image_size < smallest:
         raise ConfigError(
             f"{name} accepts images of at least {smallest} pixels, but image_size is {image_size}; "
             f"pass --set image_size={smallest} or choose another backbone"
         )
+    return None
 
 
 def _by_name(*stages: str) -> Stages:

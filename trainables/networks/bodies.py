@@ -25,18 +25,19 @@ BUILD_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class Body(nn.Module):
-    """Images → pooled features, in stages that can be frozen and run separately.
+    """Images → pooled features, in stages that can be frozen and, where ``runs_in_parts``, run separately.
 
-    ``trunk`` is the library's network without its head, so it has the library's keys. ``stages`` holds references to its modules and covers
-    each of its parameters once. The pooling belongs to the last stage.
+    ``trunk`` is the library's network without its head, so it has the library's keys. ``stages`` holds references to its modules and loose
+    parameters, and covers each of its parameters once. The pooling belongs to the last stage.
     """
 
-    def __init__(self, row: Backbone, trunk: nn.Module) -> None:
+    def __init__(self, row: Backbone, trunk: nn.Module, image_size: int | None = None) -> None:
         super().__init__()
         self.trunk = trunk
         self.width = row.width
+        self.image_size = image_size  # side of the images that a network of fixed input size is built for, pixels; None: the native one
         self.runs_in_parts = row.runs_in_parts  # whether `forward_to` and `forward_from` work for every stage
-        self.stages = tuple(nn.ModuleList(trunk.get_submodule(name) for name in stage) for stage in row.stages)
+        self.stages = tuple(_stage(trunk, names) for names in row.stages)
         self._pooling = row.pooling
 
     def forward(self, images: Tensor) -> Tensor:
@@ -52,10 +53,27 @@ class Body(nn.Module):
         return self._run(stage, len(self.stages), activations)
 
     def _run(self, first: int, last: int, activations: Tensor) -> Tensor:
+        """Run the stages from `first` to before `last`. A network that does not run in parts runs whole or not at all."""
+        if not self.runs_in_parts and first < last:
+            assert (first, last) == (0, len(self.stages)), "this network does not run in parts"
+            features: Tensor = self.trunk(activations)
+            return features
         for stage in self.stages[first:last]:
             for module in stage:
                 activations = module(activations)
         return POOLINGS[self._pooling](activations) if first < last == len(self.stages) else activations
+
+
+def _stage(trunk: nn.Module, names: tuple[str, ...]) -> nn.ModuleList:
+    """Return the modules and parameters of a network with these dotted names. The parameters are in one list at the end."""
+    parameters = [trunk.get_parameter(name) for name in names if _is_parameter(trunk, name)]
+    modules = [trunk.get_submodule(name) for name in names if not _is_parameter(trunk, name)]
+    return nn.ModuleList([*modules, nn.ParameterList(parameters)] if parameters else modules)
+
+
+def _is_parameter(trunk: nn.Module, name: str) -> bool:
+    holder, _, last = name.rpartition(".")
+    return last in trunk.get_submodule(holder)._parameters
 
 
 def build_body(name: str, image_size: int | None = None) -> Body:
@@ -69,7 +87,7 @@ def build_body(name: str, image_size: int | None = None) -> Body:
     for module in trunk.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = BATCH_NORM_MOMENTUM
-    return Body(row, trunk)
+    return Body(row, trunk, image_size if row.fixed_size else None)
 
 
 def build_empty_body(name: str) -> Body:

@@ -16,10 +16,10 @@ def without_values() -> Iterator[None]:
     """
 
     def empty(module: nn.Module, name: str, tensor: Tensor | None) -> Any:
-        return None if tensor is None else tensor.to("meta")
+        return None if tensor is None or tensor.is_meta else tensor.to("meta")
 
     def empty_parameter(module: nn.Module, name: str, parameter: nn.Parameter | None) -> Any:
-        return None if parameter is None else nn.Parameter(parameter.detach().to("meta"))
+        return None if parameter is None or parameter.is_meta else nn.Parameter(parameter.detach().to("meta"))
 
     hooks = register_module_parameter_registration_hook(empty_parameter), register_module_buffer_registration_hook(empty)
     try:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import ConfigError, WeightsError, did_you_mean
-from trainables.networks.backbone_row import Backbone
+from trainables.networks.backbone_row import TIMM_PREFIX, Backbone
 from trainables.networks.meta_device import without_values
 from trainables.networks.timm_stages import timm_stages
 
-PREFIX = "timm:"
 WEIGHTS_FILE = "model.safetensors"
+SIZE_STEP = 32  # pixels; usual in networks whose maps are halved five times
 FARTHEST = 16  # steps that `_nearest_sizes` goes from a size that a network cannot take
 
 
@@ -27,7 +27,7 @@ def describe(name: str) -> Backbone:
     that of a forward pass. Raises ``ConfigError`` for a name that timm does not have, and for a network without groups of parameters or
     pooled features.
     """
-    timm_name, config = _find(name.removeprefix(PREFIX))
+    timm_name, config = _find(name.removeprefix(TIMM_PREFIX))
     size = config.input_size[1]
     with without_values():
         network = _create(timm_name)
@@ -36,7 +36,7 @@ def describe(name: str) -> Backbone:
     features = _features(network, size)
     if features is None or features.ndim != 2:
         raise ConfigError(f"{name} gives no pooled features of {config.input_size} images; choose another backbone")
-    step = max((feature["reduction"] for feature in list(getattr(network, "feature_info", ()))), default=1)
+    reductions = {feature["reduction"] for feature in list(network.feature_info)}
     return Backbone(
         name=name,
         family=type(network).__name__.lower(),
@@ -44,7 +44,7 @@ def describe(name: str) -> Backbone:
         width=features.shape[1],
         native_size=size,
         minimum_size=1,
-        size_step=step,
+        size_step=reductions.pop() if len(reductions) == 1 else 1,  # one reduction: patches
         fixed_size=config.fixed_input_size,
         weights_file=config.hf_hub_filename or WEIGHTS_FILE,
         mean=config.mean,
@@ -58,12 +58,14 @@ def describe(name: str) -> Backbone:
 
 def check_timm_size(row: Backbone, image_size: int) -> None:
     """Raise ``ConfigError``, with the nearest sizes that do, if a network of timm cannot take images with sides of `image_size` pixels."""
-    if not _takes(row, image_size):
-        near = [str(size) for size in _nearest_sizes(row, image_size)]
-        raise ConfigError(
-            f"{row.name} cannot take images of {image_size} pixels, its sides are multiples of {row.size_step}; "
-            f"pass --set image_size={near[-1] if near else row.native_size} ({' or '.join(near)} work), or choose another backbone"
-        )
+    if _takes(row, image_size):
+        return
+    near = [str(size) for size in _nearest_sizes(row, image_size)] or [str(row.native_size)]
+    patches = f", because its patches have {row.size_step}" if row.size_step > 1 else ""
+    raise ConfigError(
+        f"{row.name} cannot take images of {image_size} pixels{patches}; it takes {' and '.join(near)}: "
+        f"pass --set image_size={near[-1]} or choose another backbone"
+    )
 
 
 def build_timm_network(row: Backbone, image_size: int | None = None) -> nn.Module:
@@ -104,7 +106,7 @@ def _find(timm_name: str) -> tuple[str, Any]:
     architecture, _, tag = timm_name.partition(".")
     if not timm.is_model(architecture):
         near = get_close_matches(architecture, timm.list_models(), n=1)
-        advice = f"did you mean {PREFIX}{near[0]}?" if near else "`python -c 'import timm; print(*timm.list_models())'` lists all"
+        advice = f"did you mean {TIMM_PREFIX}{near[0]}?" if near else "`python -c 'import timm; print(*timm.list_models())'` lists all"
         raise ConfigError(f"timm has no network {architecture!r}; {advice}")
     configs = get_arch_pretrained_cfgs(architecture)
     if tag and timm_name not in configs:
@@ -125,7 +127,7 @@ def _features(network: nn.Module, image_size: int) -> Tensor | None:
 
 @lru_cache(maxsize=256)
 def _takes(row: Backbone, image_size: int) -> bool:
-    if image_size < 1 or (row.fixed_size and image_size % row.size_step):
+    if image_size < 1 or image_size % row.size_step:
         return False
     try:
         with without_values():
@@ -137,8 +139,9 @@ def _takes(row: Backbone, image_size: int) -> bool:
 
 def _nearest_sizes(row: Backbone, image_size: int) -> Iterator[int]:
     """Yield the nearest size below `image_size` that a network takes, and the nearest above; nothing for one that is too far away."""
-    middle = image_size // row.size_step
-    for steps in (range(middle, max(0, middle - FARTHEST), -1), range(middle + 1, middle + FARTHEST)):
-        nearest = next((step * row.size_step for step in steps if _takes(row, step * row.size_step)), None)
+    step = row.size_step if row.size_step > 1 else SIZE_STEP
+    middle = image_size // step
+    for multiples in (range(middle, max(0, middle - FARTHEST), -1), range(middle + 1, middle + FARTHEST)):
+        nearest = next((multiple * step for multiple in multiples if _takes(row, multiple * step)), None)
         if nearest:
             yield nearest

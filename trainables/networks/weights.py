@@ -10,15 +10,19 @@ from trainables.networks.backbone_row import Backbone
 from trainables.networks.backbones import BACKBONES, backbone
 from trainables.networks.downloads import OnDownload, check_download, download, find_downloaded
 from trainables.networks.file_hash import sha256_of
+from trainables.networks.hub_weights import check_hub_weights, fetch_from_hub, find_in_hub_cache, hub_provenance
 from trainables.networks.packaged_weights import find_packaged, packaged_file
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trainables.networks.bodies import Body
 
 BUILTIN = ("mobilenet_v3_small",)
 BUILTIN_FOLDER = Path(__file__).parents[1] / "pretraining"
 KINDS = ("imagenet", "builtin", "none")
-SUFFIXES = (".safetensors", ".pth")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".pth.tar")
+FILES = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Origin:
 ORIGINS: Mapping[str, Origin] = {
     "torchvision": Origin(find_downloaded, check_download, download),
     "package": Origin(find_packaged, packaged_file, lambda row, on_download: packaged_file(row)),
+    "hub": Origin(find_in_hub_cache, check_hub_weights, fetch_from_hub),
 }
 """``Backbone.origin`` → how to get its ImageNet weights."""
 
@@ -71,10 +76,8 @@ def check_weights(name: str, weights: str) -> None:
         ORIGINS[row.origin].check(row)
     elif weights != "none":
         from trainables.networks.bodies import build_empty_body
-        from trainables.networks.state_dicts import matching_tensors, read_tensors
 
-        path = _existing(_file(name, weights))
-        matching_tensors(read_tensors(path), build_empty_body(name), name, path)
+        _tensors(_existing(_file(name, weights)), build_empty_body(name), row)
 
 
 def load_weights(body: "Body", name: str, weights: str, *, on_download: OnDownload | None = None) -> str:
@@ -83,26 +86,25 @@ def load_weights(body: "Body", name: str, weights: str, *, on_download: OnDownlo
     The result is a text such as ``none``, ``imagenet resnet18-f37072fd`` or ``file net.pth 1a2b3c4d``, with the first digits of the file's
     SHA-256. Raises as `check_weights` and `fetch_weights` do, and leaves the body unchanged then.
     """
+    row = backbone(name)
     if weights == "none":
-        backbone(name)
         return "none"
-    if weights == "imagenet":
-        path = fetch_weights(name, on_download)
-        provenance = f"imagenet {path.stem}"
-    else:
-        path = _existing(_file(name, weights))
-        provenance = f"builtin {sha256_of(path)[:8]}" if weights == "builtin" else f"file {path.name} {sha256_of(path)[:8]}"
+    path = fetch_weights(name, on_download) if weights == "imagenet" else _existing(_file(name, weights))
+    tensors = _tensors(path, body, row, published=weights == "imagenet")
 
     import torch
 
-    from trainables.networks.state_dicts import matching_tensors, read_tensors
-
-    tensors = matching_tensors(read_tensors(path), body, name, path)
     own = body.trunk.state_dict()
     with torch.no_grad():
         for key, tensor in tensors.items():
             own[key].copy_(tensor)
-    return provenance
+    match weights:
+        case "imagenet":
+            return f"imagenet {hub_provenance(row, path) if row.origin == 'hub' else path.stem}"
+        case "builtin":
+            return f"builtin {sha256_of(path)[:8]}"
+        case _:
+            return f"file {path.name} {sha256_of(path)[:8]}"
 
 
 def fetch_weights(name: str, on_download: OnDownload | None = None) -> Path:
@@ -114,6 +116,15 @@ def fetch_weights(name: str, on_download: OnDownload | None = None) -> Path:
     return ORIGINS[row.origin].fetch(row, on_download)
 
 
+def _tensors(path: Path, body: "Body", row: Backbone, *, published: bool = False) -> Mapping[str, "Tensor"]:
+    """Return the tensors of a file by the body's keys, `published` ones of timm as timm loads them."""
+    from trainables.networks.state_dicts import matching_tensors, read_tensors
+    from trainables.networks.timm_models import pretrained_tensors
+
+    read = pretrained_tensors(row, path, body.image_size) if published and row.origin == "hub" else read_tensors(path)
+    return matching_tensors(read, body, row.name, path)
+
+
 def _file(name: str, weights: str) -> Path:
     """Return the path of the built-in weights, or of the file that `weights` names; it may not exist."""
     if weights == "builtin" and name not in BUILTIN:
@@ -121,11 +132,11 @@ def _file(name: str, weights: str) -> Path:
     if weights == "builtin":
         return BUILTIN_FOLDER / f"{name}.safetensors"
     if not weights.endswith(SUFFIXES):
-        raise ConfigError(f"unknown weights {weights!r}{did_you_mean(weights, KINDS)}; or name a {' or '.join(SUFFIXES)} file")
+        raise ConfigError(f"unknown weights {weights!r}{did_you_mean(weights, KINDS)}; or name a {FILES} file")
     return Path(weights)
 
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise WeightsError(f"no weights file '{path}'; name an existing {' or '.join(SUFFIXES)} file, or one of {', '.join(KINDS)}")
+        raise WeightsError(f"no weights file '{path}'; name an existing {FILES} file, or one of {', '.join(KINDS)}")
     return path
