@@ -61,7 +61,7 @@ def build_network(dataset: Dataset, trial: TrialConfig, *, world: World, sync_ba
     weights. Raises ``ConfigError`` or ``WeightsError`` as `load_weights`, `build_head` and `Network` do.
     """
     torch.manual_seed(trial.seed)
-    body = build_body(trial.backbone)
+    body = build_body(trial.backbone, trial.image_size)
     provenance = load_weights(body, trial.backbone, trial.weights)
     if sync_batch_norm and world.size > 1:
         synchronize_batch_norm(body)
