@@ -58,7 +58,7 @@ def test_an_existing_weights_file_is_not_overwritten(recipe, tmp_path):
 
 def test_data_with_another_fingerprint_is_refused(recipe, tmp_path):
     edit(recipe, fingerprint="0" * 64)
-    with pytest.raises(DataError, match="is not what this recipe was found on"):
+    with pytest.raises(DataError, match=r"have changed since this recipe was found \(fingerprint 0{12} then, .*remove the line"):
         rerun(recipe, tmp_path / "new.safetensors")
     assert not (tmp_path / "new.safetensors").exists()
 

@@ -210,8 +210,8 @@ def _facts_file(fingerprint: str) -> Path:
 def _deep_notes(survey: FileSurvey) -> list[str]:
     if not survey.deep:
         return []
-    scale = f"0 to {2**survey.bits - 1:,} becomes 0 to 255, and larger values 255"
-    return [f"{survey.deep:,} images have 16 bits a channel, of which {survey.bits} are used: {scale}"]
+    scale = f"0 to {2**survey.bits - 1:,} becomes 0 to 255" + (", and larger values 255" if survey.bits < 16 else "")
+    return [f"16-bit images ({survey.deep:,} of {len(survey.hashes):,}) use {survey.bits} bits: {scale}"]
 
 
 def _check_readable(samples: Samples, problems: dict[int, str], *, strict: bool) -> None:

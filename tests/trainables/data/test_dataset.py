@@ -201,8 +201,7 @@ def test_deep_images_share_one_scale(tmp_path):
         cv2.imwrite(str(tmp_path / "deep" / "ab"[index % 2] / f"{index}.png"), np.full((8, 8), 100 + 80 * index, np.uint16))
     dataset = prepare(source=str(tmp_path / "deep"))
     assert dataset.bits == 10
-    note = "12 images have 16 bits a channel, of which 10 are used: 0 to 1,023 becomes 0 to 255, and larger values 255"
-    assert note in dataset.notes
+    assert "16-bit images (12 of 12) use 10 bits: 0 to 1,023 becomes 0 to 255, and larger values 255" in dataset.notes
     assert sorted(dataset.images.max(axis=(1, 2, 3)).tolist()) == [(100 + 80 * index) >> 2 for index in range(12)]
 
 

@@ -451,6 +451,15 @@ def test_a_trial_on_another_node_uses_the_manifest(photos, place, node):
         open_data(job)
 
 
+def test_a_trial_with_another_decoder_says_so(photos):
+    dataset = prepare(source=str(photos), image_size=32)
+    job = assignment(dataset, None, DataConfig(source=str(photos)))
+    assert open_data(job).fingerprint == dataset.fingerprint
+    upgraded = job.model_copy(update={"fingerprint": dataset.fingerprint[:16] + "0" * 8})
+    with pytest.raises(DataError, match=r"may be decoded to other pixels than when the search began: .*; start a new search"):
+        open_data(upgraded)
+
+
 @pytest.mark.parametrize(
     ("where", "key", "value"),
     [
