@@ -6,6 +6,7 @@ from search.config_reader import read_config
 from search.plan import default_augmentation, make_plan
 from tests.search.conftest import paint
 from trainables.errors import ConfigError, DataError
+from trainables.images.decode import DECODER_VERSION
 
 
 def plan(source, *settings, **options):
@@ -21,6 +22,7 @@ def test_a_plan_of_an_image_folder(photos):
     assert made.with_seed(6, made.space.recipe).seed != made.with_seed(7, made.space.recipe).seed
     facts = made.dataset_facts()
     assert facts["classes"] == ["blue", "green", "red"]
+    assert facts["decoder"] == DECODER_VERSION
     assert sum(facts["images"].values()) == 48
 
 

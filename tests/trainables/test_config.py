@@ -137,6 +137,13 @@ def test_numbers_are_accepted_as_names(tmp_path):
     assert (data.image_column, data.label_columns, data.classes, data.header) == ("0", ("1", "2"), ("0", "1"), False)
 
 
+@pytest.mark.parametrize("text", ["positive: yes", "classes: [no, yes]"])
+def test_names_that_yaml_reads_as_truth_values_are_refused_with_the_remedy(text):
+    with pytest.raises(ConfigError, match=r"YAML reads yes, no, true and false as truth values; put quotes around such a name: 'yes'"):
+        validate(DataConfig, yaml.safe_load(text))
+    assert validate(DataConfig, yaml.safe_load("positive: 'yes'\nclasses: ['no', 'yes']")).positive == "yes"
+
+
 def test_numbers_are_accepted_in_the_forms_that_yaml_gives(tmp_path):
     path = tmp_path / "trial.yaml"
     path.write_text("learning_rate: 1e-3\nweights: none\nepochs: 3.0\n")  # YAML 1.1 reads 1e-3 as text

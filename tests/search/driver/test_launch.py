@@ -187,6 +187,12 @@ def test_resume_rejects_a_running_search_lost_states_and_changed_images(search, 
     with pytest.raises(StorageError, match="is gone, and the checkpoints of its trials with it"):
         resume("ripe-pear", storage)
     moved.rename(paused.folder)
+    study = load_study(open_storage(storage), "ripe-pear")
+    facts = study.user_attrs["dataset"]
+    study.set_user_attr("dataset", facts | {"fingerprint": facts["fingerprint"][:16] + "0" * 8, "decoder": "3 0.0.1 0.0.2"})
+    with pytest.raises(ConfigError, match=r"may be decoded to other pixels than when 'ripe-pear' began: Pillow .* here but 0\.0\.1 there"):
+        resume("ripe-pear", storage)
+    study.set_user_attr("dataset", facts)
     paint(source / "red" / "9.png", COLOURS["red"], np.random.default_rng(9))
     with pytest.raises(ConfigError, match="have changed since 'ripe-pear' began"):
         resume("ripe-pear", storage)
