@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from trainables.config import Model, Share, TrialConfig
-from trainables.errors import DamagedError, NonFiniteError
+from trainables.errors import DamagedError, NonFiniteError, StorageError
 from trainables.storage.locations import join
 from trainables.storage.root import Root, root_and_key
 from trainables.storage.saved_states import SavedStates
@@ -206,10 +206,13 @@ class SimulatedTrial(ImageTrial):
     def evaluate_finished(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
         """Return the trial's last objective as its metric on both splits, ``test`` and ``validation``.
 
-        Also writes the trial's state as JSON to the path or URL `weights`, if given, in place of a network.
+        Also writes the trial's state as JSON to the path or URL `weights`, if given, in place of a network. Raises ``StorageError`` if the
+        trial has no saved state.
         """
         job = Assignment.model_validate(assignment)
         state = SavedStates(job.folder).load(read_state)
+        if state is None:
+            raise StorageError(f"trial {job.number} left no checkpoint in {job.folder}")
         if weights is not None:
             write_json(*root_and_key(weights), state)
         value = state["history"]["objective"][-1]
