@@ -71,13 +71,14 @@ class DataConfig(Model):
 class TrialConfig(Model):
     """Every hyperparameter of one trial."""
 
-    backbone: str = Field("mobilenet_v3_small", description="torchvision CNN")
-    weights: str = Field("builtin", description="imagenet, builtin, none, or a .safetensors or .pth file")
+    backbone: str = Field("efficientnet_lite0", description="efficientnet_lite0, a torchvision CNN, or timm: and the name of a timm model")
+    weights: str = Field("imagenet", description="imagenet (the backbone's pretrained weights), none, or a file of weights")
     image_size: int = Field(64, ge=16, le=1024, description="side of the square that the network sees, pixels")
     aspect: Aspect = Field("crop", description="how an image becomes a square: crop its middle, pad it, or squash it")
     unfrozen_stages: int = Field(5, ge=0, description="stages that train, counted from the head down; 0 trains the head alone")
     stage_lr_decay: float = Field(0.5, gt=0, le=1, description="factor on the learning rate for each stage further from the head")
-    freeze_steps: Share = Field(0.1, description="share of the schedule during which the body stays frozen")
+    head_epochs: int = Field(20, ge=0, le=1000, description="passes over frozen features that train the head before the first epoch")
+    freeze_steps: Share = Field(0.0, description="share of the schedule during which the body stays frozen; its warm-up begins then")
     head_layers: int = Field(0, ge=0, le=3, description="hidden layers of the head; 0 is one linear layer")
     head_units: int = Field(256, ge=8, le=8192, description="neurons of each hidden layer")
     activation: Activation = Field("relu", description="activation of the hidden layers")

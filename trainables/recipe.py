@@ -4,9 +4,11 @@ import math
 
 from trainables.config import AUGMENTATION_OPS, Aspect, AugmentationOp, TrialConfig
 
-STEPS = 500  # of a trial, about
-EPOCHS = (10, 40)  # fewest and most
+STEPS = 300  # of a trial, about
+EPOCHS = (6, 30)  # fewest and most
+DEPTH = 2  # stages that train, of a pretrained body
 STEPS_PER_EPOCH = 20  # at least
+HEAD_EPOCHS = 20
 SMALL = 500  # training images; smaller sets have batches of 16
 
 
@@ -21,7 +23,7 @@ def passes_per_epoch(images: int, batch_size: int) -> int:
 
 
 def rule_epochs(images: int, batch_size: int) -> int:
-    """Return how many reported epochs make about 500 steps, but at least 10 and at most 40."""
+    """Return how many reported epochs make about 300 steps, but at least 6 and at most 30."""
     steps = passes_per_epoch(images, batch_size) * max(1, images // batch_size)
     return min(max(round(STEPS / steps), EPOCHS[0]), EPOCHS[1])
 
@@ -48,7 +50,8 @@ def default_recipe(
         weights=weights,
         image_size=image_size,
         aspect=aspect,
-        unfrozen_stages=stages,
+        unfrozen_stages=stages if weights == "none" else min(stages, DEPTH),
+        head_epochs=0 if weights == "none" else HEAD_EPOCHS,
         label_smoothing=0.1 if task == "multiclass" else 0.0,
         batch_size=batch_size,
         epochs=rule_epochs(images, batch_size),

@@ -97,9 +97,13 @@ def pair(own_cache):
 
 @pytest.fixture(scope="session")
 def tiny():
-    """Return a function that gives the smallest trial with changes: ``tiny(epochs=2, ...)``."""
+    """Return a function that gives the smallest trial with changes: ``tiny(epochs=2, ...)``.
+
+    It starts without pretrained weights, in the fastest network, and so learns little: see `PRETRAINED`.
+    """
 
     def build(**changes):
-        return TrialConfig(**{"image_size": SIZE, "batch_size": 8, "epochs": 1, "stage_lr_decay": 1.0, **changes})
+        small = {"backbone": "mobilenet_v3_small", "weights": "none", "unfrozen_stages": 5}
+        return TrialConfig(**{**small, "image_size": SIZE, "batch_size": 8, "epochs": 1, "stage_lr_decay": 1.0, **changes})
 
     return build

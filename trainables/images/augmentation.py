@@ -1,6 +1,7 @@
 """`Augmenter`, random augmentation of images with a strength in [0, 1]. The only module that imports Albumentations."""
 
 import os
+import random
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
@@ -77,8 +78,8 @@ class Augmenter:
 
     def __call__(self, image: Pixels, seed: int) -> Pixels:
         """Return the augmented view of an image; equal seeds give equal views."""
-        if self._draws:
-            self._pipeline.set_random_seed(seed)
+        if self._draws:  # one stream for all operations: `set_random_seed` would start each of them at the same number
+            self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         augmented: Pixels = self._pipeline(image=image)["image"]
         return augmented
 

@@ -1,15 +1,17 @@
 """The body of a network: torchvision's or timm's own modules in stages, without the classifier; and functions that build one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
+from torch.nn.modules.module import register_module_buffer_registration_hook, register_module_parameter_registration_hook
 
 from trainables.networks.backbone_row import Backbone
 from trainables.networks.backbones import backbone
-from trainables.networks.meta_device import without_values
 from trainables.networks.timm_models import build_timm_network
 
 BATCH_NORM_MOMENTUM = 0.1
@@ -95,17 +97,39 @@ def build_empty_body(name: str) -> Body:
 
     It is built in little time and memory.
     """
-    with without_values():
+    with torch.device("meta") if backbone(name).timm_name else _without_values():
         return build_body(name)
+
+
+@contextmanager
+def _without_values() -> Iterator[None]:
+    """Put every parameter and buffer of the modules that the block builds on the meta device.
+
+    ``torch.device("meta")`` would not work for torchvision: its RegNet computes widths with tensors while it is built.
+    """
+
+    def empty(module: nn.Module, name: str, tensor: Tensor | None) -> Any:
+        return None if tensor is None else tensor.to("meta")
+
+    def empty_parameter(module: nn.Module, name: str, parameter: nn.Parameter | None) -> Any:
+        return None if parameter is None else nn.Parameter(parameter.detach().to("meta"))
+
+    hooks = register_module_parameter_registration_hook(empty_parameter), register_module_buffer_registration_hook(empty)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _build_torchvision_network(row: Backbone) -> nn.Module:
     """Return torchvision's network of a backbone without classifier."""
-    network: nn.Module = torchvision.models.get_model(row.name, weights=None, **BUILD_OPTIONS.get(row.family, {}))
+    network: Any = torchvision.models.get_model(row.name, weights=None, **BUILD_OPTIONS.get(row.family, {}))
     if "classifier.0" in row.stages[-1]:
         network.classifier = network.classifier[:1]
-        return network
-    for head in HEADS:
-        if hasattr(network, head):
-            setattr(network, head, nn.Identity())
-    return network
+    else:
+        for head in HEADS:
+            if hasattr(network, head):
+                setattr(network, head, nn.Identity())
+    trunk: nn.Module = network
+    return trunk

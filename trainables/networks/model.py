@@ -37,9 +37,25 @@ class Network(nn.Module):
         self.thaw(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits `(N, outputs)`."""
-        logits: Tensor = self.head(self.body(images))
-        return logits
+        """Return logits `(N, outputs)` in float32. The head runs in float32 also under autocast: bfloat16 has ties and coarse values."""
+        return self._classify(self.body(images))
+
+    @property
+    def boundary(self) -> int:
+        """The 0-based stage whose input never changes while the network trains, because all stages before it stay frozen.
+
+        It is 0 for a body that cannot be run in parts, unless the whole body stays frozen.
+        """
+        frozen = len(self.body.stages) - self.unfrozen_stages
+        return frozen if self.body.runs_in_parts or not self.unfrozen_stages else 0
+
+    def to_boundary(self, images: Tensor) -> Tensor:
+        """Return the input of the stage `boundary` for images `(N, 3, S, S)`: activations, or pooled features `(N, width)`."""
+        return self.body.forward_to(self.boundary, images)
+
+    def from_boundary(self, activations: Tensor) -> Tensor:
+        """Return logits `(N, outputs)` in float32 from the result of `to_boundary`."""
+        return self._classify(self.body.forward_from(self.boundary, activations))
 
     def thaw(self, thawed: bool) -> None:
         """Let the unfrozen stages train from the next step on, or (with False) freeze the whole body. The head always trains."""
@@ -67,21 +83,21 @@ class Network(nn.Module):
         return self
 
     def parameter_groups(self, learning_rate: float, stage_lr_decay: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Return the optimizer's groups, with the keys `params`, `lr`, `peak` and `weight_decay`. Frozen stages are in none.
+        """Return the optimizer's groups, with the keys `params`, `lr`, `peak`, `body` and `weight_decay`. Frozen stages are in none.
 
         The head has the rate `learning_rate`, each stage `stage_lr_decay` times the rate of the part after it. `peak` keeps this rate while
-        schedules change `lr`. Only weights of linear layers and convolutions have weight decay; biases, norms and layer scales have none.
+        schedules change `lr`. `body` says whether the group belongs to the body. Only weights of linear layers and convolutions have weight decay; biases, norms and layer scales have none.
         """
         parts: list[tuple[float, Iterable[nn.Parameter]]] = [(learning_rate, self.head.parameters())]
         for distance, stage in enumerate(reversed(self.body.stages[len(self.body.stages) - self.unfrozen_stages :]), 1):
             parts.append((learning_rate * stage_lr_decay**distance, (p for block in stage for p in block.parameters())))
         groups = []
-        for rate, parameters in parts:
+        for index, (rate, parameters) in enumerate(parts):
             listed = list(parameters)
             decayed, plain = [p for p in listed if p.ndim in MATRICES], [p for p in listed if p.ndim not in MATRICES]
             for decay, chosen in ((weight_decay, decayed), (0.0, plain)):
                 if chosen:
-                    groups.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay})
+                    groups.append({"params": chosen, "lr": rate, "peak": rate, "body": index > 0, "weight_decay": decay})
         return groups
 
     def trained_state(self) -> dict[str, Tensor]:
@@ -97,26 +113,36 @@ class Network(nn.Module):
         """Return the number of single values, not tensors, that train once the body is thawed."""
         return sum(t.numel() for t in self.trained_state().values() if isinstance(t, nn.Parameter))
 
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether batch norm trains now, so that its running statistics have to be recomputed before an evaluation."""
+        return self.thawed and self.batch_norm_trains and any(True for _ in self._norms())
+
     @torch.no_grad()
     def recompute_statistics(self, batches: Iterable[Tensor], world: World = ALONE) -> None:
-        """Replace the running statistics of unfrozen batch norm by plain averages over batches of normalised images `(N, 3, S, S)`.
+        """Replace the running statistics of unfrozen batch norm by plain averages over batches, which `to_boundary` returned.
 
         A running average lags behind the weights, and augmented images differ from those of evaluation
-        (Wu & Johnson 2021, "Rethinking Batch in BatchNorm", section 3). Does nothing while the body is frozen. Leaves evaluation mode on.
+        (Wu & Johnson 2021, "Rethinking Batch in BatchNorm", section 3). Does nothing unless `needs_statistics`. Leaves evaluation mode on.
         In a `world` of several processes each has its own batches, and all get the averages over all batches.
         """
-        norms = list(self._norms())
-        if not (norms and self.thawed and self.batch_norm_trains):
+        if not self.needs_statistics:
             return
+        norms = list(self._norms())
         with _plain_averages(norms):
             self.eval()
             for norm in norms:
                 norm.train()
-            for images in batches:
-                self.body(images)
+            for activations in batches:
+                self.body.forward_from(self.boundary, activations)
             self.eval()
         if world.size > 1:
             _average_over_processes(norms, world)
+
+    def _classify(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            logits: Tensor = self.head(features.float())
+        return logits
 
     def _unfrozen(self) -> Iterator[Any]:
         yield from self.body.stages[len(self.body.stages) - self.unfrozen_stages :]

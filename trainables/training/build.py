@@ -1,7 +1,5 @@
 """Checks a trial's configuration against its data set, and builds the network and the optimizer from them."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import torch
 
@@ -17,7 +15,6 @@ from trainables.networks.model import MIN_BATCH_FOR_STATISTICS, Network
 from trainables.networks.weights import load_weights
 from trainables.objectives import check_targets
 from trainables.recipe import largest_batch
-from trainables.training.loop import Autocast
 from trainables.training.optim import OPTIMIZERS
 from trainables.training.tasks import TASKS
 
@@ -25,13 +22,6 @@ from trainables.training.tasks import TASKS
 def default_device() -> torch.device:
     """Return the first GPU that this process may use, or the CPU if there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def autocast_on(device: torch.device) -> Autocast:
-    """Return a function that gives the context of a forward pass: autocast to bfloat16 on GPUs that support it, else one without effect."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return lambda: torch.autocast("cuda", torch.bfloat16)
-    return nullcontext
 
 
 def check_trial(dataset: Dataset, trial: TrialConfig, world: World) -> None:
@@ -79,7 +69,7 @@ def build_network(dataset: Dataset, trial: TrialConfig, *, world: World, sync_ba
     return Network(body, head, unfrozen_stages=trial.unfrozen_stages, batch_norm_trains=batch_norm_trains), provenance
 
 
-def build_optimizer(network: Network, trial: TrialConfig) -> torch.optim.Optimizer:
-    """Return the trial's optimizer over the head and the unfrozen stages of the body."""
+def build_optimizer(network: Network, trial: TrialConfig, *, body: bool = True) -> torch.optim.Optimizer:
+    """Return the trial's optimizer over the head and the unfrozen stages of the body; without `body`, over the head alone."""
     groups = network.parameter_groups(trial.learning_rate, trial.stage_lr_decay, trial.weight_decay)
-    return OPTIMIZERS[trial.optimizer](groups, trial.momentum)
+    return OPTIMIZERS[trial.optimizer]([group for group in groups if body or not group["body"]], trial.momentum)

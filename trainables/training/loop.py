@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,9 +11,25 @@ from trainables.distributed.world import ALONE, World
 from trainables.errors import NonFiniteError
 from trainables.images.batches import Batch
 from trainables.networks.model import Network
+from trainables.training.precision import FLOAT32, Precision
 from trainables.training.tasks import Loss
 
-Autocast = Callable[[], AbstractContextManager[None]]
+MOST_DOUBLINGS = 2
+
+
+class MicroBatches:
+    """Into how many parts each batch is split. `count` doubles, at most twice, if the device's memory does not hold the parts."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._doublings = 0
+
+    def double(self, batch: int) -> bool:
+        """Double the number of parts of a batch of so many images, and return True; False if that is not possible any more."""
+        if self._doublings == MOST_DOUBLINGS or batch % (2 * self.count):
+            return False
+        self._doublings, self.count = self._doublings + 1, 2 * self.count
+        return True
 
 
 @dataclass(frozen=True)
@@ -22,11 +37,11 @@ class LoopSettings:
     """What the training loop needs besides the network, the optimizer and the batches; the same in every epoch of a trial."""
 
     loss: Loss
-    rate: Callable[[int], float]  # 0-based step of the trial → factor on the peak learning rate of each group
-    thaw_step: int  # the body is frozen before this step
+    rate: Callable[[int, int], float]  # (0-based step of the trial, first step of the group) → factor on the group's peak learning rate
+    thaw_step: int  # the body is frozen before this step, and its learning rate rises from it on
     clip_norm: float  # largest norm of the gradient; 0 does not clip
-    accumulation: int  # micro-batches a step
-    autocast: Autocast
+    parts: MicroBatches = field(default_factory=lambda: MicroBatches(1))
+    precision: Precision = FLOAT32
     world: World = ALONE
 
 
@@ -36,7 +51,8 @@ def train_epoch(
     """Train on the batches, one optimizer step each, and return (mean training loss, images trained on).
 
     `first_step` is the 0-based step of the trial that the first batch makes. In a world of several processes each has its own part of every
-    batch; gradients, loss and count are those of the whole batches.
+    batch; gradients, loss and count are those of the whole batches. A process that trains alone splits batches into more micro-batches if
+    the GPU's memory does not hold them.
     Raises ``NonFiniteError`` in all processes, after the last batch, if the loss of any step was not a finite number.
     """
     total, images_seen, steps = torch.zeros(()), 0, 0
@@ -46,17 +62,11 @@ def train_epoch(
         if step >= settings.thaw_step and not network.thawed:
             network.thaw(True)
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * settings.rate(step)
-        for part, wanted in zip(images.chunk(settings.accumulation), targets.chunk(settings.accumulation), strict=True):
-            with settings.autocast():
-                loss = settings.loss(network(part).float(), wanted) / settings.accumulation
-            loss.backward()
-            total = total.to(loss.device) + loss.detach()
+            group["lr"] = group["peak"] * settings.rate(step, settings.thaw_step if group["body"] else 0)
+        loss = _compute_gradients(network, images, targets, settings)
+        total = total.to(loss.device) + loss
         settings.world.average(p.grad for p in network.parameters() if p.grad is not None)
-        if settings.clip_norm:
-            torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        _update(network, optimizer, settings)
         images_seen, steps = images_seen + len(images) * settings.world.size, steps + 1
     settings.world.average([total])
     mean = float(total) / steps
@@ -65,13 +75,54 @@ def train_epoch(
     return mean, images_seen
 
 
+def _compute_gradients(network: Network, images: Tensor, targets: Tensor, settings: LoopSettings) -> Tensor:
+    """Add the gradients of a batch to the parameters' `grad`, and return its mean loss. Splits the batch further if memory is short."""
+    while True:
+        try:
+            return _accumulate_gradients(network, images, targets, settings)
+        except torch.OutOfMemoryError:
+            if settings.world.size > 1 or not settings.parts.double(len(images)):
+                raise
+        network.zero_grad(set_to_none=True)  # outside of the handler, whose traceback keeps the activations alive
+        torch.cuda.empty_cache()
+
+
+def _accumulate_gradients(network: Network, images: Tensor, targets: Tensor, settings: LoopSettings) -> Tensor:
+    total, count, scaler = torch.zeros((), device=images.device), settings.parts.count, settings.precision.scaler
+    for part, wanted in zip(images.chunk(count), targets.chunk(count), strict=True):
+        with settings.precision.autocast():
+            logits = network(part)
+        loss = settings.loss(logits, wanted) / count
+        (scaler.scale(loss) if scaler else loss).backward()
+        total = total + loss.detach()
+    return total
+
+
+def _update(network: Network, optimizer: torch.optim.Optimizer, settings: LoopSettings) -> None:
+    """Clip the gradients, make one step of the optimizer, and clear the gradients."""
+    scaler = settings.precision.scaler
+    if scaler:
+        scaler.unscale_(optimizer)
+    if settings.clip_norm:
+        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
+    if scaler:
+        scaler.step(optimizer)
+        scaler.update()
+    else:
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 @torch.inference_mode()
-def predict(network: Network, batches: Iterable[Batch], autocast: Autocast) -> tuple[Tensor, Tensor]:
-    """Return the logits `(N, outputs)` and the targets of all batches, in main memory. Leaves the network in evaluation mode."""
+def predict(network: Network, batches: Iterable[Batch], precision: Precision) -> tuple[Tensor, Tensor]:
+    """Return the logits `(N, outputs)` and the targets of all batches, in main memory. Leaves the network in evaluation mode.
+
+    The batches hold activations that `Network.to_boundary` returned.
+    """
     network.eval()
     logits, targets = [], []
-    for images, wanted in batches:
-        with autocast():
-            logits.append(network(images).float().cpu())
+    for activations, wanted in batches:
+        with precision.autocast():
+            logits.append(network.from_boundary(activations).float().cpu())
         targets.append(wanted.cpu())
     return torch.cat(logits), torch.cat(targets)

@@ -36,15 +36,17 @@ WARMS_UP = {"one_cycle"}
 """Schedules that begin with a rise of their own; the warm-up does not apply to them."""
 
 
-def learning_rate_factor(schedule: str, warmup: float, step: int, steps: int) -> float:
-    """Return the factor on the peak learning rate at 0-based `step` of `steps`: a linear rise over the warm-up, then the schedule.
+def learning_rate_factor(schedule: str, warmup: float, step: int, first: int = 0, *, steps: int) -> float:
+    """Return the factor on the peak learning rate at 0-based `step` of `steps`: a linear rise over the warm-up, times the schedule.
 
-    `schedule` is a name in `SCHEDULES`; `warmup` is a share of all steps.
+    `schedule` is a name in `SCHEDULES`, which begins after the warm-up of a parameter that trains from the first step on; `warmup` is a
+    share of all steps. For a parameter that trains from the step `first` on, the rise begins there, and the factor is 0 before.
     """
-    warm = 0 if schedule in WARMS_UP else round(warmup * steps)
-    if step < warm:
-        return (step + 1) / (warm + 1)
-    return SCHEDULES[schedule]((step - warm) / max(1, steps - warm))
+    warm = round(warmup * steps)
+    begins = 0 if schedule in WARMS_UP else warm
+    rises = warm if begins or first else 0
+    rise = min(1.0, max(0, step - first + 1) / (rises + 1))
+    return rise * SCHEDULES[schedule](max(0, step - begins) / max(1, steps - begins))
 
 
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float], torch.optim.Optimizer]] = {

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trainables.config import AUGMENTATION_OPS, AugmentationOp
 from trainables.errors import ConfigError
-from trainables.images.augmentation import OPS, Augmenter, sample_seed
+from trainables.images.augmentation import GREY, OPS, Augmenter, sample_seed
 from trainables.images.pixel_map import stored_side
 
 SIZE = 32
@@ -64,6 +64,19 @@ def test_every_op_changes_pixels_more_when_stronger(op):
     changes = [mean_change(strength, (op,)) for strength in (0, 0.25, 1)]
     assert changes[0] == 0 < changes[2]
     assert changes[1] <= changes[2]
+
+
+def test_operations_are_drawn_independently():
+    """If all operations began at the same random number, an image that is flipped would nearly always have holes as well."""
+    augment, image = Augmenter(0.5, ("flip", "dropout"), SIZE), np.full((SIDE, SIDE, 3), 90, np.uint8)
+    image[:, : SIDE // 2] = 30
+    draws = [augment(image, sample_seed(0, 0, draw)) for draw in range(600)]
+    flipped = np.array([np.median(draw[:, :4]) > 60 for draw in draws])
+    holes = np.array([(draw == GREY).any() for draw in draws])
+    assert 0.42 < flipped.mean() < 0.58
+    assert 0.25 < holes.mean() < 0.45
+    expected = flipped.mean() * holes.mean()
+    assert abs((flipped & holes).mean() - expected) < 0.05, "the joint frequency is not the product of both"
 
 
 def test_albumentations_gives_no_warning():

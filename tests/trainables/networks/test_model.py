@@ -43,7 +43,7 @@ def train(network, steps=2, recompute=True):
         optimizer.step()
         optimizer.zero_grad()
     if recompute:
-        network.recompute_statistics([images(seed=8), images(seed=9)])
+        network.recompute_statistics(network.to_boundary(images(seed=seed)) for seed in (8, 9))
 
 
 def copy(network):
@@ -138,7 +138,7 @@ def test_statistics_of_frozen_stages_are_not_recomputed(build):
     network = build(depth=1)
     network.thaw(True)
     before = copy(network)
-    network.recompute_statistics([images()])
+    network.recompute_statistics([network.to_boundary(images())])
     changed = {stage_of(network, key) for key, tensor in network.state_dict().items() if not torch.equal(before[key], tensor)}
     assert changed == {4}
     assert not any(module.training for module in network.modules())
@@ -163,6 +163,26 @@ def test_batch_norm_has_momentum_0_1(name):
     norms = [module for module in build_body(name).modules() if isinstance(module, _BatchNorm)]
     assert norms
     assert all(norm.momentum == 0.1 for norm in norms)
+
+
+@pytest.mark.parametrize(("name", "depth"), DEPTHS)
+@torch.no_grad()
+def test_running_from_the_boundary_equals_running_the_whole_network(build, name, depth):
+    network = build(name, depth).eval()
+    assert network.boundary == len(network.body.stages) - depth
+    activations = network.to_boundary(images())
+    assert torch.equal(network.from_boundary(activations), network(images()))
+
+
+@torch.no_grad()
+def test_the_head_runs_in_float32_under_autocast(build):
+    network, seen = build().eval(), []
+    network.head.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0].dtype, output.dtype)))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network.body(images()).dtype == torch.bfloat16
+        logits = network(images())
+    assert seen == [(torch.float32, torch.float32)]
+    assert logits.unique().numel() == logits.numel()
 
 
 @pytest.mark.parametrize("depth", [0, 2, 5])

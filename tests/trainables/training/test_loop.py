@@ -1,4 +1,3 @@
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,7 +9,8 @@ from trainables.errors import NonFiniteError
 from trainables.networks.bodies import build_body
 from trainables.networks.heads import build_head
 from trainables.networks.model import Network
-from trainables.training.loop import LoopSettings, predict, train_epoch
+from trainables.training.loop import LoopSettings, MicroBatches, predict, train_epoch
+from trainables.training.precision import Precision
 
 
 @pytest.fixture
@@ -30,9 +30,7 @@ def sgd(network, rate=0.1):
 
 
 def train(network, optimizer, data, first_step=0, **changes):
-    settings = LoopSettings(
-        loss=nn.functional.cross_entropy, rate=lambda step: 1.0, thaw_step=0, clip_norm=0.0, accumulation=1, autocast=nullcontext
-    )
+    settings = LoopSettings(loss=nn.functional.cross_entropy, rate=lambda step, first: 1.0, thaw_step=0, clip_norm=0.0)
     return train_epoch(network, optimizer, data, replace(settings, **changes), first_step=first_step)
 
 
@@ -49,7 +47,7 @@ def test_micro_batches_equal_one_whole_batch(network):
     results = []
     for accumulation in (1, 2, 4):
         network.load_state_dict(begin)
-        results.append((train(network, sgd(network), batches(), accumulation=accumulation), state(network)))
+        results.append((train(network, sgd(network), batches(), parts=MicroBatches(accumulation)), state(network)))
     (loss, images), expected = results[0]
     assert not same(begin, expected, "body.")
     assert images == 32
@@ -78,7 +76,7 @@ def test_every_group_has_the_rate_of_each_step(network):
     optimizer = torch.optim.SGD(network.parameter_groups(0.1, 0.5, 0.0))
     steps = []
 
-    def rate(step):
+    def rate(step, first):
         steps.append(step)
         return 1 / (step + 1)
 
@@ -86,6 +84,51 @@ def test_every_group_has_the_rate_of_each_step(network):
     assert set(steps) == {5, 6, 7}
     assert all(group["lr"] == pytest.approx(group["peak"] / 8) for group in optimizer.param_groups)
     assert {round(group["peak"], 6) for group in optimizer.param_groups} == {round(0.1 * 0.5**distance, 6) for distance in range(6)}
+
+
+def test_the_rate_of_the_body_counts_from_the_step_at_which_it_thaws(network):
+    optimizer, asked = sgd(network), set()
+
+    def rate(step, first):
+        asked.add((step, first))
+        return 1.0 + first
+
+    train(network, optimizer, batches(3), rate=rate, thaw_step=2)
+    assert asked == {(step, first) for step in range(3) for first in (0, 2)}
+    factors = {group["body"]: round(group["lr"] / group["peak"], 6) for group in optimizer.param_groups}
+    assert factors == {False: 1.0, True: 3.0}
+
+
+def fail_above(network, images):
+    """Make the network raise torch's error for too little memory if it gets more than so many images at a time."""
+
+    def check(module, inputs):
+        if len(inputs[0]) > images:
+            raise torch.OutOfMemoryError("the device's memory is too small")
+
+    network.register_forward_pre_hook(check)
+
+
+@pytest.mark.parametrize("fits", [4, 2])
+def test_a_batch_that_the_memory_does_not_hold_is_split_and_trains_the_same(network, fits):
+    begin = state(network)
+    loss, _ = train(network, sgd(network), batches())
+    expected = state(network)
+    network.load_state_dict(begin)
+    fail_above(network, fits)
+    parts = MicroBatches(1)
+    assert train(network, sgd(network), batches(), parts=parts)[0] == pytest.approx(loss, rel=1e-4)
+    assert parts.count == 8 // fits
+    assert all(torch.allclose(tensor.float(), expected[name].float(), rtol=1e-3, atol=1e-5) for name, tensor in state(network).items())
+
+
+@pytest.mark.parametrize(("fits", "accumulation"), [(1, 1), (4, 8)])
+def test_a_batch_is_split_twice_at_most_and_never_below_one_image(network, fits, accumulation):
+    fail_above(network, fits if accumulation == 1 else 0)
+    parts = MicroBatches(accumulation)
+    with pytest.raises(torch.OutOfMemoryError):
+        train(network, sgd(network), batches(), parts=parts)
+    assert parts.count == (4 if accumulation == 1 else 8)
 
 
 @pytest.mark.parametrize("clip_norm", [0.05, 0.0])
@@ -114,7 +157,7 @@ def test_predict_keeps_the_order_and_the_network(network):
     before = state(network)
     network.head[0].p = 0.5
     network.train()
-    logits, targets = predict(network, batches(3), nullcontext)
+    logits, targets = predict(network, batches(3), Precision())
     assert same(before, state(network))
     assert torch.equal(targets, torch.cat([wanted for _, wanted in batches(3)]))
     network.eval()

@@ -13,7 +13,7 @@ STEPS = 1000
 
 
 def factors(schedule, warmup=0.0, steps=STEPS):
-    return [learning_rate_factor(schedule, warmup, step, steps) for step in range(steps)]
+    return [learning_rate_factor(schedule, warmup, step, steps=steps) for step in range(steps)]
 
 
 def test_the_tables_have_the_names_of_the_configuration():
@@ -44,7 +44,7 @@ def test_cosine_equals_torch():
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     for step in range(STEPS):
-        assert learning_rate_factor("cosine", 0.0, step, STEPS) == pytest.approx(scheduler.get_last_lr()[0], abs=1e-9)
+        assert learning_rate_factor("cosine", 0.0, step, steps=STEPS) == pytest.approx(scheduler.get_last_lr()[0], abs=1e-9)
         optimizer.step()
         scheduler.step()
 
@@ -78,6 +78,16 @@ def test_the_warm_up_is_linear(schedule):
     values = factors(schedule, 0.1)
     assert [b - a for a, b in pairwise(values[:101])] == pytest.approx([1 / 101] * 100)
     assert values[0] == pytest.approx(1 / 101)
+
+
+@given(st.sampled_from(sorted(SCHEDULES)), st.floats(0.01, 0.5), st.integers(1, 300))
+def test_the_rate_of_a_later_parameter_rises_from_its_first_step_and_then_follows_the_schedule(schedule, warmup, first):
+    warm = round(warmup * STEPS)
+    later = [learning_rate_factor(schedule, warmup, step, first, steps=STEPS) for step in range(STEPS)]
+    others = factors(schedule, warmup)
+    assert later[:first] == [0] * first
+    assert later[first] <= 1 / (warm + 1) * (1 + 1e-9), "it begins at the peak rate"
+    assert later[max(first, 0) + warm :] == pytest.approx(others[first + warm :])
 
 
 def test_the_warm_up_does_not_apply_to_one_cycle():

@@ -16,6 +16,7 @@ from trainables.training.checkpoint import load_state, save_state
 from trainables.training.trainer import Trainer
 
 CPU = torch.device("cpu")
+PRETRAINED = {"backbone": "efficientnet_lite0", "weights": "imagenet"}
 CLOCK = {"seconds_training", "seconds_evaluation", "images_per_second"}
 TASKS = ("multiclass", "binary", "multilabel", "regression")
 
@@ -68,7 +69,7 @@ def test_every_task_trains_and_returns_all_metrics(request, tiny, task):
 
 
 def test_an_easy_data_set_is_learnt(multiclass, tiny):
-    trainer = run(build(multiclass, tiny(epochs=3)))
+    trainer = run(build(multiclass, tiny(epochs=3, head_epochs=0, **PRETRAINED)))
     losses = trainer.history["train_loss"]
     assert losses[-1] < losses[0] / 2
     assert trainer.history["loss"][-1] < math.log(3) / 3
@@ -76,7 +77,7 @@ def test_an_easy_data_set_is_learnt(multiclass, tiny):
 
 
 def test_regression_is_learnt_and_measured_in_original_units(regression, tiny):
-    trainer = run(build(regression, tiny(epochs=3, augmentation_strength=0.0)))
+    trainer = run(build(regression, tiny(epochs=3, augmentation_strength=0.0, **PRETRAINED)))
     targets = regression.targets
     spread = np.abs(targets - np.median(targets)).mean()
     assert trainer.evaluate("test")["mae"] < spread / 2
@@ -95,7 +96,7 @@ def test_the_same_seed_gives_the_same_bits_with_any_number_of_workers(multiclass
 
 @pytest.mark.parametrize(("schedule", "optimizer"), [("cosine", "adamw"), ("constant", "sgd")])
 def test_a_resumed_run_equals_an_uninterrupted_one(larger, tiny, tmp_path, schedule, optimizer):
-    # With batches of 16 batch norm trains, so its statistics must be saved; the body is thawed within the second epoch.
+    # Batch norm trains without pretrained weights, so its statistics must be saved; the body is thawed within the second epoch.
     trial = tiny(epochs=3, batch_size=16, schedule=schedule, optimizer=optimizer, freeze_steps=0.4, augmentation_strength=0.5)
     whole, ends = build(larger, trial), {}
     for epoch in (1, 2, 3):
@@ -195,7 +196,7 @@ def test_the_initializer_has_an_effect(multiclass, tiny):
         {"augmentation_strength": 0.5},
         {"augmentation_ops": ("crop",)},
         {"batch_size": 4},
-        {"weights": "none"},
+        {"head_epochs": 0},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -220,35 +221,102 @@ def test_all_batches_of_a_trial_differ(multiclass, tiny):
 
 @pytest.mark.parametrize("batch_size", [8, 16])
 def test_statistics_are_those_of_the_training_images_unless_batches_are_small(larger, tiny, batch_size):
-    trainer = build(larger, tiny(batch_size=batch_size, freeze_steps=0.0))
+    trainer = build(larger, tiny(batch_size=batch_size, **PRETRAINED))
     before = weights(trainer)
     run(trainer)
-    norm = trainer.network.body.trunk.features[0][1]
+    norm = trainer.network.body.trunk.bn1
     if batch_size < 16:
-        assert torch.equal(norm.running_mean, before["body.trunk.features.0.1.running_mean"])
+        assert torch.equal(norm.running_mean, before["body.trunk.bn1.running_mean"])
         return
     images, _ = next(trainer.batches.evaluation(larger.rows["train"], 1000))
     with torch.no_grad():
-        maps = trainer.network.body.trunk.features[0][0](images)
+        maps = trainer.network.body.trunk.conv_stem(images)
     assert torch.allclose(norm.running_mean, maps.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("images", [127, 128, 129, 257, 1023, 1025])
+def test_statistics_are_computed_on_batches_of_all_classes(larger, tiny):
+    """Rows are ordered by class. A batch of one class would have the variance within that class, which is smaller."""
+    row_count = len(larger.rows["train"])
+    trainer = build(larger, tiny(batch_size=16))
+    trainer.evaluation_batch = row_count // 3
+    trainer.network.thaw(True)
+    trainer.recompute_statistics()
+    images, _ = next(trainer.batches.evaluation(larger.rows["train"], row_count))
+    with torch.no_grad():
+        maps = trainer.network.body.trunk.features[0][0](images)
+    by_class = torch.stack([part.var((0, 2, 3)) for part in maps.chunk(3)]).mean(0)
+    whole = maps.var((0, 2, 3))
+    error = (trainer.network.body.trunk.features[0][1].running_var - whole).abs()
+    assert (error < (by_class - whole).abs() / 2).all()
+
+
+@pytest.mark.parametrize("images", [127, 128, 129, 255, 257, 1025])
 def test_statistics_are_computed_on_batches_of_nearly_one_size(larger, tiny, monkeypatch, images):
     """A last batch of one image would weigh as much as one of 128, and its 1 × 1 maps would have no variance."""
     trainer = build(replace(larger, rows={**larger.rows, "train": np.resize(larger.rows["train"], images)}), tiny(batch_size=16))
     trainer.network.thaw(True)
     sizes = []
-    hook = trainer.network.body.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    hook = trainer.network.body.stages[0][0].register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     trainer.recompute_statistics()
     hook.remove()
-    assert sum(sizes) == min(images, 1024)
+    assert sum(sizes) == min(images, 256)
     assert max(sizes) <= 128
     assert max(sizes) - min(sizes) < len(sizes)
 
 
+def test_a_network_that_is_frozen_in_part_runs_its_frozen_stages_once_on_evaluation_images(multiclass, tiny):
+    trainer = build(multiclass, tiny(epochs=3, unfrozen_stages=2, augmentation_strength=0.0, **PRETRAINED))
+    evaluated = []
+    trainer.network.body.stages[0][0].register_forward_pre_hook(
+        lambda module, inputs: evaluated.append(len(inputs[0])) if not trainer.network.training else None
+    )
+    trainer.run_epoch()
+    first = sum(evaluated)
+    run(trainer)
+    assert sum(evaluated) == first
+    plain = build(multiclass, trainer.trial)
+    plain.network.load_state_dict(trainer.network.state_dict())
+    assert plain.evaluate("validation") == trainer.evaluate("validation")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_head_is_trained_on_frozen_features_before_the_first_epoch(request, tiny, task):
+    """With a body that stays frozen and a rate of nearly 0 in the epoch, only the passes before it can reduce the loss."""
+    dataset = request.getfixturevalue(task)
+    frozen = {"unfrozen_stages": 0, "augmentation_strength": 0.0, "dropout": 0.0, "initializer": "zeros_last", "learning_rate": 1e-2}
+    losses = {}
+    for head_epochs in (0, 20):
+        trainer = build(dataset, tiny(head_epochs=head_epochs, warmup=1.0, **frozen, **PRETRAINED))
+        for group in trainer.optimizer.param_groups:
+            group["peak"] = 1e-12
+        losses[head_epochs] = trainer.run_epoch()["train_loss"]
+    assert losses[20] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("largest", [4, 1])
+def test_an_evaluation_that_the_memory_does_not_hold_runs_in_smaller_batches(multiclass, tiny, largest):
+    trainer = build(multiclass, tiny())
+    expected, _ = trainer.predict("validation")
+
+    def check(module, inputs):
+        if len(inputs[0]) > largest:
+            raise torch.OutOfMemoryError("the device's memory is too small")
+
+    trainer.network.body.stages[0][0].register_forward_pre_hook(check)
+    logits, _ = trainer.predict("validation")
+    assert trainer.evaluation_batch == largest
+    assert torch.allclose(logits, expected, atol=1e-4)
+
+
+def test_an_evaluation_that_does_not_fit_with_one_image_raises(multiclass, tiny):
+    trainer = build(multiclass, tiny())
+    trainer.network.body.stages[0][0].register_forward_pre_hook(lambda module, inputs: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.predict("validation")
+
+
 def test_exported_weights_load_into_plain_torchvision(multiclass, tiny, tmp_path):
-    trainer = run(build(multiclass, tiny(batch_size=8)))
+    trainer = run(build(multiclass, tiny(batch_size=8, backbone="mobilenet_v3_small")))
     logits, _ = trainer.predict("test")
     trainer.export(tmp_path / "best.safetensors")
 
@@ -275,7 +343,8 @@ def test_exported_weights_load_into_plain_torchvision(multiclass, tiny, tmp_path
 
 def test_two_micro_batches_train_like_one_batch(multiclass, tiny):
     plain, split = (
-        run(build(multiclass, tiny(dropout=0.0, optimizer="sgd", learning_rate=0.01, accumulation=accumulation))) for accumulation in (1, 2)
+        run(build(multiclass, tiny(dropout=0.0, optimizer="sgd", learning_rate=0.01, accumulation=accumulation, **PRETRAINED)))
+        for accumulation in (1, 2)
     )
     for name, tensor in weights(plain).items():
         assert torch.allclose(tensor.float(), weights(split)[name].float(), rtol=1e-2, atol=1e-4), name
@@ -290,9 +359,9 @@ def test_the_validation_loss_is_without_label_smoothing(multiclass, tiny):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
 def test_a_diverging_trial_raises(multiclass, tiny, optimizer):
-    trainer = build(
-        multiclass, tiny(optimizer=optimizer, learning_rate=10, clip_norm=0, freeze_steps=0, warmup=0, weight_decay=1, epochs=3)
-    )
+    without_norms = {"backbone": "squeezenet1_1", "unfrozen_stages": 4}
+    diverging = {"learning_rate": 10, "clip_norm": 0, "warmup": 0, "weight_decay": 1, "head_epochs": 0, "epochs": 3}
+    trainer = build(multiclass, tiny(optimizer=optimizer, **diverging, **without_norms))
     with pytest.raises(NonFiniteError, match=r"not a finite number|the training loss became"):
         run(trainer)
 

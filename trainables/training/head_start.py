@@ -1,0 +1,50 @@
+"""Trains the head alone on the features of the frozen body, before the body trains."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.config import TrialConfig
+from trainables.images.batches import Batch
+from trainables.networks.model import Network
+from trainables.training.build import build_optimizer
+from trainables.training.optim import learning_rate_factor
+from trainables.training.precision import Precision
+from trainables.training.tasks import Loss
+
+
+@torch.no_grad()
+def pooled_features(network: Network, batches: Iterable[Batch], precision: Precision) -> tuple[Tensor, Tensor]:
+    """Return the pooled features `(N, width) float32` of the images of all batches, and their targets, on the device."""
+    network.eval()
+    features, targets = [], []
+    for images, wanted in batches:
+        with precision.autocast():
+            features.append(network.body(images).float())
+        targets.append(wanted)
+    return torch.cat(features), torch.cat(targets)
+
+
+def train_head(network: Network, features: Tensor, targets: Tensor, loss: Loss, trial: TrialConfig) -> None:
+    """Train the head in place for `trial.head_epochs` passes over the pooled features `(N, width)` of the training images.
+
+    A head with random weights would send random gradients into the pretrained body at its first steps, which distorts its features
+    (Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features"). A pass over features costs about as much as a step of the body. The
+    learning rate begins at the trial's and falls to 0 along half a cosine. Seeds torch with the trial's seed.
+    """
+    torch.manual_seed(trial.seed)
+    optimizer = build_optimizer(network, trial, body=False)
+    per_pass = max(1, len(features) // trial.batch_size)
+    steps = trial.head_epochs * per_pass
+    network.head.train()
+    for step in range(steps):
+        if step % per_pass == 0:
+            order = torch.from_numpy(np.random.default_rng((trial.seed, step)).permutation(len(features))).to(features.device)
+        chosen = order[step % per_pass * trial.batch_size :][: trial.batch_size]
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * learning_rate_factor("cosine", 0.0, step, steps=steps)
+        loss(network.head(features[chosen]), targets[chosen]).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
