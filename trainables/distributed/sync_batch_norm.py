@@ -25,7 +25,10 @@ class SyncBatchNorm(nn.BatchNorm2d):
         """
         synchronized = self.training and self.momentum is not None
         normalised: Tensor = self._normalize_together(maps) if synchronized else super().forward(maps)
-        return self.act(self.drop(normalised)) if hasattr(self, "act") else normalised
+        for name in ("drop", "act"):
+            if part := self._modules.get(name):
+                normalised = part(normalised)
+        return normalised
 
     def _normalize_together(self, maps: Tensor) -> Tensor:
         values = maps.float()
@@ -36,7 +39,8 @@ class SyncBatchNorm(nn.BatchNorm2d):
         self._update_running_statistics(mean.detach(), variance.detach(), len(means) * maps.numel() // maps.shape[1])
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
-        return (values * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)).to(maps.dtype)
+        normalised: Tensor = values * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+        return normalised.to(maps.dtype)
 
     @torch.no_grad()
     def _update_running_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:

@@ -98,11 +98,11 @@ def _unreachable(row: Backbone, error: Exception) -> Exception:
 
 def _progress(on_download: OnDownload | None) -> Any:
     """Return a class of progress bars that shows nothing, and passes the bytes done and the bytes in all on."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
-    class Progress(tqdm):  # type: ignore[type-arg]
+    class Progress(tqdm):
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **{**options, "disable": True})
+            super().__init__(*arguments, **{**options, "disable": True})  # type: ignore[no-untyped-call]
             self.done = int(options.get("initial") or 0)
 
         def update(self, n: float | None = 1) -> bool | None:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import ConfigError, WeightsError, did_you_mean
-from trainables.networks.backbone_row import TIMM_PREFIX, Backbone
-from trainables.networks.meta_device import without_values
+from trainables.networks.backbone_row import TIMM_PREFIX, Backbone, Stages
 from trainables.networks.timm_stages import timm_stages
 
 WEIGHTS_FILE = "model.safetensors"
@@ -29,18 +28,18 @@ def describe(name: str) -> Backbone:
     """
     timm_name, config = _find(name.removeprefix(TIMM_PREFIX))
     size = config.input_size[1]
-    with without_values():
+    with torch.device("meta"):
         network = _create(timm_name)
-    if not hasattr(network, "group_matcher"):
-        raise ConfigError(f"{name} cannot be divided into stages: timm gives no groups of its parameters; choose another backbone")
+    stages = _stages(name, network)
     features = _features(network, size)
     if features is None or features.ndim != 2:
         raise ConfigError(f"{name} gives no pooled features of {config.input_size} images; choose another backbone")
-    reductions = {feature["reduction"] for feature in list(network.feature_info)}
+    feature_info: Any = network.feature_info
+    reductions = {feature["reduction"] for feature in list(feature_info)}
     return Backbone(
         name=name,
         family=type(network).__name__.lower(),
-        stages=timm_stages(network),
+        stages=stages,
         width=features.shape[1],
         native_size=size,
         minimum_size=1,
@@ -115,6 +114,13 @@ def _find(timm_name: str) -> tuple[str, Any]:
     return timm_name, timm.get_pretrained_cfg(timm_name) or timm.models.PretrainedCfg()
 
 
+def _stages(name: str, network: nn.Module) -> Stages:
+    try:
+        return timm_stages(network)
+    except (AttributeError, AssertionError, NotImplementedError) as error:  # timm has no groups for this network
+        raise ConfigError(f"{name} cannot be divided into stages by timm ({error}); choose another backbone") from None
+
+
 def _features(network: nn.Module, image_size: int) -> Tensor | None:
     """Return what a network without values gives for images of `image_size` pixels; None if it cannot take them."""
     try:
@@ -130,7 +136,7 @@ def _takes(row: Backbone, image_size: int) -> bool:
     if image_size < 1 or image_size % row.size_step:
         return False
     try:
-        with without_values():
+        with torch.device("meta"):
             network = build_timm_network(row, image_size)
     except Exception:  # as in `_features`
         return False

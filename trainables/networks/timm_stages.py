@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from torch import nn
@@ -9,16 +10,17 @@ from torch import nn
 from trainables.networks.backbone_row import Stages
 
 MOST_STAGES = 6
+FEWEST_STAGES = 3
 RUNS = 4
-"""Stages of a network whose blocks all have the same stride, such as a ViT."""
+"""Stages of a network whose blocks have the same stride, such as a ViT."""
 
 
 def timm_stages(network: Any) -> Stages:
     """Return the stages of a network, as dotted names of modules and of parameters that no named module holds.
 
     The groups are those of ``group_matcher(coarse=True)``. Where they are more than `MOST_STAGES`, those up to the end of a reduction in
-    ``feature_info`` are one stage. Where all blocks have one reduction, `RUNS` runs of equally many groups are the stages. The stem belongs
-    to the first of them, and norms at the end to the last.
+    ``feature_info`` are one stage. Where these would be fewer than `FEWEST_STAGES`, the stages are `RUNS` runs of equally many groups. The
+    stem belongs to the first run, and norms at the end to the last stage.
     """
     from timm.models import group_parameters
 
@@ -37,19 +39,15 @@ def _ends(network: Any, groups: Mapping[str, int], last: int) -> Sequence[int]:
         return range(last + 1)
     of_reduction = {feature["reduction"]: _last_group(network, groups, feature["module"]) for feature in list(network.feature_info)}
     ends = sorted({*list(of_reduction.values())[:-1], last})
-    return ends if len(of_reduction) > 1 else [round(last * run / RUNS) for run in range(1, RUNS + 1)]
+    return ends if len(ends) >= FEWEST_STAGES else [round(last * run / RUNS) for run in range(1, RUNS + 1)]
 
 
 def _last_group(network: nn.Module, groups: Mapping[str, int], path: str) -> int:
-    """Return the last group that has parameters of the module at `path`, or of those before it if it has none."""
-    last, reached = 0, False
-    for name, module in network.named_modules():
-        inside = name == path or name.startswith(f"{path}.")
-        if reached and not inside:
-            break
-        reached = reached or inside
-        last = max([last, *(groups[parameter] for parameter, _ in module.named_parameters(name, recurse=False) if parameter in groups)])
-    return last
+    """Return the last group that has parameters of the module at `path`; if it has none, the last of the modules before it."""
+    inside = [group for name, group in groups.items() if name.startswith(f"{path}.")]
+    before = [module for name, module in takewhile(lambda named: named[0] != path, network.named_modules()) if name]
+    group_of = {id(parameter): groups[name] for name, parameter in network.named_parameters()}
+    return max(inside or [group_of[id(parameter)] for module in before for parameter in module.parameters(recurse=False)], default=0)
 
 
 def _parts(network: nn.Module, stage_of: Mapping[str, int], count: int) -> Stages:
