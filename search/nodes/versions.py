@@ -3,7 +3,7 @@
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("injerto", "ray", "optuna", "torch", "torchvision", "albumentations", "numpy", "pillow", "opencv-python-headless")
+PACKAGES = ("injerto", "ray", "optuna", "torch", "torchvision", "timm", "albumentations", "numpy", "pillow", "opencv-python-headless")
 ABSENT = "not installed"
 
 
