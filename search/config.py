@@ -37,6 +37,8 @@ def check_study_name(value: Any) -> Any:
 
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0)]
 Bytes = Annotated[float, BeforeValidator(parse_size), Field(gt=0)]
+ImageSize = Annotated[int, Field(ge=16, le=1024)]
+ImageSizes = ImageSize | Annotated[tuple[ImageSize, ...], Field(min_length=1, max_length=8)]
 StudyName = Annotated[str, BeforeValidator(check_study_name)]
 
 
@@ -111,13 +113,14 @@ class SearchConfig(Model):
 
     name: StudyName | None = Field(None, description="study name; a fresh readable one by default")
     data: DataConfig = DataConfig()
-    weights: str = Field("builtin", description="pretrained weights: imagenet, builtin, none, or a .safetensors or .pth file")
-    image_size: int | None = Field(
-        None, ge=16, le=1024, description="side of the square images that the network sees, pixels; by rule by default"
+    preset: str | None = Field(None, description="quick, balanced or best: sets backbones, image_size and trials that are not given")
+    weights: str = Field("imagenet", description="imagenet (each backbone's pretrained weights), none, or a file of weights")
+    image_size: ImageSizes | None = Field(
+        None, description="side of the square images that the network sees, pixels; a list is searched; by rule by default"
     )
     aspect: Literal["crop", "pad", "squash"] = Field("crop", description="how a picture becomes a square")
     backbones: tuple[str, ...] = Field(
-        (), max_length=3, description="torchvision CNNs to choose from, at most 3; those that the weights allow by default"
+        (), max_length=8, description="networks to choose from, torchvision's names or timm:NAME; by default those at hand"
     )
     space: dict[str, Any] = Field({}, description="parameter: a value fixes it, a list or {low, high, log, step} narrows or widens it")
     budget: Budget = Budget()

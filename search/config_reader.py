@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from search.config import SearchConfig
+from search.presets.reading import preset_values
 from trainables.config import Recipe, TrialConfig, read_yaml, validate
 from trainables.errors import ConfigError, did_you_mean
 
@@ -23,6 +24,7 @@ SHORTHANDS: dict[str, str] = {
     "storage": "storage",
     "output": "output",
     "root": "root",
+    "preset": "preset",
     "weights": "weights",
     "metric": "algorithm.metric",
     "image_size": "image_size",
@@ -58,6 +60,8 @@ def read_config(source: str | Path | None, options: Mapping[str, Any], settings:
         _apply_setting(values, setting)
     _refuse_trial_keys(values, where)
     _move_resources_per_trial(values)
+    if values.get("preset") is not None:
+        values |= preset_values(str(values["preset"]), values)
     return validate(SearchConfig, values, where)
 
 

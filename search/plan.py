@@ -1,10 +1,14 @@
 """Prepares a search: reads the data, checks the weights, builds the space, so that errors in them are raised before any trial starts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
 import numpy as np
 
 from search.config import SearchConfig
+from search.presets.reading import trains_on_gpus
 from search.space.backbone_choice import choose_backbones
 from search.space.changes import build_space
 from search.space.checks import check_batch_parts, check_limits, check_losses
@@ -15,12 +19,13 @@ from trainables.data.dataset import Dataset, prepare_from_config
 from trainables.errors import ConfigError, DataError
 from trainables.images.decode import DECODER_VERSION
 from trainables.networks.backbones import backbone, check_image_size
+from trainables.networks.weights import fetch_weights, weights_at_hand
 from trainables.objectives import DIRECTIONS, objective
 from trainables.recipe import default_recipe
 from trainables.thread_map import OnProgress
 
 FIELDS_OF_ALL_TRIALS = ("weights", "image_size", "aspect", "seed")
-"""Fields of a `TrialConfig` that a search sets for all its trials."""
+"""Fields of a `TrialConfig` that a search sets by a setting of its own, not in its space."""
 SEED_STRIDE = 100_003
 """A trial's seed is the seed of its search times this, plus its number, so that searches with different seeds share no trial's seed."""
 
@@ -33,6 +38,7 @@ class Plan:
     dataset: Dataset
     metric: str
     space: Space
+    image_sizes: tuple[int, ...]  # those that are searched, ascending; `dataset` has the first
     manifest: str | None = None  # location of the data's manifest, if the nodes were prepared with it
 
     @property
@@ -69,11 +75,11 @@ def make_plan(config: SearchConfig, on_progress: OnProgress | None = None) -> Pl
         if name in changes:
             raise ConfigError(f"space.{name} is the same for all trials of a search; set {name} instead")
     backbones = choose_backbones(config, changes.pop("backbone", None))
-    dataset = prepare_from_config(
-        config.data, weights=config.weights, image_size=config.image_size, aspect=config.aspect, on_progress=on_progress
-    )
-    for name in backbones:
-        check_image_size(name, dataset.image_size)
+    _fetch_weights(backbones, config.weights, on_progress)
+    dataset, sizes = _prepare_sizes(config, on_progress)
+    for name, size in product(backbones, sizes):
+        check_image_size(name, size)
+    config = config.model_copy(update={"backbones": backbones, "image_size": sizes[0] if len(sizes) == 1 else sizes})
     targets = dataset.targets[dataset.rows["train"]]
     metric = objective(dataset.task, targets, config.algorithm.metric)
     check_validation_split(dataset)
@@ -89,12 +95,35 @@ def make_plan(config: SearchConfig, on_progress: OnProgress | None = None) -> Pl
         aspect=config.aspect,
         ops=default_augmentation(config.data.source),
     )
-    parameters = default_parameters(recipe, task=dataset.task, images=images, backbones=backbones, stages=max(stages.values()))
+    parameters = default_parameters(recipe, images=images, backbones=backbones, stages=max(stages.values()), image_sizes=sizes)
     space = build_space(recipe, parameters, changes, stages)
     check_limits(space, images, max(stages.values()))
     check_batch_parts(space, config.resources.gpus_per_trial or 1)
     check_losses(space, dataset.task, dataset.targets[np.concatenate(list(dataset.rows.values()))])
-    return Plan(config, dataset, metric, space)
+    return Plan(config, dataset, metric, space, sizes)
+
+
+def _fetch_weights(backbones: Sequence[str], weights: str, on_progress: OnProgress | None) -> None:
+    """Download the pretrained weights of the backbones that are not on this machine. Raises as `fetch_weights` does."""
+    for name in backbones:
+        if weights == "imagenet" and not weights_at_hand(name, weights):
+            fetch_weights(name, on_progress and partial(on_progress, f"fetching {name}"))
+
+
+def _prepare_sizes(config: SearchConfig, on_progress: OnProgress | None) -> tuple[Dataset, tuple[int, ...]]:
+    """Return the data set at the smallest searched image size, and all sizes, ascending; decode the images for each of them.
+
+    Raises as `prepare_from_config` does.
+    """
+    given = config.image_size if isinstance(config.image_size, tuple) else (config.image_size,)
+    gpu = trains_on_gpus(config.resources.gpus_per_trial, config.resources.address) if None in given else False
+
+    def prepare(size: int | None) -> Dataset:
+        return prepare_from_config(config.data, gpu=gpu, image_size=size, aspect=config.aspect, on_progress=on_progress)
+
+    datasets = {dataset.image_size: dataset for dataset in map(prepare, given)}
+    sizes = tuple(sorted(datasets))
+    return datasets[sizes[0]], sizes
 
 
 def default_augmentation(source: str) -> tuple[AugmentationOp, ...]:

@@ -56,9 +56,7 @@ def prepare_data(recipe: Recipe, on_progress: OnProgress) -> Dataset:
     Raises ``DataError`` if the data's fingerprint is not the recipe's, unless the recipe has none.
     """
     trial = recipe.trial
-    dataset = prepare_from_config(
-        recipe.data, weights=trial.weights, image_size=trial.image_size, aspect=trial.aspect, on_progress=on_progress
-    )
+    dataset = prepare_from_config(recipe.data, image_size=trial.image_size, aspect=trial.aspect, on_progress=on_progress)
     if recipe.fingerprint and (differs := difference(dataset, recipe.fingerprint, recipe.data.source, "this recipe was found")):
         raise DataError(f"{differs}; remove the line 'fingerprint' to train on it anyway")
     return dataset

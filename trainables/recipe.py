@@ -6,7 +6,9 @@ from trainables.config import AUGMENTATION_OPS, Aspect, AugmentationOp, TrialCon
 
 STEPS = 300  # of a trial, about
 EPOCHS = (6, 30)  # fewest and most
-DEPTH = 2  # stages that train, of a pretrained body
+DEPTH = 3  # stages that train, of a pretrained body
+LEARNING_RATE = 2e-3
+STAGE_LR_DECAY = 1.0
 STEPS_PER_EPOCH = 20  # at least
 HEAD_EPOCHS = 20
 SMALL = 500  # training images; smaller sets have batches of 16
@@ -52,6 +54,8 @@ def default_recipe(
         aspect=aspect,
         unfrozen_stages=stages if weights == "none" else min(stages, DEPTH),
         head_epochs=0 if weights == "none" else HEAD_EPOCHS,
+        learning_rate=LEARNING_RATE,
+        stage_lr_decay=STAGE_LR_DECAY,
         label_smoothing=0.1 if task == "multiclass" else 0.0,
         batch_size=batch_size,
         epochs=rule_epochs(images, batch_size),

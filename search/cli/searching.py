@@ -171,7 +171,7 @@ def _print_plan(config: SearchConfig) -> None:
         prepared = make_plan(resolve_paths(config), terminal.preparing)
     data, space = prepared.dataset, prepared.space
     comments = [
-        f"task: {data.task}, metric: {prepared.metric} ({prepared.mode}), image_size: {data.image_size}",
+        f"task: {data.task}, metric: {prepared.metric} ({prepared.mode}), image_size: {', '.join(map(str, prepared.image_sizes))}",
         *data.notes,
         "what is searched:",
         *(f"  {name}: {text}" for name, text in space.describe().items()),

@@ -20,6 +20,7 @@ TYPES: dict[str, Any] = {
     "name": str,
     "task": str,
     "metric": str,
+    "preset": str,
     "weights": str,
     "image_size": int,
     "seed": int,

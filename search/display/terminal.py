@@ -94,7 +94,9 @@ class Terminal:
         self._estimate = Estimate(stop_condition.trials, slots, ended=ended, share=share)
         self._load_earlier_run(name, plan.config.storage)
         data = plan.dataset
-        self.say(f"study {name}: {data.task} on images of {data.image_size} px, by {plan.metric} ({plan.mode})")
+        sizes = ", ".join(map(str, plan.image_sizes))
+        self.say(f"study {name}: {data.task} on images of {sizes} px, by {plan.metric} ({plan.mode})")
+        self.say(f"backbones: {', '.join(plan.config.backbones)}, weights: {plan.config.weights}")
         for note in data.notes:
             self.say(note)
         before = f", {ended} ended before" if ended else ""

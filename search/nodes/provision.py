@@ -51,12 +51,13 @@ def prepare_nodes(plan: "Plan", resources: TrialResources, root: str, watcher: W
 def _prepare(plan: "Plan", resources: TrialResources, root: str, manifest: str, watcher: Watcher) -> None:
     from trainables.data.manifest import write_manifest
 
-    write_manifest(plan.dataset, manifest, pack_bytes=int(plan.config.resources.ship_up_to))
+    one_size = len(plan.image_sizes) == 1  # decoded images travel at one size only
+    write_manifest(plan.dataset, manifest, pack_bytes=int(plan.config.resources.ship_up_to) if one_size else 0)
     preflight(plan, resources, root, manifest, watcher.say, partial(_on_progress, watcher, "checking nodes"))
     answers = run_on_each_node(
         fill_cache,
         manifest,
-        plan.dataset.image_size,
+        plan.image_sizes,
         plan.dataset.aspect,
         plan.config.data.outside_paths,
         seconds=FILL_SECONDS,
@@ -66,14 +67,14 @@ def _prepare(plan: "Plan", resources: TrialResources, root: str, manifest: str, 
         raise ResourceError("\n".join((f"{len(failures)} of {len(answers)} nodes cannot get the images:", *failures)))
 
 
-def fill_cache(manifest: str, image_size: int, aspect: Aspect, outside_paths: bool) -> int:
+def fill_cache(manifest: str, image_sizes: tuple[int, ...], aspect: Aspect, outside_paths: bool) -> int:
     """Put the decoded images of the manifest at this location into this node's cache, unless they are there; return how many there are.
 
-    Raises as `prepare_from_manifest` does.
+    They are decoded for each of the sizes in pixels. Raises as `prepare_from_manifest` does.
     """
     from trainables.data.manifest import prepare_from_manifest
 
-    return len(prepare_from_manifest(manifest, image_size, aspect, outside_paths=outside_paths).images)
+    return len([prepare_from_manifest(manifest, size, aspect, outside_paths=outside_paths) for size in image_sizes][0].images)
 
 
 def check_nodes(config: SearchConfig, watcher: Watcher) -> None:

@@ -4,54 +4,50 @@ from collections.abc import Sequence
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.space.parameter import Parameter, Values
+from search.space.parameter import Parameter, Values, always
 from trainables.config import TrialConfig
 from trainables.recipe import largest_batch, rule_epochs
 
-ADAPTIVE = ("adamw", "rmsprop")
-"""Optimizers that adapt the step of each weight; they share ranges of the learning rate and the weight decay."""
+LEARNING_RATE_FACTORS = {"sgd": 25.0}
+"""Optimizer → factor on the searched learning rate, whose range is that of AdamW; 1 for the others, which adapt the step of each weight."""
+BATCH_STEP, LARGEST_BATCH = 16, 64
+INITIALIZERS = ("trunc_normal", "xavier_uniform", "kaiming_normal", "orthogonal", "zeros_last")
 
 
-def default_parameters(recipe: TrialConfig, *, task: str, images: int, backbones: Sequence[str], stages: int) -> tuple[Parameter, ...]:
+def default_parameters(
+    recipe: TrialConfig, *, images: int, backbones: Sequence[str], stages: int, image_sizes: Sequence[int] = ()
+) -> tuple[Parameter, ...]:
     """Return the default space's parameters, for `images` training images and backbones of at most `stages` stages.
 
-    The backbone is a parameter if there are several. Batch sizes and epochs depend on `images`.
+    The backbone and the image size (pixels, ascending) are parameters if there are several. Batch sizes and epochs depend on `images`.
     """
-    batches = tuple(size for size in (16, 32, 64) if size <= largest_batch(images)) or (largest_batch(images),)
     epochs = rule_epochs(images, recipe.batch_size)
-    initializers = ("trunc_normal", "xavier_uniform", "kaiming_normal", "orthogonal", "zeros_last")
-    backbone = Parameter("backbone", "backbone", CategoricalDistribution(backbones))
-    label_smoothing = Parameter("label_smoothing", "label_smoothing", CategoricalDistribution((0.0, 0.05, 0.1)))
-    return (
-        *((backbone,) if len(backbones) > 1 else ()),
-        *_optimizer_parameters(),
-        Parameter("unfrozen_stages", "unfrozen_stages", IntDistribution(0, stages)),
-        Parameter("stage_lr_decay", "stage_lr_decay", FloatDistribution(0.3, 1.0), lambda v: v["unfrozen_stages"] >= 1),
-        Parameter("epochs", "epochs", IntDistribution(max(1, epochs // 2), epochs * 2, log=True)),
-        Parameter("batch_size", "batch_size", CategoricalDistribution(batches)),
-        Parameter("head_layers", "head_layers", IntDistribution(0, 2)),
-        Parameter("head_units", "head_units", CategoricalDistribution((128, 256, 512, 1024)), lambda v: v["head_layers"] >= 1),
-        Parameter("initializer", "initializer", CategoricalDistribution(initializers)),
-        Parameter("dropout", "dropout", FloatDistribution(0.0, 0.5, step=0.1)),
-        *((label_smoothing,) if task == "multiclass" else ()),
-        Parameter("augmentation_strength", "augmentation_strength", FloatDistribution(0.0, 1.0, step=0.125)),
+    batch = min(largest_batch(images), LARGEST_BATCH) // BATCH_STEP * BATCH_STEP
+    rows = (
+        (len(backbones) > 1, Parameter("backbone", "backbone", CategoricalDistribution(backbones))),
+        (len(image_sizes) > 1, Parameter("image_size", "image_size", _sizes(image_sizes or (recipe.image_size,)))),
+        (True, Parameter("learning_rate", "learning_rate", FloatDistribution(2e-4, 2e-2, log=True), always, _learning_rate_factor)),
+        (True, Parameter("unfrozen_stages", "unfrozen_stages", IntDistribution(0, stages))),
+        (True, Parameter("epochs", "epochs", IntDistribution(max(1, epochs // 2), epochs * 2, log=True))),
+        (batch > BATCH_STEP, Parameter("batch_size", "batch_size", IntDistribution(BATCH_STEP, max(batch, BATCH_STEP), step=BATCH_STEP))),
+        (True, Parameter("head_layers", "head_layers", IntDistribution(0, 2))),
+        (True, Parameter("head_units", "head_units", IntDistribution(128, 1024, log=True), _has_hidden_layers)),
+        (True, Parameter("activation", "activation", CategoricalDistribution(("relu", "gelu", "tanh")), _has_hidden_layers)),
+        (True, Parameter("initializer", "initializer", CategoricalDistribution(INITIALIZERS))),
+        (True, Parameter("augmentation_strength", "augmentation_strength", FloatDistribution(0.0, 1.0, step=0.125))),
     )
+    return tuple(parameter for searched, parameter in rows if searched)
 
 
-def _optimizer_parameters() -> tuple[Parameter, ...]:
-    """Return the optimizer, its momentum, and the learning rate and weight decay with a range for each kind of optimizer."""
+def _learning_rate_factor(values: Values) -> float:
+    return LEARNING_RATE_FACTORS.get(values["optimizer"], 1.0)
 
-    def adaptive(values: Values) -> bool:
-        return values["optimizer"] in ADAPTIVE
 
-    def sgd(values: Values) -> bool:
-        return bool(values["optimizer"] == "sgd")
+def _has_hidden_layers(values: Values) -> bool:
+    return bool(values["head_layers"] >= 1)
 
-    return (
-        Parameter("optimizer", "optimizer", CategoricalDistribution(("adamw", "sgd"))),
-        Parameter("learning_rate", "learning_rate", FloatDistribution(1e-4, 1e-2, log=True), adaptive),
-        Parameter("learning_rate_sgd", "learning_rate", FloatDistribution(1e-3, 3e-1, log=True), sgd),
-        Parameter("momentum", "momentum", CategoricalDistribution((0.0, 0.9)), sgd),
-        Parameter("weight_decay", "weight_decay", FloatDistribution(1e-5, 1e-1, log=True), adaptive),
-        Parameter("weight_decay_sgd", "weight_decay", FloatDistribution(1e-6, 1e-3, log=True), sgd),
-    )
+
+def _sizes(sizes: Sequence[int]) -> IntDistribution | CategoricalDistribution:
+    """Return a range that holds exactly these ascending sizes if their differences are equal, else choices."""
+    steps = {after - before for before, after in zip(sizes, sizes[1:], strict=False)}
+    return IntDistribution(sizes[0], sizes[-1], step=steps.pop()) if len(steps) == 1 else CategoricalDistribution(tuple(sizes))

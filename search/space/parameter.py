@@ -18,18 +18,34 @@ def always(values: Values) -> bool:
     return True
 
 
+def unscaled(values: Values) -> float:
+    """Return 1: the factor of a parameter whose value is the field's value."""
+    return 1.0
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One searched parameter: its name in Optuna, the `TrialConfig` field that it sets, its range, and when it applies.
 
     Several parameters can set one field, each under its own condition. `when` gets the fields of the configuration that are set so far: the
-    recipe's, with the values of the parameters before this one.
+    recipe's, with the values of the parameters before this one. So does `factor`: the field's value is the parameter's times this.
     """
 
     name: str
     sets: str
     distribution: BaseDistribution
     when: Callable[[Values], bool] = field(default=always)
+    factor: Callable[[Values], float] = field(default=unscaled)
+
+    def to_field(self, value: Any, values: Values) -> Any:
+        """Return the field's value for a value of this parameter, where `values` are the fields that are set so far."""
+        factor = self.factor(values)
+        return value if factor == 1 else value * factor
+
+    def from_field(self, value: Any, values: Values) -> Any:
+        """Return the value of this parameter that gives a field's value: the inverse of `to_field`."""
+        factor = self.factor(values)
+        return value if factor == 1 else value / factor
 
     def suggest(self, trial: Trial) -> Any:
         """Return the value that Optuna suggests to `trial` for this parameter."""

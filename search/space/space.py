@@ -30,7 +30,7 @@ class Space:
         values = self.recipe.model_dump()
         for parameter in self.parameters:
             if parameter.when(values):
-                values[parameter.sets] = parameter.suggest(trial)
+                values[parameter.sets] = parameter.to_field(parameter.suggest(trial), values)
         return self._config(values)
 
     def default_params(self) -> dict[str, Any]:
@@ -38,7 +38,8 @@ class Space:
         values, params = self.recipe.model_dump(), {}
         for parameter in self.parameters:
             if parameter.when(values):
-                values[parameter.sets] = params[parameter.name] = parameter.nearest(values[parameter.sets])
+                value = params[parameter.name] = parameter.nearest(parameter.from_field(values[parameter.sets], values))
+                values[parameter.sets] = parameter.to_field(value, values)
         return params
 
     def check_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,15 +56,18 @@ class Space:
         for parameter in self.parameters:
             if parameter.when(values):
                 asked = params.get(parameter.name)
-                value = parameter.nearest(values[parameter.sets]) if asked is None else parameter.check(asked)
-                values[parameter.sets] = chosen[parameter.name] = value
+                default = parameter.from_field(values[parameter.sets], values)
+                value = chosen[parameter.name] = parameter.nearest(default) if asked is None else parameter.check(asked)
+                values[parameter.sets] = parameter.to_field(value, values)
         self._config(values)
         return chosen
 
     def config(self, params: Mapping[str, Any]) -> TrialConfig:
         """Return the configuration of a trial from its recorded Optuna parameters: name → value; all other fields are the recipe's."""
         values = self.recipe.model_dump()
-        values |= {p.sets: params[p.name] for p in self.parameters if p.name in params}
+        for parameter in self.parameters:
+            if parameter.name in params:
+                values[parameter.sets] = parameter.to_field(params[parameter.name], values)
         return self._config(values)
 
     def possible_values(self, name: str) -> list[Any]:

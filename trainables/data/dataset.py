@@ -62,7 +62,7 @@ class Dataset:
 def prepare_from_config(
     data: DataConfig,
     *,
-    weights: str = "builtin",
+    gpu: bool = False,
     image_size: int | None = None,
     aspect: Aspect = "crop",
     on_progress: OnProgress | None = None,
@@ -74,7 +74,7 @@ def prepare_from_config(
         options,
         seed=data.seed,
         strict=data.strict,
-        weights=weights,
+        gpu=gpu,
         image_size=image_size,
         aspect=aspect,
         on_progress=on_progress,
@@ -87,7 +87,7 @@ def prepare(
     *,
     seed: int = 0,
     strict: bool = False,
-    weights: str = "builtin",
+    gpu: bool = False,
     image_size: int | None = None,
     aspect: Aspect = "crop",
     budget_bytes: int | None = None,
@@ -95,7 +95,7 @@ def prepare(
 ) -> Dataset:
     """Return the data set of a source. Its images are decoded into this node's cache unless they are there already.
 
-    `seed` is the seed of the split. Without `image_size` (pixels), `image_size_rule` chooses it from the `weights` ("imagenet" or other).
+    `seed` is the seed of the split. Without `image_size` (pixels), `image_size_rule` chooses it, for training on a `gpu` or not.
     With `strict`, unreadable images, and identical images with different labels, are errors. `budget_bytes` limits this node's folder of
     decoded images. Raises ``DataError`` if the source cannot be used, ``ResourceError`` if the images do not fit the disk or
     `budget_bytes`, and ``StorageError`` if a bucket cannot be read.
@@ -104,7 +104,7 @@ def prepare(
     location, paths = samples.file_locations()
     survey = survey_files(samples.paths, on_progress=on_progress)
     _check_readable(samples, survey.problems, strict=strict)
-    size = image_size or image_size_rule(survey, weights)
+    size = image_size or image_size_rule(survey, gpu=gpu)
     pixels = map_pixels(samples.paths, survey, image_size=size, aspect=aspect, budget_bytes=budget_bytes, on_progress=on_progress)
     _check_readable(samples, pixels.problems, strict=strict)
     rows, notes = _split(samples, pixels, seed=seed, strict=strict)

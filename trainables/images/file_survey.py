@@ -74,13 +74,13 @@ def survey_files(paths: Sequence[Path], *, on_progress: OnProgress | None = None
     return FileSurvey(hashes, lengths, known["bits"], problems, np.array(known["sizes"], np.int64).reshape(-1, 2), known["deep"])
 
 
-def image_size_rule(survey: FileSurvey, weights: str) -> int:
-    """Return the default `image_size` in pixels, from the median shorter side of the images and the kind of pretrained weights.
+def image_size_rule(survey: FileSurvey, *, gpu: bool) -> int:
+    """Return the default `image_size` in pixels, from the median shorter side of the images and the device.
 
-    "imagenet": that side rounded up to a multiple of 32, at least 96 and at most 224. Others: 64 for a side of at most 64, else 96.
+    For a GPU: that side rounded up to a multiple of 32, at least 96 and at most 224. For CPUs: 64 for a side of at most 64, else 96.
     """
     side = survey.median_side
-    if weights == "imagenet":
+    if gpu:
         return min(224, max(96, -(-side // 32) * 32))
     return 64 if side <= 64 else 96
 

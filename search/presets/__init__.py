@@ -1,0 +1,1 @@
+"""Presets of a search: one readable YAML file each, and the function that reads them."""
