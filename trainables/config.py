@@ -53,7 +53,9 @@ class DataConfig(Model):
     image_folder: str | None = Field(None, description="folder that image paths are relative to; the CSV's own folder by default")
     split_column: str = Field("split", description="CSV column that names each image's split, if there is one")
     group_column: str = Field("group", description="CSV column of groups, if there is one; a group's images are all in one split")
-    classes: tuple[str, ...] = Field((), description="class or label names in the order of the outputs; sorted by default, the positive one last")
+    classes: tuple[str, ...] = Field(
+        (), description="class or label names in the order of the outputs; sorted by default, the positive one last"
+    )
     positive: str | None = Field(None, description="binary: the class whose probability the network gives; the rarer one by default")
     outside_paths: bool = Field(False, description="whether CSV rows may name images outside of the image folder")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the split into training, validation and test")

@@ -74,7 +74,8 @@ def fill_cache(manifest: str, image_sizes: tuple[int, ...], aspect: Aspect, outs
     """
     from trainables.data.manifest import prepare_from_manifest
 
-    return len([prepare_from_manifest(manifest, size, aspect, outside_paths=outside_paths) for size in image_sizes][0].images)
+    datasets = [prepare_from_manifest(manifest, size, aspect, outside_paths=outside_paths) for size in image_sizes]
+    return len(datasets[0].images)
 
 
 def check_nodes(config: SearchConfig, watcher: Watcher) -> None:

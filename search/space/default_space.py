@@ -1,6 +1,7 @@
 """The default space: the table of parameters that a search varies unless the user changes it."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -49,5 +50,5 @@ def _has_hidden_layers(values: Values) -> bool:
 
 def _sizes(sizes: Sequence[int]) -> IntDistribution | CategoricalDistribution:
     """Return a range that holds exactly these ascending sizes if their differences are equal, else choices."""
-    steps = {after - before for before, after in zip(sizes, sizes[1:], strict=False)}
+    steps = {after - before for before, after in pairwise(sizes)}
     return IntDistribution(sizes[0], sizes[-1], step=steps.pop()) if len(steps) == 1 else CategoricalDistribution(tuple(sizes))

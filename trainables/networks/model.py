@@ -86,7 +86,8 @@ class Network(nn.Module):
         """Return the optimizer's groups, with the keys `params`, `lr`, `peak`, `body` and `weight_decay`. Frozen stages are in none.
 
         The head has the rate `learning_rate`, each stage `stage_lr_decay` times the rate of the part after it. `peak` keeps this rate while
-        schedules change `lr`. `body` says whether the group belongs to the body. Only weights of linear layers and convolutions have weight decay; biases, norms and layer scales have none.
+        schedules change `lr`. `body` says whether the group belongs to the body. Only weights of linear layers and convolutions have weight
+        decay; biases, norms and layer scales have none.
         """
         parts: list[tuple[float, Iterable[nn.Parameter]]] = [(learning_rate, self.head.parameters())]
         for distance, stage in enumerate(reversed(self.body.stages[len(self.body.stages) - self.unfrozen_stages :]), 1):
