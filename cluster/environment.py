@@ -37,9 +37,15 @@ def set_environment(*hosts: str, environment: MutableMapping[str, str] | None = 
     environment = os.environ if environment is None else environment
     for name, value in ENVIRONMENT.items():
         environment.setdefault(name, value)
+    environment["RAY_USAGE_STATS_ENABLED"] = _zero_or_one(environment["RAY_USAGE_STATS_ENABLED"])
     if environment["RAY_USAGE_STATS_ENABLED"] == "0":
         environment.setdefault(REPORT_URL, NO_URL)
     add_direct_hosts(*hosts, environment=environment)
+
+
+def _zero_or_one(value: str) -> str:
+    """Return the only spellings that `ray start` accepts. What does not plainly say yes, such as "" or "off", is 0: no statistics."""
+    return "1" if value.strip().lower() in ("1", "true", "yes", "on") else "0"
 
 
 def worker_environment(*hosts: str) -> dict[str, str]:

@@ -5,7 +5,8 @@ A proxy reads every HTTP request that passes it, the cluster's token included. P
 - urllib, requests, aiohttp and curl prefer ``no_proxy`` to ``NO_PROXY``; other programs read one of the two only, so both are set.
 - requests and curl accept address ranges such as 127.0.0.0/8; urllib compares whole names and addresses, and the ends of names.
 - gRPC reads ``no_grpc_proxy`` in place of ``no_proxy`` where it is set. (Ray turns proxies off for its own gRPC connections.)
-- ``*`` alone exempts every address, but not as one of several entries.
+- ``*`` alone exempts every address, but not as one of several entries, and not for gRPC. So it becomes an environment without proxies.
+- urllib keeps the brackets of an IPv6 address.
 
 ``python -P -m cluster.proxies HOST...`` prints the changed variables for a shell script.
 """
@@ -17,7 +18,7 @@ from collections.abc import Mapping, MutableMapping
 from urllib.parse import urlsplit
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
-THIS_MACHINE = ("localhost", "127.0.0.1", "127.0.0.2", "::1", "127.0.0.0/8")
+THIS_MACHINE = ("localhost", "127.0.0.1", "127.0.0.2", "::1", "[::1]", "0.0.0.0", "ip6-localhost", "127.0.0.0/8")
 CLOUD_METADATA = ("169.254.169.254", "169.254.170.2", "fd00:ec2::254", "metadata.google.internal")
 """Where programs in a cloud ask for credentials and for facts about their machine; meant for that machine alone."""
 DIRECT = (*THIS_MACHINE, *CLOUD_METADATA)
@@ -32,12 +33,18 @@ def add_direct_hosts(*hosts: str, environment: MutableMapping[str, str] | None =
     """Add this machine, cloud metadata services and `hosts` to the exemptions from proxies in an environment, which is changed in place.
 
     It is this process's environment by default. The user's own exemptions stay, and all other addresses keep their proxy.
+    Where the user exempts every address (``*``), the proxy variables are removed instead.
     Without a proxy nothing changes: on macOS and Windows ``no_proxy`` alone would hide the system's proxy from Python.
     """
     environment = os.environ if environment is None else environment
     if not proxy_is_set(environment):
         return
     lower, upper = environment.get("no_proxy", ""), environment.get("NO_PROXY", "")
+    if (lower or upper).strip() == "*":
+        for name in PROXY_VARIABLES:
+            for spelling in (name, name.upper()):
+                environment.pop(spelling, None)
+        return
     environment["no_proxy"] = _extended(lower or upper, hosts)
     environment["NO_PROXY"] = _extended(upper or lower, hosts)
     if value := environment.get("no_grpc_proxy"):
@@ -55,7 +62,8 @@ def host_of(address: str) -> str:
 def worker_exemptions(*hosts: str) -> dict[str, str]:
     """Return ``no_proxy`` and ``NO_PROXY`` for Ray's ``env_vars`` with the exemptions of `add_direct_hosts`; empty without a proxy here.
 
-    Ray replaces ``${NAME}`` by the node's own value of that variable, so that exemptions of the node stay.
+    Ray replaces ``${NAME}`` by the node's own value of that variable, so that exemptions of the node stay; only a node's ``*``, which has
+    no meaning as one of several entries, does not.
     """
     if not proxy_is_set(os.environ):
         return {}
@@ -64,18 +72,18 @@ def worker_exemptions(*hosts: str) -> dict[str, str]:
 
 
 def _extended(value: str, hosts: tuple[str, ...]) -> str:
-    if value.strip() == "*":
-        return value
     return ",".join(dict.fromkeys(entry for entry in (*(part.strip() for part in value.split(",")), *DIRECT, *hosts) if entry))
 
 
 def main() -> None:
-    """Print ``export`` lines that exempt this machine and the hosts on the command line from proxies; nothing without a proxy."""
+    """Print shell lines that exempt this machine and the hosts on the command line from proxies; nothing without a proxy."""
     environment = dict(os.environ)
     add_direct_hosts(*sys.argv[1:], environment=environment)
     for name, value in environment.items():
         if value != os.environ.get(name):
             print(f"export {name}={shlex.quote(value)}")
+    if removed := [name for name in os.environ if name not in environment]:
+        print(f"unset {' '.join(removed)}")
 
 
 if __name__ == "__main__":

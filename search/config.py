@@ -20,8 +20,10 @@ EARLY_STOPPING = frozenset({"asha"})
 def parse_size(value: Any) -> Any:
     """Return a size such as ``500MB`` or ``20 GB`` as a number of bytes. A value that is not a string is returned unchanged.
 
-    Raises ``ValueError`` for a string that is no size.
+    Raises ``ValueError`` for a string that is no size, and for true and false.
     """
+    if isinstance(value, bool):
+        raise ValueError(f"must be a size such as 20GB but got {str(value).lower()}")
     return parse_bytes(value) if isinstance(value, str) else value
 
 

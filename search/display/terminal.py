@@ -192,10 +192,10 @@ class Terminal:
         value = "" if event.value is None else f" {self._metric} {event.value:.4g}"
         reason = f" ({event.reason})" if event.reason else ""
         best = f"; best {self._best.value:.4g} (trial {self._best.number})" if self._best else ""
-        outlook = "" if event.kind == "paused" else f"{best}, {time_left_as_text(self._seconds_left())}"
+        time_left = "" if event.kind == "paused" else f"{best}, {time_left_as_text(self._seconds_left())}"
         return (
             f"[{self._estimate.ended}/{self._stop_condition.trials}] trial {event.number} {event.kind}{value} "
-            f"after {event.epoch}/{event.config.epochs} epochs, {event.seconds:.0f} s{reason}{outlook}"
+            f"after {event.epoch}/{event.config.epochs} epochs, {event.seconds:.0f} s{reason}{time_left}"
         )
 
     def _write_status_line(self) -> None:

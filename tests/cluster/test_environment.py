@@ -2,9 +2,20 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from cluster.environment import REPORT_URL, set_environment
 from tests.cluster.recording_proxy import recording_proxy
 from tests.paths import REPOSITORY
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("0", "0"), ("1", "1"), ("true", "1"), ("Yes", "1"), ("false", "0"), ("off", "0"), ("", "0"), ("perhaps", "0")]
+)
+def test_usage_statistics_have_a_spelling_that_ray_accepts(value, expected):
+    environment = {"RAY_USAGE_STATS_ENABLED": value}
+    set_environment(environment=environment)
+    assert environment["RAY_USAGE_STATS_ENABLED"] == expected
 
 
 def test_usage_statistics_are_off_unless_the_user_turns_them_on():

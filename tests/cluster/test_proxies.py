@@ -12,12 +12,12 @@ import requests
 
 from cluster import proxies
 from cluster.environment import worker_environment
-from cluster.proxies import add_direct_hosts, host_of
+from cluster.proxies import add_direct_hosts
 from tests.cluster.recording_proxy import recording_proxy
 from tests.paths import REPOSITORY
 
 PROXY = {"http_proxy": "http://proxy:3128", "https_proxy": "http://proxy:3128"}
-DIRECT_URLS = ["http://localhost:1", "http://127.0.0.1:1", "http://127.0.0.2:1", "http://[::1]:1"] + [
+DIRECT_URLS = ["http://localhost:1", "http://127.0.0.1:1", "http://127.0.0.2:1", "http://[::1]:1", "http://0.0.0.0:1"] + [
     *("http://169.254.169.254/latest/meta-data", "http://metadata.google.internal/computeMetadata", "http://169.254.170.2/v2/credentials"),
     *("http://head:8265", "https://head", "http://10.1.2.3:6379"),
 ]
@@ -36,8 +36,7 @@ def environment(monkeypatch):
 
 
 def asks_proxy_urllib(url):
-    host = host_of(url)
-    return not urllib.request.proxy_bypass_environment(host)
+    return not urllib.request.proxy_bypass_environment(urllib.request.Request(url).host)
 
 
 def asks_proxy_requests(url):
@@ -67,10 +66,12 @@ def test_both_spellings_and_grpc_are_extended_once():
     assert found["no_grpc_proxy"] == ",".join(("c.org", *proxies.DIRECT, "head"))
 
 
-def test_an_exemption_of_everything_stays():
-    found = PROXY | {"no_proxy": "*"}
+@pytest.mark.parametrize("spelling", ["no_proxy", "NO_PROXY"])
+def test_an_exemption_of_everything_removes_the_proxies(spelling):
+    """gRPC does not know ``*``: with the proxies still set it would send the token to one of them."""
+    found = PROXY | {"HTTP_PROXY": "http://proxy:3128", "GRPC_PROXY": "http://proxy:3128", spelling: "*"}
     add_direct_hosts("head", environment=found)
-    assert found["no_proxy"] == found["NO_PROXY"] == "*"
+    assert found == {spelling: "*"}
 
 
 def test_without_a_proxy_nothing_is_set(environment):
@@ -91,6 +92,13 @@ def test_workers_keep_the_exemptions_of_their_node(environment):
     environment.setenv("NO_PROXY", "node.example.org")
     update_envs(sent)
     assert [url for url in ("http://node.example.org", "http://127.0.0.1:1", "http://head:1") if asks_proxy_requests(url)] == []
+
+
+def test_a_shell_script_loses_its_proxies_where_everything_is_exempt():
+    variables = {"PATH": os.environ["PATH"], **PROXY, "NO_PROXY": "*"}
+    script = f'eval "$({sys.executable} -P -m cluster.proxies head)"; echo "${{http_proxy-none}} ${{https_proxy-none}} $NO_PROXY"'
+    done = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, env=variables)
+    assert done.stdout == "none none *\n", done.stderr
 
 
 @pytest.mark.parametrize("proxy", ["http://proxy:3128", ""])

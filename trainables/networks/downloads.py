@@ -8,11 +8,12 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from filelock import FileLock
 
 from trainables.errors import ResourceError, WeightsError
+from trainables.loopback import is_loopback
 from trainables.networks.backbone_row import Backbone
 from trainables.networks.file_hash import check_named_hash, is_named_hash
 from trainables.storage.atomic_write import NO_SPACE, atomic_write, remove_temporaries
@@ -95,7 +96,8 @@ def _connection(row: Backbone, path: Path) -> Iterator[HTTPResponse]:
     """
     url = _url(row)
     try:
-        with urlopen(url, timeout=TIMEOUT) as response:
+        direct = [ProxyHandler({})] if is_loopback(urlsplit(url).hostname or "") else []  # `no_proxy` cannot name all of 127.0.0.0/8
+        with build_opener(*direct).open(url, timeout=TIMEOUT) as response:
             yield response
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, OSError) and error.errno in NO_SPACE:

@@ -5,7 +5,10 @@ from trainables.storage.byte_sizes import parse_bytes, show_bytes
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("20GB", 20 * 10**9), ("1.5 kB", 1500), ("7", 7), ("1e9", 10**9), ("2 MiB", 2_000_000), ("500mb", 5 * 10**8), ("1.15GB", 1.15e9)],
+    [
+        *(("20GB", 20 * 10**9), ("1.5 kB", 1500), ("7", 7), ("1e9", 10**9), ("500mb", 5 * 10**8), ("1.15GB", 1.15e9), ("3k", 3000)),
+        *(("2 MiB", 2 << 20), ("1.5GiB", 3 << 29), ("3Ki", 3072)),
+    ],
 )
 def test_parse_bytes_reads_numbers_and_units(text, count):
     assert parse_bytes(text) == count
@@ -13,7 +16,7 @@ def test_parse_bytes_reads_numbers_and_units(text, count):
 
 @pytest.mark.parametrize("text", ["plenty", "", "GB", "-1", "1..2", "1e999", "20 parsecs"])
 def test_parse_bytes_rejects_other_text(text):
-    with pytest.raises(ValueError, match="must be a number of bytes, or a number and kB, MB, GB or TB such as 20GB"):
+    with pytest.raises(ValueError, match="must be a number of bytes, or a number and kB, MB, GB or TB such as 20GB, or KiB"):
         parse_bytes(text)
 
 
