@@ -29,10 +29,7 @@ def describe_configuration(config: Mapping[str, Any]) -> list[str]:
     `config` has all fields of `TrialConfig`.
     """
     trial = SimpleNamespace(**config)
-    decay = f"{trial.stage_lr_decay:.2g} times the learning rate"
-    several = f"the last {trial.unfrozen_stages} stages train, each at {decay} of the part after it"
-    trained = several if trial.unfrozen_stages > 1 else f"the last stage trains at {decay} of the head"
-    stages = f"{trained}, from {trial.freeze_steps:.0%} of the steps on" if trial.unfrozen_stages else "all stages stay frozen"
+    stages = _describe_stages(trial)
     plural = "s" * (trial.head_layers > 1)
     hidden = f"{trial.head_layers} hidden layer{plural} of {trial.head_units} neurons ({trial.activation})"
     head = hidden if trial.head_layers else "one linear layer"
@@ -47,6 +44,16 @@ def describe_configuration(config: Mapping[str, Any]) -> list[str]:
         f"weight decay {trial.weight_decay:.2g}, batch size {trial.batch_size}, epochs {trial.epochs}.",
         f"Augmentation: {amount} (strength {trial.augmentation_strength:g}{ops}).",
     ]
+
+
+def _describe_stages(trial: SimpleNamespace) -> str:
+    """Return which stages of the body train, at which rate and from when on."""
+    if not trial.unfrozen_stages:
+        return "all stages stay frozen"
+    trained = f"the last {trial.unfrozen_stages} stages train" if trial.unfrozen_stages > 1 else "the last stage trains"
+    rate = f"each at {trial.stage_lr_decay:.2g} times the learning rate of the part after it" if trial.stage_lr_decay < 1 else ""
+    begin = f"from {trial.freeze_steps:.0%} of the steps on" if trial.freeze_steps else ""
+    return ", ".join(part for part in (trained, rate, begin) if part)
 
 
 def print_summary(record: StudyRecord) -> None:

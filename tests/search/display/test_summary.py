@@ -11,8 +11,9 @@ PLAIN = TrialConfig()
 @pytest.mark.parametrize(
     ("changes", "fragment"),
     [
-        ({}, "Backbone: mobilenet_v3_small with builtin weights, images of 64 px; the last 5 stages train, each at 0.5 times"),
-        ({"unfrozen_stages": 1}, "the last stage trains at 0.5 times the learning rate of the head, from 10% of the steps on."),
+        ({}, "Backbone: efficientnet_lite0 with imagenet weights, images of 64 px; the last 3 stages train."),
+        ({"stage_lr_decay": 0.5}, "the last 3 stages train, each at 0.5 times the learning rate of the part after it."),
+        ({"unfrozen_stages": 1, "freeze_steps": 0.1}, "the last stage trains, from 10% of the steps on."),
         ({"unfrozen_stages": 0}, "all stages stay frozen."),
         ({}, "Head: one linear layer, weights from trunc_normal, dropout 0.2."),
         ({"head_layers": 1}, "1 hidden layer of 256 neurons (relu)"),
