@@ -1,4 +1,4 @@
-"""Pretrained weights for a body: ImageNet's, the built-in ones, a file, or none. Light to import."""
+"""Pretrained weights for a body: the published ones of the backbone, a file, or none. Light to import."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
     from trainables.networks.bodies import Body
 
-BUILTIN = ("mobilenet_v3_small",)
-BUILTIN_FOLDER = Path(__file__).parents[1] / "pretraining"
-KINDS = ("imagenet", "builtin", "none")
+KINDS = ("imagenet", "none")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".pth.tar")
 FILES = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 
@@ -42,11 +40,6 @@ ORIGINS: Mapping[str, Origin] = {
 """``Backbone.origin`` → how to get its ImageNet weights."""
 
 
-def builtin_backbones() -> tuple[str, ...]:
-    """Return the names of the backbones that have built-in weights."""
-    return BUILTIN
-
-
 def backbones_at_hand(names: Iterable[str] = tuple(BACKBONES)) -> tuple[str, ...]:
     """Return those of the named backbones whose ImageNet weights are on this machine. Never uses the network.
 
@@ -61,15 +54,15 @@ def weights_at_hand(name: str, weights: str) -> bool:
     Raises ``ConfigError`` for an unknown backbone or kind of weights.
     """
     row = backbone(name)
-    return ORIGINS[row.origin].find(row) is not None if weights == "imagenet" else weights == "none" or _file(name, weights).is_file()
+    return ORIGINS[row.origin].find(row) is not None if weights == "imagenet" else weights == "none" or _file(weights).is_file()
 
 
 def check_weights(name: str, weights: str) -> None:
     """Check before a search that ``load_weights`` will work for a backbone `name`; download nothing.
 
-    Raises ``ConfigError`` for an unknown backbone or kind of weights, or a backbone without built-in weights. Raises ``WeightsError`` for a
-    file that is missing, damaged or of another network, and for ImageNet weights whose file is damaged, or that are neither on this machine
-    nor reachable: the message names the file, its place and the command that brings it.
+    Raises ``ConfigError`` for an unknown backbone or kind of weights. Raises ``WeightsError`` for a file that is missing, damaged or of
+    another network, and for ImageNet weights whose file is damaged, or that are neither on this machine nor reachable: the message names
+    the file, its place and the command that brings it.
     """
     row = backbone(name)
     if weights == "imagenet":
@@ -77,7 +70,7 @@ def check_weights(name: str, weights: str) -> None:
     elif weights != "none":
         from trainables.networks.bodies import build_empty_body
 
-        _tensors(_existing(_file(name, weights)), build_empty_body(name), row)
+        _tensors(_existing(_file(weights)), build_empty_body(name), row)
 
 
 def load_weights(body: "Body", name: str, weights: str, *, on_download: OnDownload | None = None) -> str:
@@ -89,7 +82,7 @@ def load_weights(body: "Body", name: str, weights: str, *, on_download: OnDownlo
     row = backbone(name)
     if weights == "none":
         return "none"
-    path = fetch_weights(name, on_download) if weights == "imagenet" else _existing(_file(name, weights))
+    path = fetch_weights(name, on_download) if weights == "imagenet" else _existing(_file(weights))
     tensors = _tensors(path, body, row, published=weights == "imagenet")
 
     import torch
@@ -98,13 +91,9 @@ def load_weights(body: "Body", name: str, weights: str, *, on_download: OnDownlo
     with torch.no_grad():
         for key, tensor in tensors.items():
             own[key].copy_(tensor)
-    match weights:
-        case "imagenet":
-            return f"imagenet {hub_provenance(row, path) if row.origin == 'hub' else path.stem}"
-        case "builtin":
-            return f"builtin {sha256_of(path)[:8]}"
-        case _:
-            return f"file {path.name} {sha256_of(path)[:8]}"
+    if weights != "imagenet":
+        return f"file {path.name} {sha256_of(path)[:8]}"
+    return f"imagenet {hub_provenance(row, path) if row.origin == 'hub' else path.stem}"
 
 
 def fetch_weights(name: str, on_download: OnDownload | None = None) -> Path:
@@ -125,12 +114,8 @@ def _tensors(path: Path, body: "Body", row: Backbone, *, published: bool = False
     return matching_tensors(read, body, row.name, path)
 
 
-def _file(name: str, weights: str) -> Path:
-    """Return the path of the built-in weights, or of the file that `weights` names; it may not exist."""
-    if weights == "builtin" and name not in BUILTIN:
-        raise ConfigError(f"{name} has no built-in weights; those that do: {', '.join(BUILTIN)}; or choose weights imagenet or none")
-    if weights == "builtin":
-        return BUILTIN_FOLDER / f"{name}.safetensors"
+def _file(weights: str) -> Path:
+    """Return the path of the file that `weights` names; it may not exist. Raises ``ConfigError`` for an unknown kind of weights."""
     if not weights.endswith(SUFFIXES):
         raise ConfigError(f"unknown weights {weights!r}{did_you_mean(weights, KINDS)}; or name a {FILES} file")
     return Path(weights)

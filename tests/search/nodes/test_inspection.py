@@ -8,7 +8,7 @@ from trainables.storage.root import Root
 
 
 def requirements(**changes):
-    values = {"versions": versions(), "bytes": 1000, "weights": (("mobilenet_v3_small", "builtin"),), "manifest": None, "root": None}
+    values = {"versions": versions(), "bytes": 1000, "weights": (("efficientnet_lite0", "imagenet"),), "manifest": None, "root": None}
     return Requirements(**values | {"probe": ".probe"} | changes)
 
 
@@ -28,6 +28,7 @@ def test_every_check_passes_on_a_node_that_has_everything(tmp_path):
         ({"bytes": 10**18}, 0, "disk", "but the images need (1e.06|1000000) TB; free some space, or set INJERTO_CACHE"),
         ({"root": "/nowhere/at/all"}, 0, "storage", "/nowhere/at/all on this node is not the driver's"),
         ({"weights": (("resnet18", "/nowhere/w.pth"),)}, 0, "weights", "no weights file '/nowhere/w.pth'"),
+        ({"weights": (("timm:efficientnet_lite1", "imagenet"),)}, 0, "weights", "no weights for timm:efficientnet_lite1"),
         ({"manifest": "/nowhere/data.json.gz"}, 0, "data", "there is no manifest at /nowhere/data.json.gz"),
     ],
 )

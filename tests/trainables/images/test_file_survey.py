@@ -20,10 +20,10 @@ def test_survey_files_hashes_files_and_reads_headers(cache, paths):
 
 
 @pytest.mark.parametrize(
-    ("side", "weights", "expected"),
-    [(8, "builtin", 64), (64, "none", 64), (65, "builtin", 96), (2000, "my.safetensors", 96)]
-    + [(8, "imagenet", 96), (97, "imagenet", 128), (128, "imagenet", 128), (200, "imagenet", 224), (2000, "imagenet", 224)],
+    ("side", "gpu", "expected"),
+    [(8, False, 64), (64, False, 64), (65, False, 96), (2000, False, 96)]
+    + [(8, True, 96), (97, True, 128), (128, True, 128), (200, True, 224), (2000, True, 224)],
 )
-def test_image_size_rule(side, weights, expected):
+def test_image_size_rule(side, gpu, expected):
     sizes = np.array([[side, 5000], [side, side], [0, 0]])
-    assert image_size_rule(FileSurvey(("", "", ""), np.zeros(3, np.int64), 8, {2: "bad"}, sizes), weights) == expected
+    assert image_size_rule(FileSurvey(("", "", ""), np.zeros(3, np.int64), 8, {2: "bad"}, sizes), gpu=gpu) == expected

@@ -6,10 +6,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from trainables.errors import ConfigError, WeightsError
-from trainables.networks import weights as weights_module
 from trainables.networks.bodies import build_body, build_empty_body
 from trainables.networks.state_dicts import HEAD_KEYS, read_tensors
-from trainables.networks.weights import builtin_backbones, check_weights, load_weights, weights_at_hand
+from trainables.networks.weights import check_weights, load_weights, weights_at_hand
 
 SMALL = "mobilenet_v3_small"
 
@@ -39,6 +38,8 @@ class TestKinds:
     def test_an_unknown_kind_is_rejected_with_the_nearest_name(self):
         with pytest.raises(ConfigError, match=r"unknown weights 'imagnet'; did you mean 'imagenet'\?; or name a \.safetensors"):
             check_weights(SMALL, "imagnet")
+        with pytest.raises(ConfigError, match="unknown weights 'builtin'; known: imagenet, none; or name a"):
+            load_weights(build_empty_body(SMALL), SMALL, "builtin")
 
     def test_an_unknown_backbone_is_rejected(self):
         for act in (check_weights, weights_at_hand):
@@ -54,31 +55,14 @@ class TestKinds:
         with pytest.raises(ConfigError, match="did you mean 'imagenet'"):
             weights_at_hand(SMALL, "imagnet")
 
-    def test_builtin_weights_of_another_backbone_are_rejected_with_those_that_exist(self):
-        for act in (
-            lambda: check_weights("resnet18", "builtin"),
-            lambda: load_weights(build_empty_body("resnet18"), "resnet18", "builtin"),
-        ):
-            with pytest.raises(ConfigError, match="resnet18 has no built-in weights; those that do: mobilenet_v3_small"):
-                act()
-
-    def test_builtin_half_precision_weights_are_loaded_as_float32(self, tmp_path, monkeypatch):
-        half = tensors_of(new_body(seed=1), torch.float16)
-        save_file(half, tmp_path / f"{SMALL}.safetensors")
-        monkeypatch.setattr(weights_module, "BUILTIN_FOLDER", tmp_path)
-        check_weights(SMALL, "builtin")
+    def test_half_precision_weights_are_loaded_as_float32(self, tmp_path):
+        half, path = tensors_of(new_body(seed=1), torch.float16), tmp_path / "half.safetensors"
+        save_file(half, path)
+        check_weights(SMALL, str(path))
         body = new_body()
-        provenance = load_weights(body, SMALL, "builtin")
-        assert provenance == f"builtin {hashlib.sha256((tmp_path / f'{SMALL}.safetensors').read_bytes()).hexdigest()[:8]}"
+        load_weights(body, SMALL, str(path))
         assert_equal(body, {key: value.float() for key, value in half.items()})
         assert {parameter.dtype for parameter in body.parameters()} == {torch.float32}
-
-    @pytest.mark.parametrize("name", builtin_backbones())
-    def test_builtin_weights_are_shipped_and_fit(self, name):
-        body = new_body(name)
-        before = tensors_of(body)
-        assert load_weights(body, name, "builtin").startswith("builtin ")
-        assert all(not torch.equal(value, before[key]) for key, value in tensors_of(body).items() if value.ndim == 4)
 
 
 class TestFile:
