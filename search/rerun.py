@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from trainables.config import Recipe, read_yaml, validate
-from trainables.data.dataset import Dataset, difference, prepare_from_config
+from trainables.data.dataset import Dataset, difference, prepare_from_config, with_validation_in_training
 from trainables.errors import ConfigError, DataError
 from trainables.thread_map import OnProgress
 
@@ -39,19 +39,20 @@ def rerun(path: Path, to: Path, *, force: bool = False) -> dict[str, float]:
             progress.update(task, completed=trainer.epoch, description=f"training, {trainer.metric} {row[trainer.metric]:.4g}")
             if not out.is_terminal:
                 out.print(f"epoch {trainer.epoch}/{recipe.trial.epochs}: validation {trainer.metric} {row[trainer.metric]:.4g}")
-    value = trainer.history["objective"][-1]
     test = trainer.evaluate("test") if len(dataset.rows["test"]) else {}
     trainer.export(to)
-    out.print(
-        f"validation {trainer.metric} {value:.4f}" + (f"; the search recorded {recipe.value:.4f}" if recipe.value is not None else "")
-    )
+    recorded = "" if recipe.value is None else f"; the search recorded {recipe.value:.4f}"
+    if not recipe.refit:  # a refit has no validation images
+        out.print(f"validation {trainer.metric} {trainer.history['objective'][-1]:.4f}{recorded}")
     out.print("test " + ", ".join(f"{name} {number:.4f}" for name, number in test.items()), soft_wrap=True)
     out.print(str(to), soft_wrap=True)
     return test
 
 
 def prepare_data(recipe: Recipe, on_progress: OnProgress) -> Dataset:
-    """Read and decode a recipe's data; `on_progress` is called meanwhile.
+    """Read and decode a recipe's data, with the validation images among the training images if it is a refit.
+
+    `on_progress` is called meanwhile.
 
     Raises ``DataError`` if the data's fingerprint is not the recipe's, unless the recipe has none.
     """
@@ -59,4 +60,4 @@ def prepare_data(recipe: Recipe, on_progress: OnProgress) -> Dataset:
     dataset = prepare_from_config(recipe.data, image_size=trial.image_size, aspect=trial.aspect, on_progress=on_progress)
     if recipe.fingerprint and (differs := difference(dataset, recipe.fingerprint, recipe.data.source, "this recipe was found")):
         raise DataError(f"{differs}; remove the line 'fingerprint' to train on it anyway")
-    return dataset
+    return with_validation_in_training(dataset) if recipe.refit else dataset

@@ -22,9 +22,16 @@ RAY_FILES = tuple(
     f"tests/{name}.py"
     for name in (
         *("search/cli/test_interrupt", "search/cli/test_main", "search/display/test_summary", "search/forecast/test_measurement"),
-        *(f"search/driver/test_{name}" for name in ("bridge", "engine", "launch", "outage", "previews", "result", "resume")),
+        "search/nodes/test_provision",
+        *(f"search/driver/test_{name}" for name in ("bridge", "engine", "launch", "outage", "previews", "refit", "result", "resume")),
         *(f"search/driver/test_{name}" for name in ("search_root", "simulated_faults", "steering", "survival")),
-        *("search/record/test_lease", "search/record/test_reader", "search/record/test_records", "search/test_rerun"),
+        *(
+            "search/nodes/test_provision",
+            "search/record/test_lease",
+            "search/record/test_reader",
+            "search/record/test_records",
+            "search/test_rerun",
+        ),
         "trainables/worker/test_replicas",
     )
 )

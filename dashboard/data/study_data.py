@@ -14,7 +14,7 @@ from search.record.records import StudyRecord, TrialRecord
 from trainables.errors import StorageError
 from trainables.objectives import IN_UNIT_INTERVAL, sign
 
-ROLES = {"winner": "winner", "default_recipe": "default recipe"}
+ROLES = {"winner": "winner", "refit": "winner, trained on training and validation images", "default_recipe": "default recipe"}
 MOST_CURVES = 120
 """Greatest number of learning curves that are drawn, besides those of running trials."""
 

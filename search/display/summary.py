@@ -148,9 +148,13 @@ def _print_test_result(record: StudyRecord) -> None:
     for name in order:
         table.add_column(name, justify="right")
     number = record.test["winner"]["trial"]
-    labels = {"winner": f"trial {number}, the winner", "default_recipe": "trial 0, the default recipe"}
-    for role, label in labels.items() if number else [("winner", "trial 0, the winner, the default recipe itself")]:
-        if role in record.test:
+    labels = {
+        "winner": f"trial {number}, the winner" if number else "trial 0, the winner, the default recipe itself",
+        "refit": f"trial {number}, trained on training and validation images",
+        "default_recipe": "trial 0, the default recipe",
+    }
+    for role, label in labels.items():
+        if role in record.test and (number or role != "default_recipe"):
             table.add_row(label, *(f"{record.test[role]['test'][name]:.4f}" for name in order))
     console().print()
     console().print(table)

@@ -20,6 +20,7 @@ WEIGHTS = "best.safetensors"
 def write_result(run: SearchRun, record_writer: RecordWriter) -> None:
     """Evaluate the winner and the default recipe on the test split; record it, and write `best.yaml` and `best.safetensors`.
 
+    With `config.refit` the winner is also trained again on training and validation images; then the files are those of that network.
     Workers read the checkpoints and write the weights below the study's root, which the driver may not have on its own disk. The default
     recipe is left out if its checkpoint was dropped to save space. Does nothing if no trial has finished or was stopped. Nothing is chosen
     after the test split is evaluated. If a user continues the search and it ends again, the record lists both evaluations.
@@ -29,7 +30,12 @@ def write_result(run: SearchRun, record_writer: RecordWriter) -> None:
     if best is None or default is None:
         return
     default_kept = default.state in ("finished", "stopped") and bool(SavedStates(trial_folder(run.root, default.number)).names())
-    scores = _evaluate({"winner": best} | ({"default_recipe": default} if default_kept else {}), run)
+    refit = run.plan.config.refit
+    if refit:
+        epochs = TrialConfig.model_validate(best.config).epochs
+        run.watcher.say(f"training trial {best.number} again on training and validation images, {epochs} epochs")
+    roles = {"winner": best} | ({"default_recipe": default} if default_kept else {}) | ({"refit": best} if refit else {})
+    scores = _evaluate(roles, run, exported="refit" if refit else "winner")
     if run.root != str(run.folder):
         copy_key(WEIGHTS, Root(run.root), Root(run.folder))
     record_writer.write(run.study.set_user_attr, "test", scores)
@@ -58,27 +64,30 @@ def _recipe(run: SearchRun, best: TrialRecord) -> Recipe:
         value=best.value,
         threads=run.resources.cpus,
         fingerprint=run.plan.dataset.fingerprint,
+        refit=run.plan.config.refit,
         data=run.plan.config.data,
         trial=TrialConfig.model_validate(best.config),
     )
 
 
-def _evaluate(trials: dict[str, TrialRecord], run: SearchRun) -> dict[str, Any]:
+def _evaluate(trials: dict[str, TrialRecord], run: SearchRun, *, exported: str) -> dict[str, Any]:
     """Return role → the trial's number as `trial`, and the metrics as `test` and `validation`; `trials` maps each role to its trial.
 
-    Workers evaluate the trials in parallel. The worker with the role ``winner`` also writes the network's weights to the study's root.
+    Workers evaluate the trials in parallel, and train the one with the role ``refit`` again before. The worker with the role `exported`
+    also writes the network's weights to the study's root.
     Raises the ``InjertoError`` with which a worker ended.
     """
     import ray
 
     assign = assignment_factory(run.plan, run.root, run.resources)
-    task = ray.remote(**run.resources.remote_options())(run.trainable.evaluate_finished)
+    functions = {"refit": run.trainable.refit}
+    remote = ray.remote(**run.resources.remote_options())
     pending = {}
     for role, trial in trials.items():
         config = TrialConfig.model_validate(trial.config)
         assignment = assign(trial.number, config).model_dump(mode="json")
-        weights = join(run.root, WEIGHTS) if role == "winner" else None
-        pending[role] = task.remote(assignment, weights)
+        weights = join(run.root, WEIGHTS) if role == exported else None
+        pending[role] = remote(functions.get(role, run.trainable.evaluate_finished)).remote(assignment, weights)
     try:
         return {role: {"trial": trials[role].number, **ray.get(reference)} for role, reference in pending.items()}
     except ray.exceptions.RayTaskError as error:

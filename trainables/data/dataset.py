@@ -1,6 +1,6 @@
 """`Dataset`, a data set ready for trials, and the functions that make it from a source or open it from this node's cache."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,15 @@ class Dataset:
     median_side: int  # of the shorter sides of the original images, pixels
     notes: tuple[str, ...]  # sentences for the user
     origin: Origin | None = None  # None where the data set was opened from the cache
+
+
+def with_validation_in_training(dataset: Dataset) -> Dataset:
+    """Return a data set whose training images are its training and its validation images; they stay validation images, too.
+
+    So its validation metrics say nothing about new images. The fingerprint is unchanged.
+    """
+    together = np.sort(np.concatenate([dataset.rows["train"], dataset.rows["validation"]]))
+    return replace(dataset, rows=dataset.rows | {"train": together})
 
 
 def prepare_from_config(

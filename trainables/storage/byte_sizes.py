@@ -16,7 +16,7 @@ def parse_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text)
     try:
         if match:
-            return round(float(match[1]) * (1024 if match[3] else 1000) ** _POWERS[(match[2] or "").upper()])
+            return round(float(match[1]) * float(1024 if match[3] else 1000) ** _POWERS[(match[2] or "").upper()])
     except (ValueError, OverflowError):
         pass
     raise ValueError("must be a number of bytes, or a number and kB, MB, GB or TB such as 20GB, or KiB, MiB, GiB or TiB")

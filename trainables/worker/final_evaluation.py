@@ -1,11 +1,11 @@
-"""Evaluates a finished trial on the test split, which the search has not used, and exports its network."""
+"""Evaluates a finished trial, or its refit, on the test split, which the search has not used, and exports the network."""
 
 from typing import Any
 
 from trainables.errors import StorageError
 from trainables.storage.saved_states import SavedStates
 from trainables.storage.secrets import redact
-from trainables.worker.assignment import Assignment
+from trainables.worker.assignment import Assignment, open_data
 from trainables.worker.trial_state import build_trainer
 
 
@@ -25,3 +25,24 @@ def evaluate_finished(assignment: dict[str, Any], weights: str | None = None) ->
         trainer.export(weights)
     test = trainer.evaluate("test") if len(trainer.dataset.rows["test"]) else {}
     return {"test": test, "validation": trainer.evaluate("validation"), **trainer.description()}
+
+
+def refit(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
+    """Train a trial's configuration again, from the first epoch, on the training and the validation images together.
+
+    The schedule is that of the trial: the same epochs, each with more steps. Returns ``test``, the metrics by name (empty if the split has
+    no images), and the entries of `describe_network`; there are no validation metrics, because no image is left for them. Also writes the
+    whole network as safetensors to the path or URL `weights`, if given. Raises as `Trainer` and `run_epoch` do.
+    """
+    from trainables.data.dataset import with_validation_in_training
+    from trainables.training.trainer import Trainer, set_threads
+
+    job = Assignment.model_validate(assignment)
+    set_threads(job.threads)
+    trainer = Trainer(with_validation_in_training(open_data(job)), job.trial, metric=job.metric, workers=job.workers)
+    while trainer.epoch < job.trial.epochs:
+        trainer.run_epoch()
+    if weights is not None:
+        trainer.export(weights)
+    test = trainer.evaluate("test") if len(trainer.dataset.rows["test"]) else {}
+    return {"test": test, **trainer.description()}

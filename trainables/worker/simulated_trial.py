@@ -219,6 +219,11 @@ class SimulatedTrial(ImageTrial):
         return {"test": {job.metric: value}, "validation": {job.metric: value}}
 
     @staticmethod
+    def refit(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
+        """Return what `evaluate_finished` returns, without validation metrics: a simulated trial has no network to train again."""
+        return {"test": SimulatedTrial.evaluate_finished(assignment, weights)["test"]}
+
+    @staticmethod
     def previews(assignment: dict[str, Any]) -> dict[str, Any]:
         """Return an empty dictionary: there are no images."""
         return {}

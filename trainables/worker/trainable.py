@@ -11,7 +11,7 @@ from trainables.errors import DamagedError
 from trainables.storage.saved_states import SavedStates
 from trainables.worker.assignment import Assignment, open_data
 from trainables.worker.failures import failure_kind
-from trainables.worker.final_evaluation import evaluate_finished
+from trainables.worker.final_evaluation import evaluate_finished, refit
 from trainables.worker.journal import Journal
 from trainables.worker.memory import free_memory
 from trainables.worker.node_draining import raise_if_draining
@@ -28,7 +28,7 @@ class ImageTrial(tune.Trainable):
     """Fine-tunes one network. Each epoch is saved before it is reported.
 
     The `config` that Ray gives holds an `Assignment`, as a dictionary, under ``assignment``. Subclasses replace the public methods
-    ``start_trainer``, ``save_epoch``, ``report_epoch``, ``evaluate_finished`` and ``previews``.
+    ``start_trainer``, ``save_epoch``, ``report_epoch``, ``evaluate_finished``, ``refit`` and ``previews``.
     """
 
     _replicas: "Replicas | None" = None
@@ -122,6 +122,11 @@ class ImageTrial(tune.Trainable):
     def evaluate_finished(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
         """Evaluate a finished trial on the test split and export it; see `trainables.worker.final_evaluation.evaluate_finished`."""
         return evaluate_finished(assignment, weights)
+
+    @staticmethod
+    def refit(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
+        """Train a trial again on training and validation images, and export it; see `trainables.worker.final_evaluation.refit`."""
+        return refit(assignment, weights)
 
     @staticmethod
     def previews(assignment: dict[str, Any]) -> dict[str, Any]:
