@@ -93,9 +93,9 @@ class StudyRecord:
     """One search and its trials. `state` is ``running``, ``interrupted``, ``finished`` or ``failed``, and `why` says why it ended or will.
 
     `trials` are in the order of their numbers. `seconds` is how long the search has run. `test` maps a role (``winner``,
-    ``default_recipe``, ``refit``) to its trial and its metrics on the test split. `test_evaluations` lists each evaluation of that split: the number
-    of the winner and how many trials there were. `parameters` has each parameter's field and range in Optuna's JSON, `space` its range as
-    text. `cluster` has the latest nodes and their load. `identity` is unique, also among studies of one name.
+    ``default_recipe``, ``refit``) to its trial and its metrics on the test split. `test_evaluations` lists each evaluation of that split:
+    the number of the winner and how many trials there were. `parameters` has each parameter's field and range in Optuna's JSON, `space` its
+    range as text. `cluster` has the latest nodes and their load. `identity` is unique, also among studies of one name.
     """
 
     name: str
