@@ -38,7 +38,7 @@ class Batches:
         device: torch.device,
         workers: int = 0,
     ) -> None:
-        self._images, self._targets, self._size, self._device, self._workers = images, targets, image_size, device, workers
+        self._images, self._targets, self._size, self.device, self._workers = images, targets, image_size, device, workers
         self._mean = (torch.tensor(mean) * 255).view(1, 3, 1, 1).to(device)
         self._std = (torch.tensor(std) * 255).view(1, 3, 1, 1).to(device)
 
@@ -102,10 +102,10 @@ class Batches:
 
     def _to_device(self, batch: Batch) -> Batch:
         pixels, targets = batch
-        if self._device.type == "cuda":
+        if self.device.type == "cuda":
             pixels, targets = pixels.pin_memory(), targets.pin_memory()
-        images = (pixels.to(self._device, non_blocking=True).float() - self._mean) / self._std
-        return images, targets.to(self._device, non_blocking=True)
+        images = (pixels.to(self.device, non_blocking=True).float() - self._mean) / self._std
+        return images, targets.to(self.device, non_blocking=True)
 
 
 def _schedule(rows: Rows, batch_size: int, passes: range, seed: int, world: World) -> Iterator[tuple[Rows, int]]:

@@ -1,20 +1,15 @@
-"""Checks a trial's configuration against its data set, and builds the network and the optimizer from them."""
+"""Builds a trial's network and optimizer from its configuration and data set."""
 
-import numpy as np
 import torch
 
 from trainables.config import TrialConfig
 from trainables.data.dataset import Dataset
 from trainables.distributed.sync_batch_norm import synchronize_batch_norm
 from trainables.distributed.world import World
-from trainables.errors import ConfigError
-from trainables.networks.backbones import check_image_size
 from trainables.networks.bodies import build_body
 from trainables.networks.heads import build_head
 from trainables.networks.model import MIN_BATCH_FOR_STATISTICS, Network
 from trainables.networks.weights import load_weights
-from trainables.objectives import check_targets
-from trainables.recipe import largest_batch
 from trainables.training.optim import OPTIMIZERS
 from trainables.training.tasks import TASKS
 
@@ -22,26 +17,6 @@ from trainables.training.tasks import TASKS
 def default_device() -> torch.device:
     """Return the first GPU that this process may use, or the CPU if there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def check_trial(dataset: Dataset, trial: TrialConfig, world: World) -> None:
-    """Check that a configuration fits the data set and the number of processes.
-
-    Raises ``ConfigError`` for a batch over a quarter of the training images or not divisible among the processes, and for images too small
-    for the backbone. Raises ``ConfigError`` or ``DataError`` for targets that do not fit, see `check_targets`.
-    """
-    images = len(dataset.rows["train"])
-    if trial.batch_size > largest_batch(images):
-        raise ConfigError(f"batch_size must be at most a quarter of the {images} training images but got {trial.batch_size}")
-    parts = trial.accumulation * world.size
-    if world.size > 1 and trial.batch_size % parts:
-        fitting = max(parts, trial.batch_size - trial.batch_size % parts)
-        raise ConfigError(
-            f"batch_size must be a multiple of accumulation × replicas ({trial.accumulation} × {world.size}) but got {trial.batch_size}; "
-            f"choose {fitting}, for example, or another number of GPUs for a trial"
-        )
-    check_image_size(trial.backbone, trial.image_size)
-    check_targets(dataset.task, trial.loss, trial.target, dataset.targets[np.concatenate(list(dataset.rows.values()))])
 
 
 def build_network(dataset: Dataset, trial: TrialConfig, *, world: World, sync_batch_norm: bool) -> tuple[Network, str]:

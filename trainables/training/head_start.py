@@ -1,30 +1,14 @@
 """Trains the head alone on the features of the frozen body, before the body trains."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainables.config import TrialConfig
-from trainables.images.batches import Batch
 from trainables.networks.model import Network
 from trainables.training.build import build_optimizer
 from trainables.training.optim import learning_rate_factor
-from trainables.training.precision import Precision
 from trainables.training.tasks import Loss
-
-
-@torch.no_grad()
-def pooled_features(network: Network, batches: Iterable[Batch], precision: Precision) -> tuple[Tensor, Tensor]:
-    """Return the pooled features `(N, width) float32` of the images of all batches, and their targets, on the device."""
-    network.eval()
-    features, targets = [], []
-    for images, wanted in batches:
-        with precision.autocast():
-            features.append(network.body(images).float())
-        targets.append(wanted)
-    return torch.cat(features), torch.cat(targets)
 
 
 def train_head(network: Network, features: Tensor, targets: Tensor, loss: Loss, trial: TrialConfig) -> None:

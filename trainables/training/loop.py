@@ -1,4 +1,4 @@
-"""The training loop in plain PyTorch: training on the batches of one epoch, and prediction."""
+"""The training loop in plain PyTorch: training on the batches of one epoch."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -12,6 +12,7 @@ from trainables.errors import NonFiniteError
 from trainables.images.batches import Batch
 from trainables.networks.model import Network
 from trainables.training.precision import FLOAT32, Precision
+from trainables.training.regularization.mixing import Mixing
 from trainables.training.tasks import Loss
 
 MOST_DOUBLINGS = 2
@@ -40,6 +41,7 @@ class LoopSettings:
     rate: Callable[[int, int], float]  # (0-based step of the trial, first step of the group) → factor on the group's peak learning rate
     thaw_step: int  # the body is frozen before this step, and its learning rate rises from it on
     clip_norm: float  # largest norm of the gradient; 0 does not clip
+    mix: Mixing = Mixing(0.0, 0.0, classes=None, seed=0)  # by default it does nothing
     parts: MicroBatches = field(default_factory=lambda: MicroBatches(1))
     precision: Precision = FLOAT32
     world: World = ALONE
@@ -63,7 +65,7 @@ def train_epoch(
             network.thaw(True)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * settings.rate(step, settings.thaw_step if group["body"] else 0)
-        loss = _compute_gradients(network, images, targets, settings)
+        loss = _compute_gradients(network, *settings.mix(images, targets, step), settings)
         total = total.to(loss.device) + loss
         settings.world.average(p.grad for p in network.parameters() if p.grad is not None)
         _update(network, optimizer, settings)
@@ -111,18 +113,3 @@ def _update(network: Network, optimizer: torch.optim.Optimizer, settings: LoopSe
     else:
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-
-
-@torch.inference_mode()
-def predict(network: Network, batches: Iterable[Batch], precision: Precision) -> tuple[Tensor, Tensor]:
-    """Return the logits `(N, outputs)` and the targets of all batches, in main memory. Leaves the network in evaluation mode.
-
-    The batches hold activations that `Network.to_boundary` returned.
-    """
-    network.eval()
-    logits, targets = [], []
-    for activations, wanted in batches:
-        with precision.autocast():
-            logits.append(network.from_boundary(activations).float().cpu())
-        targets.append(wanted.cpu())
-    return torch.cat(logits), torch.cat(targets)

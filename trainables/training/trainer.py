@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,18 @@ from trainables.images.batches import Batches
 from trainables.networks.backbones import backbone
 from trainables.objectives import DIRECTIONS, is_better, objective
 from trainables.recipe import passes_per_epoch
-from trainables.training.boundary import BoundaryCache
-from trainables.training.build import build_network, build_optimizer, check_trial, default_device
+from trainables.training.build import build_network, build_optimizer, default_device
 from trainables.training.checkpoint import State
+from trainables.training.checks import check_trial
 from trainables.training.diagnostics import decode_predictions, diagnose, interval
-from trainables.training.evaluation_batch import evaluation_batch
+from trainables.training.evaluation.evaluator import Evaluator
 from trainables.training.export import describe_network, export_network
-from trainables.training.head_start import pooled_features, train_head
-from trainables.training.loop import LoopSettings, MicroBatches, predict, train_epoch
+from trainables.training.head_start import train_head
+from trainables.training.loop import LoopSettings, MicroBatches, train_epoch
 from trainables.training.optim import learning_rate_factor
 from trainables.training.precision import precision_on
+from trainables.training.regularization.mixing import Mixing
 from trainables.training.tasks import TargetScale, build_loss, fit_target_scale, score
-
-IMAGES_FOR_STATISTICS = 256
-"""Enough for the mean and variance of a channel: Wu & Johnson 2021 find no difference from 1,000 images on."""
 
 
 def set_threads(threads: int) -> None:
@@ -78,9 +75,8 @@ class Trainer:
         )
         self.passes = passes_per_epoch(images, trial.batch_size)
         self.steps_per_epoch = self.passes * (images // trial.batch_size)
-        self.evaluation_batch = evaluation_batch(self.network, side, self.device)
         self.settings = self._loop_settings()
-        self._boundary = BoundaryCache(self.network, self.settings.precision)
+        self.evaluator = Evaluator(self.network, self.batches, self.settings.precision, world, image_size=side)
         self.epoch = 0
         self.history: dict[str, list[float]] = {}
         self._best: dict[str, Tensor] | None = None
@@ -97,7 +93,7 @@ class Trainer:
         started = time.perf_counter()
         train_loss, images = self._train()
         trained = time.perf_counter()
-        self.recompute_statistics()
+        self.evaluator.recompute_statistics(self.dataset.rows["train"], self.trial.seed)
         logits, targets = self.predict("validation")
         metrics = self.score(logits, targets)
         _check_finite(metrics)
@@ -127,34 +123,12 @@ class Trainer:
             return self.epoch
         return 1 + self.history[self.metric].index(self.history["objective"][-1])
 
-    def recompute_statistics(self) -> None:
-        """Recompute the statistics of unfrozen batch norm, in place, on at most 256 training images without augmentation.
-
-        The images are drawn at random, the same ones at each call: images that are ordered by class would give each batch the statistics of
-        its own class. See `Network.recompute_statistics`.
-        """
-        if not self.network.needs_statistics:
-            return
-        chosen = np.random.default_rng(self.trial.seed).permutation(self.dataset.rows["train"])[:IMAGES_FOR_STATISTICS]
-        size = math.ceil(len(chosen) / math.ceil(len(chosen) / self.evaluation_batch))  # of nearly one size: each has the same weight
-        parts = [chosen[start : start + size] for start in range(0, len(chosen), size)][self.world.rank :: self.world.size]
-        own = np.concatenate([*parts, chosen[:0]])
-        activations = self._boundary.batches(own, lambda rows: self.batches.evaluation(rows, size))
-        self.network.recompute_statistics((values for values, _ in activations), self.world)
-
     def predict(self, split: str) -> tuple[Tensor, Tensor]:
         """Return the logits `(N, outputs)` and the targets of a split, in main memory.
 
         The processes of a world share the work. All must call this, and each gets the whole result.
         """
-        rows = self.dataset.rows[split]
-
-        def work() -> tuple[Tensor, Tensor]:
-            batches = self._boundary.batches(self.world.share(rows), lambda own: self.batches.evaluation(own, self.evaluation_batch))
-            return predict(self.network, batches, self.settings.precision)
-
-        logits, targets = self._with_smaller_batches(work)
-        return self.world.gather(logits, len(rows)), self.world.gather(targets, len(rows))
+        return self.evaluator.predict(self.dataset.rows[split])
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Return every metric of the task on a split, and `loss` without label smoothing, by name."""
@@ -218,11 +192,13 @@ class Trainer:
 
     def _loop_settings(self) -> LoopSettings:
         trial, steps = self.trial, self.steps_per_epoch * self.trial.epochs
+        classes = len(self.dataset.classes) if self.dataset.task == "multiclass" else None
         return LoopSettings(
             loss=build_loss(self.dataset.task, trial.loss, label_smoothing=trial.label_smoothing, scale=self.scale),
             rate=partial(learning_rate_factor, trial.schedule, trial.warmup, steps=steps),
             thaw_step=math.ceil(trial.freeze_steps * steps),
             clip_norm=trial.clip_norm,
+            mix=Mixing(trial.mixup, trial.cutmix, classes=classes, seed=trial.seed),
             parts=MicroBatches(trial.accumulation),
             precision=precision_on(self.device),
             world=self.world,
@@ -232,7 +208,8 @@ class Trainer:
         """Train one reported epoch without evaluation; return (mean training loss, images trained on), over all processes of the world."""
         trial, epoch = self.trial, self.epoch + 1
         if self.epoch == 0 and trial.head_epochs:
-            self._train_head()
+            features, targets = self.evaluator.pooled_features(self.dataset.rows["train"])  # without augmentation
+            train_head(self.network, features, targets, self.settings.loss, trial)
         torch.manual_seed(epoch_seed(trial.seed, epoch, self.world.rank))
         self.world.broadcast(self.network.trained_state().values())  # CPUs of different models round differently
         batches = self.batches.training(
@@ -246,30 +223,6 @@ class Trainer:
             world=self.world,
         )
         return train_epoch(self.network, self.optimizer, batches, self.settings, first_step=self.epoch * self.steps_per_epoch)
-
-    def _train_head(self) -> None:
-        """Train the head on the features of the training images without augmentation, before the first epoch."""
-        rows = self.dataset.rows["train"]
-
-        def work() -> tuple[Tensor, Tensor]:
-            return pooled_features(
-                self.network, self.batches.evaluation(self.world.share(rows), self.evaluation_batch), self.settings.precision
-            )
-
-        features, targets = (self.world.gather(values, len(rows)) for values in self._with_smaller_batches(work))
-        train_head(self.network, features, targets, self.settings.loss, self.trial)
-
-    def _with_smaller_batches(self, work: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Return the result of `work`. As long as a GPU's memory is too small for it, halve `evaluation_batch` and call it again."""
-        while True:
-            try:
-                return work()
-            except torch.OutOfMemoryError:
-                if self.evaluation_batch == 1:
-                    raise
-            self.evaluation_batch //= 2
-            self._boundary.clear()
-            torch.cuda.empty_cache()
 
     def _objective(self, value: float) -> float:
         """Return the objective of an epoch whose metric is `value`: `value` itself, or with schedule ``constant`` the best so far.

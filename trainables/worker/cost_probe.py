@@ -104,7 +104,7 @@ def _subset(trainer: "Trainer", train: int, validation: int) -> "tuple[npt.NDArr
 
 def _seconds_per_epoch(trainer: "Trainer", train: "npt.NDArray[np.int64]", validation: "npt.NDArray[np.int64]") -> float:
     """Run an epoch on these training and validation rows, and return the seconds that an epoch on all images takes."""
-    from trainables.training.trainer import IMAGES_FOR_STATISTICS
+    from trainables.training.evaluation.evaluator import IMAGES_FOR_STATISTICS
 
     whole = trainer.dataset
     trainer.dataset = replace(whole, rows=whole.rows | {"train": train, "validation": validation})

@@ -9,8 +9,7 @@ from trainables.errors import NonFiniteError
 from trainables.networks.bodies import build_body
 from trainables.networks.heads import build_head
 from trainables.networks.model import Network
-from trainables.training.loop import LoopSettings, MicroBatches, predict, train_epoch
-from trainables.training.precision import Precision
+from trainables.training.loop import LoopSettings, MicroBatches, train_epoch
 
 
 @pytest.fixture
@@ -151,15 +150,3 @@ def test_a_weight_that_is_nan_raises(network):
 def test_a_diverging_loss_raises(network):
     with pytest.raises(NonFiniteError, match="the training loss became"):
         train(network, sgd(network, rate=1e6), batches(8))
-
-
-def test_predict_keeps_the_order_and_the_network(network):
-    before = state(network)
-    network.head[0].p = 0.5
-    network.train()
-    logits, targets = predict(network, batches(3), Precision())
-    assert same(before, state(network))
-    assert torch.equal(targets, torch.cat([wanted for _, wanted in batches(3)]))
-    network.eval()
-    with torch.no_grad():
-        assert torch.equal(logits, torch.cat([network(images) for images, _ in batches(3)]))

@@ -10,7 +10,7 @@ CAPACITY = 512 << 20  # bytes of the largest input and output of one layer, for 
 
 
 @torch.inference_mode()
-def evaluation_batch(network: Network, image_size: int, device: torch.device) -> int:
+def largest_fitting_batch(network: Network, image_size: int, device: torch.device) -> int:
     """Return the batch size for evaluating square images of `image_size` pixels: at most 128, at least 1.
 
     It is the largest power of two for which the input and the output of the network's largest layer take at most 512 MiB together. It does

@@ -1,0 +1,51 @@
+"""Checks a trial's configuration against its data set and the number of processes, before anything is built."""
+
+import numpy as np
+
+from trainables.config import TrialConfig
+from trainables.data.dataset import Dataset
+from trainables.distributed.world import World
+from trainables.errors import ConfigError
+from trainables.networks.backbones import check_image_size
+from trainables.objectives import check_targets
+from trainables.recipe import largest_batch
+
+
+def check_trial(dataset: Dataset, trial: TrialConfig, world: World) -> None:
+    """Check that a configuration fits the data set and the number of processes.
+
+    Raises ``ConfigError`` for a batch over a quarter of the training images or not divisible among the processes, for images too small for
+    the backbone, and for a setting that does not apply. Raises ``ConfigError`` or ``DataError`` for targets that do not fit, see
+    `check_targets`.
+    """
+    images = len(dataset.rows["train"])
+    if trial.batch_size > largest_batch(images):
+        raise ConfigError(f"batch_size must be at most a quarter of the {images} training images but got {trial.batch_size}")
+    _check_parts(trial, world)
+    check_image_size(trial.backbone, trial.image_size)
+    check_targets(dataset.task, trial.loss, trial.target, dataset.targets[np.concatenate(list(dataset.rows.values()))])
+    _check_mixing(dataset, trial, world)
+
+
+def _check_parts(trial: TrialConfig, world: World) -> None:
+    parts = trial.accumulation * world.size
+    if world.size > 1 and trial.batch_size % parts:
+        fitting = max(parts, trial.batch_size - trial.batch_size % parts)
+        raise ConfigError(
+            f"batch_size must be a multiple of accumulation × replicas ({trial.accumulation} × {world.size}) but got {trial.batch_size}; "
+            f"choose {fitting}, for example, or another number of GPUs for a trial"
+        )
+
+
+def _check_mixing(dataset: Dataset, trial: TrialConfig, world: World) -> None:
+    chosen = " and ".join(f"{name} {value:g}" for name, value in (("mixup", trial.mixup), ("cutmix", trial.cutmix)) if value)
+    if chosen and dataset.task == "regression":
+        raise ConfigError(
+            f"{chosen} would mix the targets of two images, but half of an image and half of another do not show the mean of two numbers; "
+            "set mixup and cutmix to 0 for regression"
+        )
+    if chosen and trial.batch_size < 2 * world.size:
+        raise ConfigError(
+            f"{chosen} mixes images of the same process, but with a batch of {trial.batch_size} in {world.size} processes each has one image; "
+            f"choose a batch_size of at least {2 * world.size}, or set mixup and cutmix to 0"
+        )
