@@ -19,6 +19,7 @@ OptimizerName = Literal["adamw", "sgd", "rmsprop"]
 ScheduleName = Literal["cosine", "one_cycle", "step", "constant"]
 LossName = Literal["cross_entropy", "binary_cross_entropy", "mse", "mae", "huber", "mape"]
 TargetScaleName = Literal["linear", "log"]
+ClassBalance = Literal["none", "loss", "sampling"]
 AugmentationOp = Literal["crop", "flip", "vertical_flip", "affine", "color", "noise", "dropout"]
 
 AUGMENTATION_OPS: tuple[AugmentationOp, ...] = ("crop", "flip", "affine", "color", "noise", "dropout")
@@ -89,6 +90,7 @@ class TrialConfig(Model):
     loss: LossName | None = Field(None, description="training loss; the task's first by default")
     target: TargetScaleName = Field("linear", description="regression: train on the target or on its logarithm (positive skew)")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes (multiclass)")
+    class_balance: ClassBalance = Field("none", description="unequal classes: weigh them in the training loss, or draw them equally often")
     mixup: float = Field(0.0, ge=0, le=10, description="alpha of MixUp, which mixes pairs of training images and their classes; 0 is off")
     cutmix: float = Field(0.0, ge=0, le=10, description="alpha of CutMix, which pastes a part of one training image into another; 0 is off")
     optimizer: OptimizerName = Field("adamw", description="optimizer")

@@ -15,6 +15,7 @@ from trainables.images.augmentation import Augmenter, sample_seed
 from trainables.images.decode import Pixels
 
 Rows = NDArray[np.int64]  # indices of images
+Weights = NDArray[np.float64]
 Batch = tuple[Tensor, Tensor]  # images (B, 3, size, size), targets (B,) or (B, K)
 AHEAD = 2
 """Batches that are prepared in advance for each worker thread."""
@@ -53,30 +54,34 @@ class Batches:
         epoch: int,
         passes: int = 1,
         world: World = ALONE,
+        weights: Weights | None = None,
     ) -> Iterator[Batch]:
         """Yield the batches of one epoch: `passes` shuffled passes over the images `rows`, full batches only, newly augmented in each pass.
 
         `strength` and `ops` are those of `Augmenter`; `epoch` counts from 1. `batch_size`, a multiple of the world's size, is that of all
-        processes together: each yields its own part of every batch, and the parts in the order of ranks are the whole batch.
+        processes together: each yields its own part of every batch, and the parts in the order of ranks are the whole batch. `weights`:
+        see `shuffled`.
         """
         local = threading.local()
 
-        def prepare(chosen: Rows, view: int) -> Batch:
+        def prepare(chosen: Rows, samples: Rows, view: int) -> Batch:
             if not hasattr(local, "augmenter"):
                 local.augmenter = Augmenter(strength, ops, self._size)
-            pixels = np.stack([local.augmenter(self._images[row], sample_seed(seed, view, int(row))) for row in chosen])
+            seeds = (sample_seed(seed, view, int(sample)) for sample in samples)
+            pixels = np.stack([local.augmenter(self._images[row], sample) for row, sample in zip(chosen, seeds, strict=True)])
             return self._tensor(pixels), self._target(chosen)
 
-        schedule = _schedule(rows, batch_size, range((epoch - 1) * passes, epoch * passes), seed, world)
+        numbers = range((epoch - 1) * passes, epoch * passes)
+        schedule = _schedule(rows, batch_size, numbers, seed, world, weights, count=len(self._images))
         if not self._workers:
-            for chosen, view in schedule:
-                yield self._to_device(prepare(chosen, view))
+            for part in schedule:
+                yield self._to_device(prepare(*part))
             return
         with ThreadPoolExecutor(self._workers) as pool:
             waiting: deque[Future[Batch]] = deque()
             try:
-                for chosen, view in schedule:
-                    waiting.append(pool.submit(prepare, chosen, view))
+                for part in schedule:
+                    waiting.append(pool.submit(prepare, *part))
                     if len(waiting) > AHEAD * self._workers:
                         yield self._to_device(waiting.popleft().result())
                 while waiting:
@@ -108,14 +113,40 @@ class Batches:
         return images, targets.to(self.device, non_blocking=True)
 
 
-def _schedule(rows: Rows, batch_size: int, passes: range, seed: int, world: World) -> Iterator[tuple[Rows, int]]:
-    """Yield this process's rows of each full batch, and the number of the pass, which seeds the images' augmentation.
+def shuffled(rows: Rows, weights: Weights | None, rng: np.random.Generator) -> Rows:
+    """Return the rows of one pass in random order, as many as `rows`: each once, or as often as its weight says.
 
-    `passes`: the numbers of the passes over the rows, from 0 for the first epoch on; each is shuffled by (seed, number).
+    `weights` (one for each row, with the mean 1) are how often a row is drawn on average. Every pass has the number below or above that.
+    """
+    order = rng.permutation(len(rows))
+    if weights is None:
+        return rows[order]
+    ends = np.floor(np.cumsum(weights[order]) * (len(rows) / weights.sum()) + rng.random())  # systematic sampling
+    ends[-1] = len(rows)  # whatever the rounding of the sums
+    return rng.permutation(np.repeat(rows[order], np.diff(ends, prepend=0).astype(np.int64)))
+
+
+def _schedule(
+    rows: Rows, batch_size: int, passes: range, seed: int, world: World, weights: Weights | None, *, count: int
+) -> Iterator[tuple[Rows, Rows, int]]:
+    """Yield this process's rows of each full batch; for each row a number that seeds its augmentation; and that of the pass.
+
+    `passes`: the numbers of the passes over the rows, from 0 for the first epoch on; each is shuffled by (seed, number). What seeds the
+    augmentation is the row, plus `count`, the number of all images, for each time that the pass had the row before.
     """
     part_size = batch_size // world.size
     for number in passes:
-        order = np.random.default_rng((seed, number)).permutation(rows)
+        order = shuffled(rows, weights, np.random.default_rng((seed, number)))
+        samples = order + count * _times_before(order)
         for start in range(0, len(order) - batch_size + 1, batch_size):
-            first = start + world.rank * part_size
-            yield order[first : first + part_size], number
+            own = slice(start + world.rank * part_size, start + (world.rank + 1) * part_size)
+            yield order[own], samples[own], number
+
+
+def _times_before(values: Rows) -> Rows:
+    """Return for each value how often it occurs before its place."""
+    by_value = np.argsort(values, kind="stable")
+    ordered = values[by_value]
+    result = np.empty_like(values)
+    result[by_value] = np.arange(len(values)) - np.searchsorted(ordered, ordered)
+    return result

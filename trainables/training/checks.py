@@ -25,6 +25,7 @@ def check_trial(dataset: Dataset, trial: TrialConfig, world: World) -> None:
     check_image_size(trial.backbone, trial.image_size)
     check_targets(dataset.task, trial.loss, trial.target, dataset.targets[np.concatenate(list(dataset.rows.values()))])
     _check_mixing(dataset, trial, world)
+    _check_class_balance(dataset.task, trial.class_balance)
 
 
 def _check_parts(trial: TrialConfig, world: World) -> None:
@@ -46,6 +47,16 @@ def _check_mixing(dataset: Dataset, trial: TrialConfig, world: World) -> None:
         )
     if chosen and trial.batch_size < 2 * world.size:
         raise ConfigError(
-            f"{chosen} mixes images of the same process, but with a batch of {trial.batch_size} in {world.size} processes each has one image; "
+            f"{chosen} mixes images of one process, but with a batch of {trial.batch_size} in {world.size} processes each has one image; "
             f"choose a batch_size of at least {2 * world.size}, or set mixup and cutmix to 0"
+        )
+
+
+def _check_class_balance(task: str, balance: str) -> None:
+    if balance != "none" and task == "regression":
+        raise ConfigError(f"class_balance: {balance} weighs classes, which regression does not have; set class_balance: none")
+    if balance == "sampling" and task == "multilabel":
+        raise ConfigError(
+            "class_balance: sampling draws all classes equally often, which is not possible where an image has several labels; "
+            "set class_balance: loss"
         )

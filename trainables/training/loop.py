@@ -12,7 +12,7 @@ from trainables.errors import NonFiniteError
 from trainables.images.batches import Batch
 from trainables.networks.model import Network
 from trainables.training.precision import FLOAT32, Precision
-from trainables.training.regularization.mixing import Mixing
+from trainables.training.regularization.mixing import NO_MIXING, Mixing
 from trainables.training.tasks import Loss
 
 MOST_DOUBLINGS = 2
@@ -41,7 +41,7 @@ class LoopSettings:
     rate: Callable[[int, int], float]  # (0-based step of the trial, first step of the group) → factor on the group's peak learning rate
     thaw_step: int  # the body is frozen before this step, and its learning rate rises from it on
     clip_norm: float  # largest norm of the gradient; 0 does not clip
-    mix: Mixing = Mixing(0.0, 0.0, classes=None, seed=0)  # by default it does nothing
+    mix: Mixing = NO_MIXING
     parts: MicroBatches = field(default_factory=lambda: MicroBatches(1))
     precision: Precision = FLOAT32
     world: World = ALONE

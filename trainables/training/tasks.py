@@ -122,16 +122,23 @@ TASKS: dict[str, Task] = {
     "multilabel": Task("multilabel", lambda classes: classes, torch.sigmoid, _multilabel_metrics),
 }
 
-LossBuilder = Callable[[TargetScale, float], Loss]
-"""(target scale, label smoothing) → loss."""
+LossBuilder = Callable[[TargetScale, float, Tensor | None], Loss]
+"""(target scale, label smoothing, weights of the classes) → loss. Where targets are classes, they may also be probabilities."""
 
 
 def _on_scaled_targets(loss: Loss) -> LossBuilder:
-    return lambda scale, smoothing: lambda outputs, targets: loss(outputs.view(-1), scale.encode(targets.double()).float())
+    return lambda scale, smoothing, weights: lambda outputs, targets: loss(outputs.view(-1), scale.encode(targets.double()).float())
 
 
-def _binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits.view(targets.shape), targets.float())
+def _cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float, weights: Tensor | None) -> Tensor:
+    if weights is not None and targets.ndim == 1:
+        # torch would divide by the weights of the batch's own images, and the mean over micro-batches would not be that of the batch
+        targets = F.one_hot(targets, len(weights)).to(logits.dtype)
+    return F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)
+
+
+def _binary_cross_entropy(logits: Tensor, targets: Tensor, *, weights: Tensor | None) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits.view(targets.shape), targets.float(), pos_weight=weights)
 
 
 def _mape(outputs: Tensor, targets: Tensor, scale: TargetScale) -> Tensor:
@@ -139,23 +146,26 @@ def _mape(outputs: Tensor, targets: Tensor, scale: TargetScale) -> Tensor:
 
 
 LOSS_BUILDERS: dict[str, LossBuilder] = {
-    "cross_entropy": lambda scale, smoothing: partial(F.cross_entropy, label_smoothing=smoothing),
-    "binary_cross_entropy": lambda scale, smoothing: _binary_cross_entropy,
+    "cross_entropy": lambda scale, smoothing, weights: partial(_cross_entropy, smoothing=smoothing, weights=weights),
+    "binary_cross_entropy": lambda scale, smoothing, weights: partial(_binary_cross_entropy, weights=weights),
     "mse": _on_scaled_targets(F.mse_loss),
     "mae": _on_scaled_targets(F.l1_loss),
     "huber": _on_scaled_targets(F.huber_loss),
-    "mape": lambda scale, smoothing: partial(_mape, scale=scale),
+    "mape": lambda scale, smoothing, weights: partial(_mape, scale=scale),
 }
 """Name of a loss → what builds it. `trainables.objectives.LOSSES` says which task has which losses."""
 
 
-def build_loss(task: str, name: str | None, *, label_smoothing: float = 0.0, scale: TargetScale | None = None) -> Loss:
+def build_loss(
+    task: str, name: str | None, *, label_smoothing: float = 0.0, scale: TargetScale | None = None, weights: Tensor | None = None
+) -> Loss:
     """Return a task's loss, a function of logits `(N, outputs)` and targets that returns a scalar. `name` None is the task's default loss.
 
-    Training uses the trial's `label_smoothing`, validation 0. `scale` is for regression; by default targets are unchanged.
+    Training uses the trial's `label_smoothing`, validation 0. `scale` is for regression; by default targets are unchanged. `weights`, on
+    the device of the logits: of each class for multiclass, ``pos_weight`` for binary `()` and multilabel `(outputs,)`.
     Raises ``ConfigError`` for a loss that the task does not have.
     """
-    return LOSS_BUILDERS[training_loss(task, name)](scale or TargetScale(), label_smoothing)
+    return LOSS_BUILDERS[training_loss(task, name)](scale or TargetScale(), label_smoothing, weights)
 
 
 def score(task: str, logits: Tensor, targets: Tensor, loss: Loss, scale: TargetScale) -> Metrics:

@@ -14,13 +14,14 @@ from trainables.config import TrialConfig
 from trainables.data.dataset import Dataset
 from trainables.distributed.world import ALONE, World
 from trainables.errors import NonFiniteError
-from trainables.images.batches import Batches
+from trainables.images.batches import Batches, Weights
 from trainables.networks.backbones import backbone
 from trainables.objectives import DIRECTIONS, is_better, objective
 from trainables.recipe import passes_per_epoch
 from trainables.training.build import build_network, build_optimizer, default_device
 from trainables.training.checkpoint import State
 from trainables.training.checks import check_trial
+from trainables.training.class_balance import image_weights, loss_weights
 from trainables.training.diagnostics import decode_predictions, diagnose, interval
 from trainables.training.evaluation.evaluator import Evaluator
 from trainables.training.export import describe_network, export_network
@@ -60,7 +61,7 @@ class Trainer:
     ) -> None:
         check_trial(dataset, trial, world)
         self.dataset, self.trial, self.world, self.device = dataset, trial, world, device or default_device()
-        images, targets = len(dataset.rows["train"]), dataset.targets[dataset.rows["train"]]
+        images, targets = len(dataset.rows["train"]), self._training_targets()
         self.metric = objective(dataset.task, targets, metric)
         self.scale = fit_target_scale(targets, trial.target) if dataset.task == "regression" else TargetScale()
         self.plain_loss = build_loss(dataset.task, trial.loss, scale=self.scale)
@@ -194,7 +195,13 @@ class Trainer:
         trial, steps = self.trial, self.steps_per_epoch * self.trial.epochs
         classes = len(self.dataset.classes) if self.dataset.task == "multiclass" else None
         return LoopSettings(
-            loss=build_loss(self.dataset.task, trial.loss, label_smoothing=trial.label_smoothing, scale=self.scale),
+            loss=build_loss(
+                self.dataset.task,
+                trial.loss,
+                label_smoothing=trial.label_smoothing,
+                scale=self.scale,
+                weights=self._class_weights(),
+            ),
             rate=partial(learning_rate_factor, trial.schedule, trial.warmup, steps=steps),
             thaw_step=math.ceil(trial.freeze_steps * steps),
             clip_norm=trial.clip_norm,
@@ -204,12 +211,23 @@ class Trainer:
             world=self.world,
         )
 
+    def _training_targets(self) -> np.ndarray:
+        return self.dataset.targets[self.dataset.rows["train"]]
+
+    def _class_weights(self) -> Tensor | None:
+        if self.trial.class_balance != "loss":
+            return None
+        return loss_weights(self.dataset.task, self._training_targets(), len(self.dataset.classes)).to(self.device)
+
+    def _image_weights(self) -> Weights | None:
+        return image_weights(self._training_targets()) if self.trial.class_balance == "sampling" else None
+
     def _train(self) -> tuple[float, int]:
         """Train one reported epoch without evaluation; return (mean training loss, images trained on), over all processes of the world."""
         trial, epoch = self.trial, self.epoch + 1
         if self.epoch == 0 and trial.head_epochs:
             features, targets = self.evaluator.pooled_features(self.dataset.rows["train"])  # without augmentation
-            train_head(self.network, features, targets, self.settings.loss, trial)
+            train_head(self.network, features, targets, self.settings.loss, trial, self._image_weights())
         torch.manual_seed(epoch_seed(trial.seed, epoch, self.world.rank))
         self.world.broadcast(self.network.trained_state().values())  # CPUs of different models round differently
         batches = self.batches.training(
@@ -221,6 +239,7 @@ class Trainer:
             epoch=epoch,
             passes=self.passes,
             world=self.world,
+            weights=self._image_weights(),
         )
         return train_epoch(self.network, self.optimizer, batches, self.settings, first_step=self.epoch * self.steps_per_epoch)
 

@@ -4,7 +4,7 @@ import torch
 
 from trainables.distributed.world import World
 from trainables.images.augmentation import Augmenter, sample_seed
-from trainables.images.batches import Batches
+from trainables.images.batches import Batches, shuffled
 
 SIZE, SIDE, IMAGES = 16, 18, 37
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -136,3 +136,39 @@ def test_an_error_in_a_worker_thread_is_raised_to_the_caller():
     broken = np.zeros((IMAGES, 4, 4, 3), np.uint8)  # smaller than the crop
     with pytest.raises(Exception, match="Crop"):
         list(train(build(2, images=broken), ops=()))
+
+
+WEIGHTS = np.repeat([0.5, 2.5], [27, 6])
+"""Of the 33 images in `ROWS`; their mean is below 1, which `shuffled` corrects."""
+
+
+def test_weighted_images_are_drawn_as_often_as_their_weights_say():
+    passes = [shuffled(ROWS, WEIGHTS, np.random.default_rng(seed)) for seed in range(400)]
+    counts = np.array([[np.count_nonzero(one == row) for row in ROWS] for one in passes])
+    expected = WEIGHTS / WEIGHTS.mean()
+    assert {len(one) for one in passes} == {len(ROWS)}
+    assert np.abs(counts.mean(0) - expected).max() < 0.12
+    assert (np.abs(counts - expected) < 1.0001).all(), "the number below or above"
+    assert len({tuple(one) for one in passes}) == 400
+
+
+def test_without_weights_each_row_is_drawn_once():
+    assert sorted(shuffled(ROWS, None, np.random.default_rng(0))) == list(ROWS)
+    assert np.array_equal(shuffled(ROWS, None, np.random.default_rng(3)), np.random.default_rng(3).permutation(ROWS))
+
+
+def test_an_image_that_a_pass_has_twice_is_augmented_anew():
+    found = [(int(row), image) for images, targets in train(build(), weights=WEIGHTS) for row, image in zip(targets, images, strict=True)]
+    repeated = [row for row, _ in found if [other for other, _ in found].count(row) > 1]
+    assert len(repeated) > 6
+    for row in set(repeated):
+        views = [image.numpy().tobytes() for other, image in found if other == row]
+        assert len(set(views)) == len(views)
+
+
+def test_weighted_batches_do_not_depend_on_threads_or_processes():
+    expected = content(train(build(), weights=WEIGHTS, passes=2))
+    assert len(expected) == 8
+    assert content(train(build(3), weights=WEIGHTS, passes=2)) == expected
+    parts = [list(train(build(), weights=WEIGHTS, passes=2, world=World(rank, 2))) for rank in (0, 1)]
+    assert content((torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])) for a, b in zip(*parts, strict=True)) == expected

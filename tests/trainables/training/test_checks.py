@@ -1,0 +1,34 @@
+import pytest
+
+from trainables.distributed.world import World
+from trainables.errors import ConfigError
+from trainables.training.checks import check_trial
+
+REFUSED = [
+    ("regression", {"mixup": 0.2}, "mixup 0.2 would mix the targets of two images, but half of an image"),
+    ("regression", {"mixup": 0.2, "cutmix": 1}, "mixup 0.2 and cutmix 1 would mix .*; set mixup and cutmix to 0 for regression"),
+    ("regression", {"class_balance": "loss"}, "class_balance: loss weighs classes, which regression does not have"),
+    ("multilabel", {"class_balance": "sampling"}, "not possible where an image has several labels; set class_balance: loss"),
+]
+ALLOWED = [
+    ("multiclass", {"mixup": 0.2, "cutmix": 1, "class_balance": "sampling"}),
+    ("binary", {"mixup": 0.2, "class_balance": "sampling"}),
+    ("multilabel", {"cutmix": 1, "class_balance": "loss"}),
+]
+
+
+@pytest.mark.parametrize(("task", "changes", "message"), REFUSED)
+def test_settings_that_do_not_apply_are_refused_with_the_reason(request, tiny, task, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        check_trial(request.getfixturevalue(task), tiny(**changes), World())
+
+
+@pytest.mark.parametrize(("task", "changes"), ALLOWED)
+def test_settings_that_apply_are_accepted(request, tiny, task, changes):
+    check_trial(request.getfixturevalue(task), tiny(**changes), World())
+
+
+def test_a_process_with_one_image_has_nothing_to_mix(multiclass, tiny):
+    check_trial(multiclass, tiny(batch_size=4, mixup=0.2), World(0, 2))
+    with pytest.raises(ConfigError, match="with a batch of 4 in 4 processes each has one image; choose a batch_size of at least 8"):
+        check_trial(multiclass, tiny(batch_size=4, mixup=0.2), World(0, 4))

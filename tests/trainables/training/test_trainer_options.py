@@ -1,0 +1,90 @@
+"""The settings that are off by default: what each does to a trial, alone, with saved states and in several processes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.trainables.replicating import CPU, train_in_two_processes
+from trainables.training.checkpoint import load_state, save_state
+from trainables.training.trainer import Trainer
+
+CLOCK = {"seconds_training", "seconds_evaluation", "images_per_second"}
+ALL_AT_ONCE = {"mixup": 0.4, "cutmix": 1.0, "class_balance": "sampling"}
+
+
+def build(dataset, trial):
+    return Trainer(dataset, trial, device=CPU)
+
+
+def run(trainer, epochs=None):
+    for _ in range(epochs or trainer.trial.epochs - trainer.epoch):
+        trainer.run_epoch()
+    return trainer
+
+
+def untimed(trainer):
+    return {name: values for name, values in trainer.history.items() if name not in CLOCK}
+
+
+def unequal(dataset):
+    """Return a data set with 4 training images of its first class, and all of the others."""
+    rows = dataset.rows["train"]
+    first = rows[dataset.targets[rows] == 0]
+    return replace(dataset, rows={**dataset.rows, "train": np.setdiff1d(rows, first[4:])})
+
+
+def test_a_resumed_trial_with_all_options_equals_an_uninterrupted_one(larger, tiny, tmp_path):
+    trial = tiny(epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.01, **ALL_AT_ONCE)
+    whole = run(build(larger, trial), 2)
+    save_state(tmp_path / "2.pt", whole.state())
+    resumed = build(larger, trial)
+    resumed.load(load_state(tmp_path / "2.pt"))
+    assert resumed.evaluate("validation") == whole.evaluate("validation")
+    run(whole), run(resumed)
+    assert untimed(resumed) == untimed(whole)
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], tensor), name
+    assert resumed.state()["epoch"] == 3
+
+
+def test_two_processes_train_with_all_options(multiclass, tiny, pair):
+    history, _ = train_in_two_processes(pair, multiclass, tiny(epochs=2, **ALL_AT_ONCE))
+    assert np.isfinite(history["train_loss"]).all()
+
+
+@pytest.mark.parametrize("task", ["multiclass", "binary", "multilabel"])
+def test_mixed_batches_have_mixed_targets_with_accumulation_too(request, tiny, task):
+    dataset = request.getfixturevalue(task)
+    losses = {}
+    for accumulation in (1, 2):
+        trial = tiny(mixup=1.0, accumulation=accumulation, dropout=0.0, unfrozen_stages=0, head_epochs=0, label_smoothing=0.0)
+        losses[accumulation] = run(build(dataset, trial)).history["train_loss"]
+    assert losses[1] == pytest.approx(losses[2], rel=1e-4)
+    plain = run(build(dataset, tiny(dropout=0.0, unfrozen_stages=0, head_epochs=0)))
+    assert losses[1] != pytest.approx(plain.history["train_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("balance", ["loss", "sampling"])
+@pytest.mark.parametrize("head_epochs", [0, 5])
+def test_class_balance_makes_a_rare_class_more_probable_and_leaves_the_validation_loss_plain(multiclass, tiny, balance, head_epochs):
+    dataset = unequal(multiclass)
+    settings = {"unfrozen_stages": 0, "learning_rate": 0.02, "head_epochs": head_epochs, "augmentation_strength": 0.0, "batch_size": 6}
+    share = {}
+    for class_balance in ("none", balance):
+        trainer = run(build(dataset, tiny(class_balance=class_balance, dropout=0.0, **settings)))
+        logits, targets = trainer.predict("validation")
+        share[class_balance] = logits.softmax(1)[:, 0].mean()
+        assert trainer.history["loss"][-1] == pytest.approx(nn.functional.cross_entropy(logits, targets).item())
+    assert share[balance] > share["none"] + 0.03
+
+
+def test_sampling_draws_all_classes_as_often(multiclass, tiny):
+    trainer, drawn = build(unequal(multiclass), tiny(class_balance="sampling", unfrozen_stages=0, head_epochs=0, batch_size=4)), []
+    loss = trainer.settings.loss
+    trainer.settings = replace(trainer.settings, loss=lambda logits, targets: (drawn.append(targets), loss(logits, targets))[1])
+    trainer.run_epoch()
+    shares = torch.bincount(torch.cat(drawn)) / (4 * trainer.steps_per_epoch)
+    assert torch.allclose(shares, torch.full((3,), 1 / 3), atol=0.06)
