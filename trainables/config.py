@@ -97,6 +97,9 @@ class TrialConfig(Model):
     learning_rate: float = Field(1e-3, gt=0, le=10, description="peak learning rate of the head")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum (sgd, rmsprop); Nesterov's for sgd")
     weight_decay: float = Field(1e-2, ge=0, le=1, description="weight decay; never on biases and norms")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay, each step, of an average of the weights that evaluation and export use; 0 is off"
+    )
     schedule: ScheduleName = Field("cosine", description="shape of the learning rate over the trial's own steps")
     warmup: Share = Field(0.1, description="share of the steps over which the rate rises linearly from 0")
     clip_norm: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 does not clip")

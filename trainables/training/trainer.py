@@ -30,6 +30,7 @@ from trainables.training.loop import LoopSettings, MicroBatches, train_epoch
 from trainables.training.optim import learning_rate_factor
 from trainables.training.precision import precision_on
 from trainables.training.regularization.mixing import Mixing
+from trainables.training.regularization.weight_average import WeightAverage
 from trainables.training.tasks import TargetScale, build_loss, fit_target_scale, score
 
 
@@ -76,6 +77,7 @@ class Trainer:
         )
         self.passes = passes_per_epoch(images, trial.batch_size)
         self.steps_per_epoch = self.passes * (images // trial.batch_size)
+        self.average = WeightAverage(self.network, trial.ema)
         self.settings = self._loop_settings()
         self.evaluator = Evaluator(self.network, self.batches, self.settings.precision, world, image_size=side)
         self.epoch = 0
@@ -161,13 +163,16 @@ class Trainer:
     def state(self) -> State:
         """Return what a trainer of the same configuration needs to continue, for `load`: trained tensors, optimizer, epoch, history.
 
-        After the last epoch the optimizer's state and the best epoch's weights are None.
+        `network` holds what evaluation uses; with `ema`, `live` holds the weights that train. After the last epoch they, the optimizer's
+        state and the best epoch's weights are None.
         """
+        continues = self.epoch < self.trial.epochs
         return {
             "epoch": self.epoch,
             "network": self._trained(),
-            "best": self._best if self.epoch < self.trial.epochs else None,
-            "optimizer": self.optimizer.state_dict() if self.epoch < self.trial.epochs else None,
+            "live": self.average.live if continues else None,
+            "best": self._best if continues else None,
+            "optimizer": self.optimizer.state_dict() if continues else None,
             "history": self.history,
         }
 
@@ -177,6 +182,7 @@ class Trainer:
         if state["optimizer"] is not None:
             self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.history, self._best = state["epoch"], state["history"], state["best"]
+        self.average.live = state.get("live")  # states of earlier versions have none
         self.network.thaw(self.epoch * self.steps_per_epoch > self.settings.thaw_step)
 
     def align(self) -> None:
@@ -206,6 +212,7 @@ class Trainer:
             thaw_step=math.ceil(trial.freeze_steps * steps),
             clip_norm=trial.clip_norm,
             mix=Mixing(trial.mixup, trial.cutmix, classes=classes, seed=trial.seed),
+            average=self.average,
             parts=MicroBatches(trial.accumulation),
             precision=precision_on(self.device),
             world=self.world,
@@ -229,7 +236,6 @@ class Trainer:
             features, targets = self.evaluator.pooled_features(self.dataset.rows["train"])  # without augmentation
             train_head(self.network, features, targets, self.settings.loss, trial, self._image_weights())
         torch.manual_seed(epoch_seed(trial.seed, epoch, self.world.rank))
-        self.world.broadcast(self.network.trained_state().values())  # CPUs of different models round differently
         batches = self.batches.training(
             self.dataset.rows["train"],
             trial.batch_size,
@@ -241,7 +247,9 @@ class Trainer:
             world=self.world,
             weights=self._image_weights(),
         )
-        return train_epoch(self.network, self.optimizer, batches, self.settings, first_step=self.epoch * self.steps_per_epoch)
+        with self.average.training(self.world):
+            self.world.broadcast(self.network.trained_state().values())  # CPUs of different models round differently
+            return train_epoch(self.network, self.optimizer, batches, self.settings, first_step=self.epoch * self.steps_per_epoch)
 
     def _objective(self, value: float) -> float:
         """Return the objective of an epoch whose metric is `value`: `value` itself, or with schedule ``constant`` the best so far.

@@ -11,8 +11,9 @@ from tests.trainables.replicating import CPU, train_in_two_processes
 from trainables.training.checkpoint import load_state, save_state
 from trainables.training.trainer import Trainer
 
+PRETRAINED = {"backbone": "efficientnet_lite0", "weights": "imagenet"}
 CLOCK = {"seconds_training", "seconds_evaluation", "images_per_second"}
-ALL_AT_ONCE = {"mixup": 0.4, "cutmix": 1.0, "class_balance": "sampling"}
+ALL_AT_ONCE = {"mixup": 0.4, "cutmix": 1.0, "class_balance": "sampling", "ema": 0.9}
 
 
 def build(dataset, trial):
@@ -58,12 +59,12 @@ def test_two_processes_train_with_all_options(multiclass, tiny, pair):
 @pytest.mark.parametrize("task", ["multiclass", "binary", "multilabel"])
 def test_mixed_batches_have_mixed_targets_with_accumulation_too(request, tiny, task):
     dataset = request.getfixturevalue(task)
-    losses = {}
+    losses, settings = {}, {"dropout": 0.0, "unfrozen_stages": 0, "head_epochs": 0, **PRETRAINED}
     for accumulation in (1, 2):
-        trial = tiny(mixup=1.0, accumulation=accumulation, dropout=0.0, unfrozen_stages=0, head_epochs=0, label_smoothing=0.0)
+        trial = tiny(mixup=1.0, accumulation=accumulation, **settings)
         losses[accumulation] = run(build(dataset, trial)).history["train_loss"]
     assert losses[1] == pytest.approx(losses[2], rel=1e-4)
-    plain = run(build(dataset, tiny(dropout=0.0, unfrozen_stages=0, head_epochs=0)))
+    plain = run(build(dataset, tiny(**settings)))
     assert losses[1] != pytest.approx(plain.history["train_loss"], rel=1e-4)
 
 
@@ -88,3 +89,37 @@ def test_sampling_draws_all_classes_as_often(multiclass, tiny):
     trainer.run_epoch()
     shares = torch.bincount(torch.cat(drawn)) / (4 * trainer.steps_per_epoch)
     assert torch.allclose(shares, torch.full((3,), 1 / 3), atol=0.06)
+
+
+def test_an_average_of_the_weights_is_evaluated_and_training_goes_on_without_it(larger, tiny):
+    settings = {"epochs": 3, "batch_size": 16, "optimizer": "sgd", "learning_rate": 0.01}
+    plain, averaged = (run(build(larger, tiny(ema=ema, **settings))) for ema in (0.0, 0.9))
+    assert averaged.history["train_loss"] == plain.history["train_loss"]
+    assert averaged.history["loss"] != plain.history["loss"]
+    assert averaged.evaluate("validation")["loss"] == averaged.history["loss"][-1]
+    weights = [trainer.network.head[1].weight for trainer in (plain, averaged)]
+    assert not torch.equal(*weights)
+    assert torch.equal(averaged.average.live["head.1.weight"], weights[0])
+
+
+def test_statistics_are_recomputed_for_the_averaged_weights(larger, tiny):
+    trainer = run(build(larger, tiny(ema=0.9, batch_size=16, learning_rate=0.01)))
+    images, _ = next(trainer.batches.evaluation(larger.rows["train"], 1000))
+    with torch.no_grad():
+        maps = trainer.network.body.trunk.features[0][0](images)
+    norm = trainer.network.body.trunk.features[0][1]
+    assert torch.allclose(norm.running_mean, maps.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+
+
+def test_the_state_of_a_finished_trial_has_the_average_alone(multiclass, tiny):
+    trainer = run(build(multiclass, tiny(ema=0.9, epochs=2)), 1)
+    live = trainer.state()["live"]
+    assert live.keys() < trainer.state()["network"].keys()
+    assert not torch.equal(live["head.1.weight"], trainer.state()["network"]["head.1.weight"])
+    run(trainer)
+    assert trainer.state()["live"] is None
+
+
+def test_with_a_constant_rate_the_average_of_the_best_epoch_is_kept(regression, tiny):
+    trainer = run(build(regression, tiny(ema=0.5, epochs=3, schedule="constant", learning_rate=0.01)))
+    assert trainer.evaluate("validation")["mae"] == trainer.history["objective"][-1] == min(trainer.history["mae"])
