@@ -79,6 +79,7 @@ class TrialConfig(Model):
     image_size: int = Field(64, ge=16, le=1024, description="side of the square that the network sees, pixels")
     aspect: Aspect = Field("crop", description="how an image becomes a square: crop its middle, pad it, or squash it")
     unfrozen_stages: int = Field(3, ge=0, description="stages that train, counted from the head down; 0 trains the head alone")
+    reinit_stages: int = Field(0, ge=0, description="last stages that begin anew instead of pretrained; head_epochs is then unused")
     stage_lr_decay: float = Field(1.0, gt=0, le=1, description="factor on the learning rate for each stage further from the head")
     head_epochs: int = Field(20, ge=0, le=1000, description="passes over frozen features that train the head before the first epoch")
     freeze_steps: Share = Field(0.0, description="share of the schedule during which the body stays frozen; its warm-up begins then")
@@ -86,7 +87,7 @@ class TrialConfig(Model):
     head_units: int = Field(256, ge=8, le=8192, description="neurons of each hidden layer")
     activation: Activation = Field("relu", description="activation of the hidden layers")
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before each linear layer of the head")
-    initializer: Initializer = Field("trunc_normal", description="initializer of the head's weights")
+    initializer: Initializer = Field("trunc_normal", description="initializer of the weights of the head and of reinit_stages")
     loss: LossName | None = Field(None, description="training loss; the task's first by default")
     target: TargetScaleName = Field("linear", description="regression: train on the target or on its logarithm (positive skew)")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes (multiclass)")
@@ -97,6 +98,7 @@ class TrialConfig(Model):
     learning_rate: float = Field(1e-3, gt=0, le=10, description="peak learning rate of the head")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum (sgd, rmsprop); Nesterov's for sgd")
     weight_decay: float = Field(1e-2, ge=0, le=1, description="weight decay; never on biases and norms")
+    l2_sp: float = Field(0.0, ge=0, le=100, description="decay of the body to its pretrained weights, instead of weight_decay; 0 is off")
     ema: float = Field(
         0.0, ge=0, lt=1, description="decay, each step, of an average of the weights that evaluation and export use; 0 is off"
     )

@@ -85,4 +85,5 @@ class Space:
     def _config(self, values: dict[str, Any]) -> TrialConfig:
         values["accumulation"] = math.gcd(values["accumulation"], values["batch_size"])
         values["unfrozen_stages"] = min(values["unfrozen_stages"], self.stages[values["backbone"]])
+        values["reinit_stages"] = min(values["reinit_stages"], values["unfrozen_stages"])
         return TrialConfig.model_validate(values)

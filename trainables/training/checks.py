@@ -26,6 +26,7 @@ def check_trial(dataset: Dataset, trial: TrialConfig, world: World) -> None:
     check_targets(dataset.task, trial.loss, trial.target, dataset.targets[np.concatenate(list(dataset.rows.values()))])
     _check_mixing(dataset, trial, world)
     _check_class_balance(dataset.task, trial.class_balance)
+    _check_pretrained(trial)
 
 
 def _check_parts(trial: TrialConfig, world: World) -> None:
@@ -59,4 +60,18 @@ def _check_class_balance(task: str, balance: str) -> None:
         raise ConfigError(
             "class_balance: sampling draws all classes equally often, which is not possible where an image has several labels; "
             "set class_balance: loss"
+        )
+
+
+def _check_pretrained(trial: TrialConfig) -> None:
+    if trial.weights == "none" and trial.l2_sp:
+        raise ConfigError(f"l2_sp {trial.l2_sp:g} decays towards pretrained weights, but weights: none has none; set l2_sp to 0")
+    if trial.weights == "none" and trial.reinit_stages:
+        raise ConfigError(
+            f"reinit_stages {trial.reinit_stages} replaces pretrained stages, but with weights: none all are new; set reinit_stages to 0"
+        )
+    if trial.reinit_stages > trial.unfrozen_stages:
+        raise ConfigError(
+            f"reinit_stages must be at most unfrozen_stages ({trial.unfrozen_stages}), because new stages that stay frozen would never "
+            f"learn, but got {trial.reinit_stages}"
         )

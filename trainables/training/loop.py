@@ -13,6 +13,7 @@ from trainables.images.batches import Batch
 from trainables.networks.model import Network
 from trainables.training.precision import FLOAT32, Precision
 from trainables.training.regularization.mixing import NO_MIXING, Mixing
+from trainables.training.regularization.pretrained_pull import PretrainedPull
 from trainables.training.regularization.weight_average import WeightAverage
 from trainables.training.tasks import Loss
 
@@ -43,6 +44,7 @@ class LoopSettings:
     thaw_step: int  # the body is frozen before this step, and its learning rate rises from it on
     clip_norm: float  # largest norm of the gradient; 0 does not clip
     mix: Mixing = NO_MIXING
+    pull: PretrainedPull | None = None
     average: WeightAverage | None = None
     parts: MicroBatches = field(default_factory=lambda: MicroBatches(1))
     precision: Precision = FLOAT32
@@ -70,6 +72,8 @@ def train_epoch(
         loss = _compute_gradients(network, *settings.mix(images, targets, step), settings)
         total = total.to(loss.device) + loss
         settings.world.average(p.grad for p in network.parameters() if p.grad is not None)
+        if settings.pull:
+            settings.pull.step()
         _update(network, optimizer, settings)
         if settings.average:
             settings.average.update(step)

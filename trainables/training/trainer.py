@@ -30,6 +30,7 @@ from trainables.training.loop import LoopSettings, MicroBatches, train_epoch
 from trainables.training.optim import learning_rate_factor
 from trainables.training.precision import precision_on
 from trainables.training.regularization.mixing import Mixing
+from trainables.training.regularization.pretrained_pull import PretrainedPull
 from trainables.training.regularization.weight_average import WeightAverage
 from trainables.training.tasks import TargetScale, build_loss, fit_target_scale, score
 
@@ -212,6 +213,7 @@ class Trainer:
             thaw_step=math.ceil(trial.freeze_steps * steps),
             clip_norm=trial.clip_norm,
             mix=Mixing(trial.mixup, trial.cutmix, classes=classes, seed=trial.seed),
+            pull=PretrainedPull(self.optimizer, trial.l2_sp, new_stages=trial.reinit_stages),
             average=self.average,
             parts=MicroBatches(trial.accumulation),
             precision=precision_on(self.device),
@@ -232,7 +234,7 @@ class Trainer:
     def _train(self) -> tuple[float, int]:
         """Train one reported epoch without evaluation; return (mean training loss, images trained on), over all processes of the world."""
         trial, epoch = self.trial, self.epoch + 1
-        if self.epoch == 0 and trial.head_epochs:
+        if self.epoch == 0 and trial.head_epochs and not trial.reinit_stages:  # stages without training have no features to learn from
             features, targets = self.evaluator.pooled_features(self.dataset.rows["train"])  # without augmentation
             train_head(self.network, features, targets, self.settings.loss, trial, self._image_weights())
         torch.manual_seed(epoch_seed(trial.seed, epoch, self.world.rank))

@@ -8,11 +8,19 @@ REFUSED = [
     ("regression", {"mixup": 0.2}, "mixup 0.2 would mix the targets of two images, but half of an image"),
     ("regression", {"mixup": 0.2, "cutmix": 1}, "mixup 0.2 and cutmix 1 would mix .*; set mixup and cutmix to 0 for regression"),
     ("regression", {"class_balance": "loss"}, "class_balance: loss weighs classes, which regression does not have"),
+    ("multiclass", {"l2_sp": 0.1}, "l2_sp 0.1 decays towards pretrained weights, but weights: none has none; set l2_sp to 0"),
+    ("multiclass", {"reinit_stages": 1}, "reinit_stages 1 replaces pretrained stages, but with weights: none all are new"),
+    (
+        "multiclass",
+        {"reinit_stages": 2, "unfrozen_stages": 1, "weights": "imagenet"},
+        r"reinit_stages must be at most unfrozen_stages \(1\), .* would never learn, but got 2",
+    ),
     ("multilabel", {"class_balance": "sampling"}, "not possible where an image has several labels; set class_balance: loss"),
 ]
 ALLOWED = [
     ("multiclass", {"mixup": 0.2, "cutmix": 1, "class_balance": "sampling"}),
     ("binary", {"mixup": 0.2, "class_balance": "sampling"}),
+    ("multiclass", {"l2_sp": 0.1, "reinit_stages": 1, "weights": "imagenet"}),
     ("multilabel", {"cutmix": 1, "class_balance": "loss"}),
 ]
 

@@ -52,6 +52,11 @@ def base_run(multiclass, tiny):
     return run(build(multiclass, tiny(**BASE)))
 
 
+@pytest.fixture(scope="module")
+def pretrained_run(multiclass, tiny):
+    return run(build(multiclass, tiny(**BASE, **PRETRAINED)))
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_trains_and_returns_all_metrics(request, tiny, task):
     dataset = request.getfixturevalue(task)
@@ -200,14 +205,17 @@ def test_the_initializer_has_an_effect(multiclass, tiny):
         {"mixup": 0.4},
         {"cutmix": 1.0},
         {"ema": 0.9},
+        {"reinit_stages": 1, **PRETRAINED},
+        {"l2_sp": 50, **PRETRAINED},
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_every_hyperparameter_has_an_effect(multiclass, tiny, base_run, change):
+def test_every_hyperparameter_has_an_effect(multiclass, tiny, base_run, pretrained_run, change):
     trained = run(build(multiclass, tiny(**{**BASE, **change})))
+    compared = pretrained_run if "weights" in change else base_run
     # The average changes evaluation alone.
     name = "loss" if "ema" in change else "train_loss"
-    assert trained.history[name] != base_run.history[name]
+    assert trained.history[name] != compared.history[name]
 
 
 def test_accumulation_splits_batches(multiclass, tiny):

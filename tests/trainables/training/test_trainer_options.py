@@ -13,7 +13,8 @@ from trainables.training.trainer import Trainer
 
 PRETRAINED = {"backbone": "efficientnet_lite0", "weights": "imagenet"}
 CLOCK = {"seconds_training", "seconds_evaluation", "images_per_second"}
-ALL_AT_ONCE = {"mixup": 0.4, "cutmix": 1.0, "class_balance": "sampling", "ema": 0.9}
+ALL_AT_ONCE = {"mixup": 0.4, "cutmix": 1.0, "class_balance": "sampling", "ema": 0.9, "l2_sp": 0.5, "reinit_stages": 1}
+ALL_AT_ONCE |= {"backbone": "efficientnet_lite0", "weights": "imagenet", "unfrozen_stages": 2}
 
 
 def build(dataset, trial):
@@ -123,3 +124,44 @@ def test_the_state_of_a_finished_trial_has_the_average_alone(multiclass, tiny):
 def test_with_a_constant_rate_the_average_of_the_best_epoch_is_kept(regression, tiny):
     trainer = run(build(regression, tiny(ema=0.5, epochs=3, schedule="constant", learning_rate=0.01)))
     assert trainer.evaluate("validation")["mae"] == trainer.history["objective"][-1] == min(trainer.history["mae"])
+
+
+def distance_to_pretrained(dataset, trial):
+    """Return how far training moves the weights of the body's last two stages, per stage."""
+    trainer = build(dataset, trial)
+    stages = trainer.network.body.stages[-2:]
+    before = [[p.detach().clone() for block in stage for p in block.parameters() if p.ndim > 1] for stage in stages]
+    run(trainer)
+    after = [[p for block in stage for p in block.parameters() if p.ndim > 1] for stage in stages]
+    return [sum(float((a - b).detach().square().sum()) for a, b in zip(*pair, strict=True)) for pair in zip(before, after, strict=True)]
+
+
+def test_l2_sp_keeps_the_body_near_its_pretrained_weights_where_it_has_some(multiclass, tiny):
+    settings = {"unfrozen_stages": 2, "optimizer": "sgd", "learning_rate": 0.02, "weight_decay": 0.0, **PRETRAINED}
+    free, pulled, partly = (
+        distance_to_pretrained(multiclass, tiny(**settings, **changes))
+        for changes in ({}, {"l2_sp": 20}, {"l2_sp": 20, "reinit_stages": 1})
+    )
+    assert pulled[0] < 0.5 * free[0]
+    assert pulled[1] < 0.5 * free[1]
+    assert partly[1] > 2 * pulled[1]
+
+
+def test_weight_decay_is_for_the_head_alone_with_l2_sp(multiclass, tiny):
+    trainer = build(multiclass, tiny(l2_sp=0.1, reinit_stages=1, unfrozen_stages=3, weight_decay=0.05, **PRETRAINED))
+    decays = {}
+    for group in trainer.optimizer.param_groups:
+        decays[group["distance"]] = max(decays.get(group["distance"], 0), group["weight_decay"])
+    assert decays == {0: 0.05, 1: 0.05, 2: 0, 3: 0}, "and for new stages"
+
+
+def test_a_reinitialized_stage_trains_with_its_norms_and_without_a_head_start(multiclass, tiny):
+    changes = {"reinit_stages": 1, "unfrozen_stages": 2, **PRETRAINED}
+    trainer = build(multiclass, tiny(initializer="kaiming_normal", learning_rate=0.01, epochs=2, **changes))
+    assert trainer.network.batch_norm_trains
+    last = trainer.network.body.stages[-1]
+    convolutions = [module for block in last for module in block.modules() if isinstance(module, nn.Conv2d)]
+    first = convolutions[0].weight.detach().clone()
+    run(trainer)
+    assert not torch.equal(convolutions[0].weight, first)
+    assert trainer.history["train_loss"][-1] < trainer.history["train_loss"][0]
