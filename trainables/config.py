@@ -20,7 +20,7 @@ ScheduleName = Literal["cosine", "one_cycle", "step", "constant"]
 LossName = Literal["cross_entropy", "binary_cross_entropy", "mse", "mae", "huber", "mape"]
 TargetScaleName = Literal["linear", "log"]
 ClassBalance = Literal["none", "loss", "sampling"]
-AugmentationOp = Literal["crop", "flip", "vertical_flip", "affine", "color", "noise", "dropout"]
+AugmentationOp = Literal["crop", "flip", "vertical_flip", "affine", "color", "noise", "trivial", "dropout"]
 
 AUGMENTATION_OPS: tuple[AugmentationOp, ...] = ("crop", "flip", "affine", "color", "noise", "dropout")
 UNUSUAL_LINE_BREAKS = {"\x85", "\u2028", "\u2029"}
@@ -109,7 +109,7 @@ class TrialConfig(Model):
     batch_size: int = Field(32, ge=2, le=8192, description="images a step; at most a quarter of the training images")
     accumulation: int = Field(1, ge=1, le=64, description="micro-batches a step")
     augmentation_strength: Share = Field(0.25, description="scale of the whole augmentation; 0 is none")
-    augmentation_ops: tuple[AugmentationOp, ...] = Field(AUGMENTATION_OPS, description="operations that may be used")
+    augmentation_ops: tuple[AugmentationOp, ...] = Field(AUGMENTATION_OPS, description="which may be used; trivial is TrivialAugment")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of initialisation, batches, augmentation and dropout")
 
     @model_validator(mode="after")

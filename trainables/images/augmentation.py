@@ -5,7 +5,7 @@ import random
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import albumentations as A
 import cv2
@@ -19,6 +19,29 @@ cv2.setNumThreads(0)
 GREY = 128
 MIDDLE = (7 / 8) ** 2
 """Share of a stored image's area that evaluation sees. Random crops have about this area, so that objects have about the same size."""
+
+
+def _trivial(s: float) -> Iterator[A.BasicTransform]:
+    """Yield the operations of TrivialAugment (Müller & Hutter 2021, table 1) with ranges from none to `s` times the paper's largest.
+
+    An image gets one of them, each as likely, at a random strength. Equalization and full contrast have no strength: they are rarer
+    instead, with `s` times the chance of the others.
+    """
+    yield A.NoOp(p=1)
+    for moved in ({"rotate": (-30 * s, 30 * s)}, *({"shear": {axis: (-17 * s, 17 * s)}} for axis in "xy")):
+        yield A.Affine(**moved, border_mode=cv2.BORDER_REFLECT_101, p=1)
+    for axis, other in ("xy", "yx"):
+        moved = {axis: (-0.31 * s, 0.31 * s), other: (0, 0)}
+        yield A.Affine(translate_percent=moved, border_mode=cv2.BORDER_REFLECT_101, p=1)
+    for changed in ("brightness", "contrast", "saturation"):
+        same = {"brightness": (1, 1), "contrast": (1, 1), "saturation": (1, 1), "hue": (0, 0)}
+        yield A.ColorJitter(**same | {changed: (1 - 0.9 * s, 1 + 0.9 * s)}, p=1)
+    yield A.Sharpen(alpha=(0, 0.5 * s), lightness=(1, 1), p=1)
+    yield A.Posterize(num_bits=(min(7, 8 - round(4 * s)), 7), p=1)
+    yield A.Solarize(threshold_range=(1 - s, 1), p=1)
+    yield A.AutoContrast(method="pil", p=s)
+    yield A.Equalize(mode="pil", p=s)
+
 
 OPS: dict[str, Callable[[float, int], A.BasicTransform | A.BaseCompose]] = {
     "crop": lambda s, size: A.RandomResizedCrop(
@@ -44,6 +67,7 @@ OPS: dict[str, Callable[[float, int], A.BasicTransform | A.BaseCompose]] = {
     "noise": lambda s, size: A.OneOf(
         [A.GaussNoise(std_range=(0.0, 0.15 * s)), A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 0.1 + 1.9 * s))], p=0.5 * s
     ),
+    "trivial": lambda s, size: A.OneOf([*_trivial(s)], p=1),
     "dropout": lambda s, size: A.CoarseDropout(
         num_holes_range=(1, 1 + round(3 * s)),
         hole_height_range=(0.05, 0.05 + 0.3 * s),

@@ -38,7 +38,7 @@ def mean_change(strength, ops, draws=120):
 
 def test_ops_are_those_that_the_configuration_names():
     assert tuple(OPS) == AugmentationOp.__args__
-    assert set(AUGMENTATION_OPS) == set(OPS) - {"vertical_flip"}
+    assert set(AUGMENTATION_OPS) == set(OPS) - {"vertical_flip", "trivial"}
 
 
 @given(st.integers(16, 80))
@@ -146,3 +146,24 @@ def test_augmenter_rejects_invalid_strength_and_unknown_op():
 def test_sample_seeds_of_a_trial_differ():
     seeds = {sample_seed(seed, epoch, sample) for seed in range(3) for epoch in range(10) for sample in range(100)}
     assert len(seeds) >= 2999  # of 32 bits: two are equal with a probability of one in a thousand
+
+
+def test_trivial_applies_one_of_many_operations_at_a_random_strength():
+    image = textured(3)
+    augment = Augmenter(1, ("trivial",), SIZE)
+    views = [augment(image, seed) for seed in range(300)]
+    unchanged = np.mean([np.array_equal(view, centre(image)) for view in views])
+    assert 0.02 < unchanged < 0.2, "one of thirteen operations changes nothing"
+    assert len({view.tobytes() for view in views}) > 200
+    colours = [len(np.unique(view)) for view in views]
+    assert 0.02 < np.mean([count <= 128 for count in colours]) < 0.2, "posterized"
+
+
+def test_each_operation_of_trivial_is_drawn_and_full_contrast_is_rarer_when_weak():
+    dark = np.linspace(40, 90, SIDE).astype(np.uint8)[None, :, None] + np.zeros((SIDE, SIDE, 3), np.uint8)
+    chances = {}
+    for strength in (0.1, 1.0):
+        views = [Augmenter(strength, ("trivial",), SIZE)(dark, seed) for seed in range(300)]
+        chances[strength] = np.mean([np.ptp(view) > 200 for view in views])
+    assert 0.05 < chances[1.0] < 0.35
+    assert chances[0.1] < chances[1.0] / 3

@@ -200,6 +200,7 @@ def test_the_initializer_has_an_effect(multiclass, tiny):
         {"clip_norm": 0.01},
         {"augmentation_strength": 0.5},
         {"augmentation_ops": ("crop",)},
+        {"augmentation_ops": ("trivial",)},
         {"batch_size": 4},
         {"head_epochs": 0},
         {"mixup": 0.4},
