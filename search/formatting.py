@@ -12,7 +12,8 @@ CLOCK = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 def brief_configuration(config: Mapping[str, Any]) -> str:
     """Return the main fields of a trial's configuration (a `TrialConfig` as a dictionary) as one line of text."""
-    head = "perceptron" if not config["head_layers"] else f"head {config['head_layers']}×{config['head_units']}"
+    plain = "perceptron" if not config["head_layers"] else f"head {config['head_layers']}×{config['head_units']}"
+    head = f"head {' → '.join(config['head'])}" if config.get("head") else plain
     return (
         f"{config['backbone']}, {config['optimizer']} {config['learning_rate']:.2g}, unfrozen {config['unfrozen_stages']}, {head}, "
         f"batch {config['batch_size']}, augment {config['augmentation_strength']:g}"

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trainables.errors import ConfigError, ResourceError, did_you_mean
+from trainables.head_layers import EXAMPLE, read_layers
 from trainables.storage.atomic_write import atomic_write
 
 TaskName = Literal["regression", "binary", "multiclass", "multilabel"]
@@ -23,6 +24,8 @@ ClassBalance = Literal["none", "loss", "sampling"]
 AugmentationOp = Literal["crop", "flip", "vertical_flip", "affine", "color", "noise", "trivial", "dropout"]
 
 AUGMENTATION_OPS: tuple[AugmentationOp, ...] = ("crop", "flip", "affine", "color", "noise", "dropout")
+REPLACED_BY_HEAD = ("head_layers", "head_units", "activation", "dropout")
+"""Fields of `TrialConfig` that have no effect where `head` lists the layers."""
 UNUSUAL_LINE_BREAKS = {"\x85", "\u2028", "\u2029"}
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -83,6 +86,9 @@ class TrialConfig(Model):
     stage_lr_decay: float = Field(1.0, gt=0, le=1, description="factor on the learning rate for each stage further from the head")
     head_epochs: int = Field(20, ge=0, le=1000, description="passes over frozen features that train the head before the first epoch")
     freeze_steps: Share = Field(0.0, description="share of the schedule during which the body stays frozen; its warm-up begins then")
+    head: tuple[str, ...] | None = Field(
+        None, description=f"the head as a list of layers, such as {EXAMPLE}, instead of the next four fields"
+    )
     head_layers: int = Field(0, ge=0, le=3, description="hidden layers of the head; 0 is one linear layer")
     head_units: int = Field(256, ge=8, le=8192, description="neurons of each hidden layer")
     activation: Activation = Field("relu", description="activation of the hidden layers")
@@ -111,6 +117,22 @@ class TrialConfig(Model):
     augmentation_strength: Share = Field(0.25, description="scale of the whole augmentation; 0 is none")
     augmentation_ops: tuple[AugmentationOp, ...] = Field(AUGMENTATION_OPS, description="which may be used; trivial is TrivialAugment")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of initialisation, batches, augmentation and dropout")
+
+    @field_validator("head")
+    @classmethod
+    def _layers(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None:
+            read_layers(value, get_args(Activation))
+        return value
+
+    @model_validator(mode="after")
+    def _one_head(self) -> "TrialConfig":
+        fields = type(self).model_fields
+        unused = {name: getattr(self, name) for name in REPLACED_BY_HEAD if getattr(self, name) != fields[name].default}
+        if self.head is not None and unused:
+            named = ", ".join(f"{name}: {value}" for name, value in unused.items())
+            raise ValueError(f"head lists all layers of the head, so {named} would have no effect; remove it, or remove head")
+        return self
 
     @model_validator(mode="after")
     def _micro_batches(self) -> "TrialConfig":

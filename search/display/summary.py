@@ -32,14 +32,16 @@ def describe_configuration(config: Mapping[str, Any]) -> list[str]:
     stages = _describe_stages(trial)
     plural = "s" * (trial.head_layers > 1)
     hidden = f"{trial.head_layers} hidden layer{plural} of {trial.head_units} neurons ({trial.activation})"
-    head = hidden if trial.head_layers else "one linear layer"
+    listed = config.get("head")  # records of earlier versions have none
+    head = ", ".join(listed) if listed else hidden if trial.head_layers else "one linear layer"
+    dropout = "" if listed else f", dropout {trial.dropout:.2g}"
     momentum = f" with momentum {trial.momentum:g}" if trial.optimizer != "adamw" else ""
     smoothing = f", label smoothing {trial.label_smoothing:g}" if trial.label_smoothing else ""
     amount = next((word for limit, word in AUGMENTATION if trial.augmentation_strength <= limit), AUGMENTATION[-1][1])
     ops = ": " + ", ".join(trial.augmentation_ops) if trial.augmentation_strength else ""
     return [
         f"Backbone: {trial.backbone} with {trial.weights} weights, images of {trial.image_size} px; {stages}.",
-        f"Head: {head}, weights from {trial.initializer}, dropout {trial.dropout:.2g}{smoothing}.",
+        f"Head: {head}, weights from {trial.initializer}{dropout}{smoothing}.",
         f"Optimizer: {trial.optimizer}{momentum}, learning rate {trial.learning_rate:.3g} ({trial.schedule}, warm-up {trial.warmup:.0%}), "
         f"weight decay {trial.weight_decay:.2g}, batch size {trial.batch_size}, epochs {trial.epochs}.",
         f"Augmentation: {amount} (strength {trial.augmentation_strength:g}{ops}).",

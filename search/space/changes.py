@@ -11,7 +11,7 @@ from search.space.space import Space
 from trainables.config import TrialConfig, validate
 from trainables.errors import ConfigError, did_you_mean
 
-LISTS = ("augmentation_ops",)
+LISTS = ("augmentation_ops", "head")
 """Fields whose value is a list, so that a list fixes them."""
 
 

@@ -31,7 +31,7 @@ def default_parameters(
         (True, Parameter("unfrozen_stages", "unfrozen_stages", IntDistribution(0, stages))),
         (True, Parameter("epochs", "epochs", IntDistribution(max(1, epochs // 2), epochs * 2, log=True))),
         (batch > BATCH_STEP, Parameter("batch_size", "batch_size", IntDistribution(BATCH_STEP, max(batch, BATCH_STEP), step=BATCH_STEP))),
-        (True, Parameter("head_layers", "head_layers", IntDistribution(0, 2))),
+        (True, Parameter("head_layers", "head_layers", IntDistribution(0, 2), _is_not_listed)),
         (True, Parameter("head_units", "head_units", IntDistribution(128, 1024, log=True), _has_hidden_layers)),
         (True, Parameter("activation", "activation", CategoricalDistribution(("relu", "gelu", "tanh")), _has_hidden_layers)),
         (True, Parameter("initializer", "initializer", CategoricalDistribution(INITIALIZERS))),
@@ -45,7 +45,11 @@ def _learning_rate_factor(values: Values) -> float:
 
 
 def _has_hidden_layers(values: Values) -> bool:
-    return bool(values["head_layers"] >= 1)
+    return _is_not_listed(values) and bool(values["head_layers"] >= 1)
+
+
+def _is_not_listed(values: Values) -> bool:
+    return values["head"] is None
 
 
 def _sizes(sizes: Sequence[int]) -> IntDistribution | CategoricalDistribution:

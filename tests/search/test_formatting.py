@@ -14,6 +14,8 @@ values = st.floats(allow_nan=True, allow_infinity=True)
 def test_a_configuration_on_one_line():
     assert brief_configuration(CONFIG.model_dump()) == "mobilenet_v3_small, adamw 0.001, unfrozen 5, perceptron, batch 32, augment 0.25"
     assert "head 2×256" in brief_configuration(CONFIG.model_copy(update={"head_layers": 2}).model_dump())
+    listed = CONFIG.model_copy(update={"head": ("dense 64 relu", "dense")})
+    assert "head dense 64 relu → dense, batch" in brief_configuration(listed.model_dump())
 
 
 def test_a_curve_as_blocks():

@@ -1,11 +1,11 @@
 """The new head: a linear layer or a multilayer perceptron on the body's features, and a table of initializers for it."""
 
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from trainables.errors import ConfigError, did_you_mean
+from trainables.head_layers import Dense, Dropout
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
@@ -34,18 +34,31 @@ def build_head(
 ) -> nn.Sequential:
     """Return an initialized head: features `(N, inputs)` → logits `(N, outputs)`.
 
-    It has `layers` hidden layers of `units` neurons, and dropout before every linear layer. Raises ``ConfigError`` for an activation or an
-    initializer that is not in `ACTIVATIONS` or `INITIALIZERS`.
+    It has `layers` hidden layers of `units` neurons, and dropout before every linear layer. Raises as `build_listed_head` does.
     """
-    for name, table in ((activation, ACTIVATIONS), (initializer, INITIALIZERS)):
+    hidden = (Dropout(dropout), Dense(units, activation))
+    return build_listed_head(inputs, outputs, (*hidden * layers, Dropout(dropout), Dense()), initializer)
+
+
+def build_listed_head(inputs: int, outputs: int, layers: Sequence[Dense | Dropout], initializer: str = "trunc_normal") -> nn.Sequential:
+    """Return an initialized head of these layers: features `(N, inputs)` → logits `(N, outputs)`. A `Dense` without units has `outputs`.
+
+    Raises ``ConfigError`` for an activation or an initializer that is not in `ACTIVATIONS` or `INITIALIZERS`.
+    """
+    used = [layer.activation for layer in layers if isinstance(layer, Dense) and layer.activation]
+    for name, table in (*((name, ACTIVATIONS) for name in used), (initializer, INITIALIZERS)):
         if name not in table:
             raise ConfigError(f"unknown {name!r} for the head{did_you_mean(name, table)}")
-    widths = [inputs, *[units] * layers, outputs]
     parts: list[nn.Module] = []
-    for index, (fan_in, fan_out) in enumerate(pairwise(widths)):
-        if index:
-            parts.append(ACTIVATIONS[activation]())
-        parts += [nn.Dropout(dropout), nn.Linear(fan_in, fan_out)]
+    width = inputs
+    for layer in layers:
+        if isinstance(layer, Dropout):
+            parts.append(nn.Dropout(layer.rate))
+            continue
+        fan_in, width = width, layer.units or outputs
+        parts.append(nn.Linear(fan_in, width))
+        if layer.activation:
+            parts.append(ACTIVATIONS[layer.activation]())
     head = nn.Sequential(*parts)
     initialize(head, initializer)
     return head

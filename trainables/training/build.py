@@ -1,13 +1,15 @@
 """Builds a trial's network and optimizer from its configuration and data set."""
 
 import torch
+from torch import nn
 
 from trainables.config import TrialConfig
 from trainables.data.dataset import Dataset
 from trainables.distributed.sync_batch_norm import synchronize_batch_norm
 from trainables.distributed.world import World
+from trainables.head_layers import read_layers
 from trainables.networks.bodies import build_body
-from trainables.networks.heads import build_head
+from trainables.networks.heads import ACTIVATIONS, build_head, build_listed_head
 from trainables.networks.model import MIN_BATCH_FOR_STATISTICS, Network
 from trainables.networks.reinitialize import reinitialized
 from trainables.networks.weights import load_weights
@@ -32,19 +34,25 @@ def build_network(dataset: Dataset, trial: TrialConfig, *, world: World, sync_ba
         provenance = load_weights(body, trial.backbone, trial.weights)
     if sync_batch_norm and world.size > 1:
         synchronize_batch_norm(body)
-    head = build_head(
-        body.width,
-        TASKS[dataset.task].outputs(len(dataset.classes)),
+    head = _build_head(body.width, TASKS[dataset.task].outputs(len(dataset.classes)), trial)
+    normalized_together = trial.batch_size // (trial.accumulation * (1 if sync_batch_norm else world.size))
+    has_new_norms = trial.weights == "none" or trial.reinit_stages > 0
+    batch_norm_trains = has_new_norms or normalized_together >= MIN_BATCH_FOR_STATISTICS
+    return Network(body, head, unfrozen_stages=trial.unfrozen_stages, batch_norm_trains=batch_norm_trains), provenance
+
+
+def _build_head(inputs: int, outputs: int, trial: TrialConfig) -> nn.Sequential:
+    if trial.head is not None:
+        return build_listed_head(inputs, outputs, read_layers(trial.head, ACTIVATIONS), trial.initializer)
+    return build_head(
+        inputs,
+        outputs,
         layers=trial.head_layers,
         units=trial.head_units,
         activation=trial.activation,
         dropout=trial.dropout,
         initializer=trial.initializer,
     )
-    normalized_together = trial.batch_size // (trial.accumulation * (1 if sync_batch_norm else world.size))
-    has_new_norms = trial.weights == "none" or trial.reinit_stages > 0
-    batch_norm_trains = has_new_norms or normalized_together >= MIN_BATCH_FOR_STATISTICS
-    return Network(body, head, unfrozen_stages=trial.unfrozen_stages, batch_norm_trains=batch_norm_trains), provenance
 
 
 def build_optimizer(network: Network, trial: TrialConfig, *, body: bool = True) -> torch.optim.Optimizer:

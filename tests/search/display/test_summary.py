@@ -16,6 +16,7 @@ PLAIN = TrialConfig()
         ({"unfrozen_stages": 1, "freeze_steps": 0.1}, "the last stage trains, from 10% of the steps on."),
         ({"unfrozen_stages": 0}, "all stages stay frozen."),
         ({}, "Head: one linear layer, weights from trunc_normal, dropout 0.2."),
+        ({"head": ("dense 64 tanh", "dense")}, "Head: dense 64 tanh, dense, weights from trunc_normal."),
         ({"head_layers": 1}, "1 hidden layer of 256 neurons (relu)"),
         (
             {"head_layers": 2, "label_smoothing": 0.1},

@@ -82,3 +82,22 @@ def test_a_wrong_change_is_named(changes, fragments):
         make_space(changes)
     for fragment in fragments:
         assert fragment in str(caught.value)
+
+
+def test_a_listed_head_replaces_the_parameters_of_the_other_head():
+    space = make_space({"head": ["dense 64 relu", "dropout 0.3", "dense"]})
+    assert space.recipe.head == ("dense 64 relu", "dropout 0.3", "dense")
+    assert {"head_layers", "head_units", "activation"}.isdisjoint(space.describe())
+    configs = [ask(space, seed)[0] for seed in range(8)]
+    assert {config.head for config in configs} == {space.recipe.head}
+    with pytest.raises(ConfigError, match="head: unknown layer 'dens 64'"):
+        make_space({"head": ["dens 64", "dense"]})
+    with pytest.raises(ConfigError, match="head lists all layers of the head, so head_layers: 2 would have no effect"):
+        make_space({"head": ["dense"], "head_layers": 2})
+
+
+def test_new_stages_are_at_most_those_that_train():
+    space = make_space({"reinit_stages": 2, "unfrozen_stages": {"low": 0, "high": 3}})
+    pairs = {(config.unfrozen_stages, config.reinit_stages) for config in (ask(space, seed)[0] for seed in range(20))}
+    assert all(new == min(2, trained) for trained, new in pairs)
+    assert len(pairs) > 2

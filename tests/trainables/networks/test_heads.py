@@ -6,7 +6,8 @@ from torch import nn
 
 from trainables.config import Activation, Initializer
 from trainables.errors import ConfigError
-from trainables.networks.heads import ACTIVATIONS, INITIALIZERS, build_head
+from trainables.head_layers import Dense, Dropout
+from trainables.networks.heads import ACTIVATIONS, INITIALIZERS, build_head, build_listed_head
 
 INPUTS, UNITS = 400, 600
 # Standard normal density at 2 and mass within ±2: the variance of a normal that is cut at two deviations.
@@ -100,4 +101,14 @@ def test_unknown_names_are_rejected_with_the_nearest_one():
     with pytest.raises(ConfigError, match="did you mean 'xavier_normal'"):
         build_head(4, 2, layers=0, units=8, initializer="xavier_norma")
     with pytest.raises(ConfigError, match="did you mean 'gelu'"):
-        build_head(4, 2, layers=0, units=8, activation="gelo")
+        build_head(4, 2, layers=1, units=8, activation="gelo")
+
+
+def test_a_listed_head_has_its_layers_in_order_and_the_outputs_last():
+    layers = (Dropout(0.1), Dense(32, "gelu"), Dense(16), Dropout(0.3), Dense())
+    head = build_listed_head(20, 5, layers, "xavier_normal")
+    assert [type(part) for part in head] == [nn.Dropout, nn.Linear, nn.GELU, nn.Linear, nn.Dropout, nn.Linear]
+    assert [(part.in_features, part.out_features) for part in linears(head)] == [(20, 32), (32, 16), (16, 5)]
+    assert [part.p for part in head if isinstance(part, nn.Dropout)] == [0.1, 0.3]
+    assert head(torch.randn(3, 20)).shape == (3, 5)
+    assert not any(part.bias.any() for part in linears(head))

@@ -189,6 +189,7 @@ def test_the_initializer_has_an_effect(multiclass, tiny):
         {"head_units": 32},
         {"activation": "gelu"},
         {"dropout": 0.5},
+        {"head": ("dense 24 tanh", "dropout 0.2", "dense"), "head_layers": 0, "head_units": 256, "dropout": 0.2},
         {"label_smoothing": 0.1},
         {"momentum": 0.5},
         {"weight_decay": 0.5},
