@@ -7,10 +7,11 @@ from trainables.config import AUGMENTATION_OPS, Aspect, AugmentationOp, TrialCon
 STEPS = 300  # of a trial, about
 EPOCHS = (6, 30)  # fewest and most
 DEPTH = 3  # stages that train, of a pretrained body
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 2e-3  # for batches of 32; proportional to the batch size
 STAGE_LR_DECAY = 1.0
 STEPS_PER_EPOCH = 20  # at least
 HEAD_EPOCHS = 20
+BATCH_SIZE = 32
 SMALL = 500  # training images; smaller sets have batches of 16
 
 
@@ -46,7 +47,7 @@ def default_recipe(
 
     `images` counts the training images. `stages` of the body train, counted from the head down.
     """
-    batch_size = min(32 if images >= SMALL else 16, largest_batch(images))
+    batch_size = min(BATCH_SIZE if images >= SMALL else BATCH_SIZE // 2, largest_batch(images))
     return TrialConfig(
         backbone=backbone,
         weights=weights,
@@ -54,7 +55,7 @@ def default_recipe(
         aspect=aspect,
         unfrozen_stages=stages if weights == "none" else min(stages, DEPTH),
         head_epochs=0 if weights == "none" else HEAD_EPOCHS,
-        learning_rate=LEARNING_RATE,
+        learning_rate=LEARNING_RATE * batch_size / BATCH_SIZE,
         stage_lr_decay=STAGE_LR_DECAY,
         label_smoothing=0.1 if task == "multiclass" else 0.0,
         batch_size=batch_size,
