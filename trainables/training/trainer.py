@@ -83,6 +83,7 @@ class Trainer:
         self.evaluator = Evaluator(self.network, self.batches, self.settings.precision, world, image_size=side)
         self.epoch = 0
         self.history: dict[str, list[float]] = {}
+        self.head_trained = not trial.head_epochs or trial.reinit_stages > 0
         self._best: dict[str, Tensor] | None = None
         self._predicted: tuple[Tensor, Tensor] | None = None
 
@@ -126,6 +127,17 @@ class Trainer:
         if self.trial.schedule != "constant":
             return self.epoch
         return 1 + self.history[self.metric].index(self.history["objective"][-1])
+
+    def start_head(self) -> None:
+        """Train the head on the features of the training images without augmentation; do nothing if it has been trained before.
+
+        `run_epoch` calls this. Does nothing either without `head_epochs`, or if stages begin anew: they have no features to learn from.
+        """
+        if self.head_trained:
+            return
+        self.head_trained = True
+        features, targets = self.evaluator.pooled_features(self.dataset.rows["train"])
+        train_head(self.network, features, targets, self.settings.loss, self.trial, self._image_weights())
 
     def predict(self, split: str) -> tuple[Tensor, Tensor]:
         """Return the logits `(N, outputs)` and the targets of a split, in main memory.
@@ -183,6 +195,7 @@ class Trainer:
         if state["optimizer"] is not None:
             self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.history, self._best = state["epoch"], state["history"], state["best"]
+        self.head_trained = self.head_trained or self.epoch > 0
         self.average.live = state.get("live")  # states of earlier versions have none
         self.network.thaw(self.epoch * self.steps_per_epoch > self.settings.thaw_step)
 
@@ -196,7 +209,7 @@ class Trainer:
 
     def description(self) -> dict[str, Any]:
         """Return what is needed to use the network; see `trainables.training.export.describe_network`."""
-        return describe_network(self.dataset, self.trial, self.scale)
+        return describe_network(self.dataset, self.trial, self.scale, self.network.head, self.provenance)
 
     def _loop_settings(self) -> LoopSettings:
         trial, steps = self.trial, self.steps_per_epoch * self.trial.epochs
@@ -234,9 +247,7 @@ class Trainer:
     def _train(self) -> tuple[float, int]:
         """Train one reported epoch without evaluation; return (mean training loss, images trained on), over all processes of the world."""
         trial, epoch = self.trial, self.epoch + 1
-        if self.epoch == 0 and trial.head_epochs and not trial.reinit_stages:  # stages without training have no features to learn from
-            features, targets = self.evaluator.pooled_features(self.dataset.rows["train"])  # without augmentation
-            train_head(self.network, features, targets, self.settings.loss, trial, self._image_weights())
+        self.start_head()
         torch.manual_seed(epoch_seed(trial.seed, epoch, self.world.rank))
         batches = self.batches.training(
             self.dataset.rows["train"],
