@@ -27,6 +27,11 @@ def parse_size(value: Any) -> Any:
     return parse_bytes(value) if isinstance(value, str) else value
 
 
+def as_list(value: Any) -> Any:
+    """Return a single value as a list of it. A list or tuple is returned unchanged."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
 def check_study_name(value: Any) -> Any:
     """Return a study name unchanged. Raises ``ValueError`` for a string that is not safe as a folder, in a URL and on a command line.
 
@@ -40,7 +45,7 @@ def check_study_name(value: Any) -> Any:
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0)]
 Bytes = Annotated[float, BeforeValidator(parse_size), Field(gt=0)]
 ImageSize = Annotated[int, Field(ge=16, le=1024)]
-ImageSizes = ImageSize | Annotated[tuple[ImageSize, ...], Field(min_length=1, max_length=8)]
+ImageSizes = Annotated[tuple[ImageSize, ...], BeforeValidator(as_list), Field(min_length=1, max_length=8)]
 StudyName = Annotated[str, BeforeValidator(check_study_name)]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from search.config import SearchConfig
-from search.presets.reading import preset_values
+from search.presets.reading import with_preset
 from trainables.config import Recipe, TrialConfig, read_yaml, validate
 from trainables.errors import ConfigError, did_you_mean
 
@@ -60,9 +60,7 @@ def read_config(source: str | Path | None, options: Mapping[str, Any], settings:
         _apply_setting(values, setting)
     _refuse_trial_keys(values, where)
     _move_resources_per_trial(values)
-    if values.get("preset") is not None:
-        values |= preset_values(str(values["preset"]), values)
-    return validate(SearchConfig, values, where)
+    return with_preset(validate(SearchConfig, values, where))
 
 
 def change_settings(config: SearchConfig, settings: tuple[str, ...]) -> SearchConfig:

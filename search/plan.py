@@ -79,7 +79,7 @@ def make_plan(config: SearchConfig, on_progress: OnProgress | None = None) -> Pl
     dataset, sizes = _prepare_sizes(config, on_progress)
     for name, size in product(backbones, sizes):
         check_image_size(name, size)
-    config = config.model_copy(update={"backbones": backbones, "image_size": sizes[0] if len(sizes) == 1 else sizes})
+    config = config.model_copy(update={"backbones": backbones, "image_size": sizes})
     targets = dataset.targets[dataset.rows["train"]]
     metric = objective(dataset.task, targets, config.algorithm.metric)
     check_validation_split(dataset)
@@ -107,7 +107,11 @@ def _fetch_weights(backbones: Sequence[str], weights: str, on_progress: OnProgre
     """Download the pretrained weights of the backbones that are not on this machine. Raises as `fetch_weights` does."""
     for name in backbones:
         if weights == "imagenet" and not weights_at_hand(name, weights):
-            fetch_weights(name, on_progress and partial(on_progress, f"fetching {name}"))
+            fetch_weights(name, on_progress and partial(_on_download, on_progress, f"fetching {name}"))
+
+
+def _on_download(on_progress: OnProgress, what: str, done: int, total: int) -> None:
+    on_progress(done, total, what)
 
 
 def _prepare_sizes(config: SearchConfig, on_progress: OnProgress | None) -> tuple[Dataset, tuple[int, ...]]:
@@ -115,8 +119,8 @@ def _prepare_sizes(config: SearchConfig, on_progress: OnProgress | None) -> tupl
 
     Raises as `prepare_from_config` does.
     """
-    given = config.image_size if isinstance(config.image_size, tuple) else (config.image_size,)
-    gpu = trains_on_gpus(config.resources.gpus_per_trial, config.resources.address) if None in given else False
+    given = config.image_size or (None,)
+    gpu = config.image_size is None and trains_on_gpus(config.resources.gpus_per_trial, config.resources.address)
 
     def prepare(size: int | None) -> Dataset:
         return prepare_from_config(config.data, gpu=gpu, image_size=size, aspect=config.aspect, on_progress=on_progress)

@@ -1,11 +1,10 @@
 """Reads presets: the YAML files beside this module, each with backbones, image sizes and a number of trials for CPUs and for GPUs."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
+from search.config import ImageSizes, SearchConfig
 from trainables.config import Model, read_yaml, validate
 from trainables.errors import ConfigError, did_you_mean
 
@@ -17,7 +16,7 @@ class PresetSettings(Model):
     """What a preset sets on one kind of device."""
 
     backbones: tuple[str, ...] = Field(min_length=1)
-    image_size: int | tuple[int, ...]
+    image_size: ImageSizes
     trials: int = Field(ge=1)
 
 
@@ -35,16 +34,19 @@ def read_preset(name: str) -> Preset:
     return validate(Preset, read_yaml(FOLDER / f"{name}.yaml"), f"preset {name}")
 
 
-def preset_values(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a preset adds to a configuration's `values`: the settings among `backbones`, `image_size` and `budget` that they lack.
+def with_preset(config: SearchConfig) -> SearchConfig:
+    """Return the configuration with the backbones, image sizes and number of trials of its preset, where it does not give its own.
 
-    Raises ``ConfigError`` for an unknown name.
+    Raises ``ConfigError`` for an unknown preset. A configuration without a preset is returned unchanged.
     """
-    preset, budget = read_preset(name), dict(values.get("budget") or {})
-    resources = dict(values.get("resources") or {})
-    chosen = preset.gpu if trains_on_gpus(resources.get("gpus_per_trial"), resources.get("address")) else preset.cpu
-    own = {"backbones": list(chosen.backbones), "image_size": chosen.image_size}
-    return {key: value for key, value in own.items() if not values.get(key)} | {"budget": {"trials": chosen.trials} | budget}
+    if config.preset is None:
+        return config
+    preset, resources, budget = read_preset(config.preset), config.resources, config.budget
+    chosen = preset.gpu if trains_on_gpus(resources.gpus_per_trial, resources.address) else preset.cpu
+    pool = () if "backbone" in config.space else chosen.backbones
+    trials = budget.trials if "trials" in budget.model_fields_set else chosen.trials
+    own = {"backbones": config.backbones or pool, "image_size": config.image_size or chosen.image_size}
+    return config.model_copy(update={**own, "budget": budget.model_copy(update={"trials": trials})})
 
 
 def trains_on_gpus(gpus_per_trial: float | None, address: str | None) -> bool:

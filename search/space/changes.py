@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.space.parameter import Parameter
+from search.space.parameter import Parameter, Values
 from search.space.space import Space
 from trainables.config import TrialConfig, validate
 from trainables.errors import ConfigError, did_you_mean
@@ -19,67 +20,59 @@ def build_space(recipe: TrialConfig, parameters: Sequence[Parameter], changes: M
     """Return the space of `recipe` and `parameters` after the user's `changes`: name → a value, choices, or ``{low, high, log, step}``.
 
     A value fixes a field of the recipe; a list or a mapping changes a range. `stages` is each backbone's number of stages. Raises
-    ``ConfigError`` for a name that is unknown or does not apply, and for a range that is not one or holds a value that a `TrialConfig` does
-    not allow.
+    ``ConfigError`` for an unknown name, and for a range that is not one or holds a value that a `TrialConfig` does not allow.
     """
-    changed, fixed = _apply_changes(parameters, changes)
-    recipe = validate(TrialConfig, recipe.model_dump() | fixed, "space")
-    kept = [parameter for parameter in changed if parameter.sets not in fixed or parameter.name in changes]
-    _check_that_changes_apply(changes, recipe, kept)
-    kept = [parameter for parameter in kept if parameter.name in changes or _can_apply(parameter, recipe, kept)]
+    parameters, fixed = _apply_changes(parameters, changes)
+    given = validate(TrialConfig, recipe.model_dump() | fixed, "space")
+    corners = _corners(given, parameters)
+    kept = [parameter for parameter in parameters if parameter.name in changes or any(map(parameter.when, corners))]
     for parameter in kept:
-        for value in parameter.extremes():
-            validate(TrialConfig, recipe.model_dump() | {parameter.sets: value}, f"space.{parameter.name}")
-    return Space(recipe, tuple(kept), stages)
+        for value in dict.fromkeys(parameter.to_field(end, values) for end, values in product(parameter.extremes(), corners)):
+            validate(TrialConfig, given.model_dump() | {parameter.sets: value}, f"space.{parameter.name}")
+    return Space(_rescale(given, recipe, kept), tuple(kept), stages)
 
 
 def _apply_changes(parameters: Sequence[Parameter], changes: Mapping[str, Any]) -> tuple[list[Parameter], dict[str, Any]]:
     """Return the parameters that are still searched, and the fields of the recipe that are fixed: name → value.
 
+    Parameters that only the user searches come first, because conditions and factors of the others may depend on them.
     Raises ``ConfigError`` for an unknown name, and for a change that gives no value or range.
     """
-    kept, fixed = {parameter.name: parameter for parameter in parameters}, dict[str, Any]()
-    names = tuple(kept)
+    searched, added, fixed = {parameter.name: parameter for parameter in parameters}, list[Parameter](), dict[str, Any]()
+    names = tuple(searched)
     for name, change in changes.items():
-        parameter = kept.get(name)
+        parameter = searched.get(name)
         if parameter is None:
             if name not in TrialConfig.model_fields:
                 raise ConfigError(f"unknown key 'space.{name}'{did_you_mean(name, [*names, *TrialConfig.model_fields])}")
             if not isinstance(change, dict | list) or name in LISTS:
                 fixed[name] = change
             else:
-                kept[name] = Parameter(name, name, _distribution(name, _widest_range(name), change))
+                added.append(Parameter(name, name, _distribution(name, _widest_range(name), change)))
         elif isinstance(change, dict | list):
-            kept[name] = replace(parameter, distribution=_distribution(name, parameter.distribution, change))
+            searched[name] = replace(parameter, distribution=_distribution(name, parameter.distribution, change))
         elif change is None:
             raise ConfigError(f"space.{name} must be a value, a list of choices or low and high, but got nothing")
-        elif parameter.sets == name:
+        else:
             fixed[name] = change
-            del kept[name]
-        else:  # it sets its field for one optimizer only
-            kept[name] = replace(parameter, distribution=_distribution(name, parameter.distribution, [change]))
-    return list(kept.values()), fixed
+            del searched[name]
+    return [*added, *searched.values()], fixed
 
 
-def _can_apply(parameter: Parameter, recipe: TrialConfig, kept: Sequence[Parameter]) -> bool:
-    """Return whether a parameter applies to the recipe, or to the recipe with one end (or choice) of one parameter in `kept`."""
+def _corners(recipe: TrialConfig, parameters: Sequence[Parameter]) -> list[Values]:
+    """Return the fields of the recipe, and those of the recipe with one end (or choice) of one of the parameters."""
     values = recipe.model_dump()
-    return any(parameter.when(values | {other.sets: value}) for other in kept for value in other.extremes()) or parameter.when(values)
+    return [values, *(values | {parameter.sets: value} for parameter in parameters for value in parameter.extremes())]
 
 
-def _check_that_changes_apply(changes: Mapping[str, Any], recipe: TrialConfig, kept: Sequence[Parameter]) -> None:
-    """Raise ``ConfigError`` for a changed parameter of another optimizer than the recipe's, if the optimizer is not searched.
+def _rescale(given: TrialConfig, recipe: TrialConfig, kept: Sequence[Parameter]) -> TrialConfig:
+    """Return `given`, the `recipe` with the user's fixed fields, so that each searched parameter has the value that it has in `recipe`.
 
-    `kept` are the parameters that are still searched.
+    So the learning rate of the default recipe follows the optimizer that a user fixes.
     """
-    if any(parameter.sets == "optimizer" for parameter in kept):
-        return
-    values = recipe.model_dump()
-    used = {parameter.sets: parameter.name for parameter in kept if parameter.when(values)}
-    for parameter in kept:
-        instead = used.get(parameter.sets, parameter.name)
-        if parameter.name in changes and instead != parameter.name:
-            raise ConfigError(f"space.{parameter.name} does not apply where the optimizer is {recipe.optimizer}; set space.{instead}")
+    before, after = recipe.model_dump(), given.model_dump()
+    fields = {p.sets: p.to_field(p.from_field(before[p.sets], before), after) for p in kept if p.factor(before) != p.factor(after)}
+    return given.model_copy(update=fields)
 
 
 def _distribution(name: str, old: BaseDistribution, change: Any) -> BaseDistribution:

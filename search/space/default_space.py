@@ -27,7 +27,7 @@ def default_parameters(
     rows = (
         (len(backbones) > 1, Parameter("backbone", "backbone", CategoricalDistribution(backbones))),
         (len(image_sizes) > 1, Parameter("image_size", "image_size", _sizes(image_sizes or (recipe.image_size,)))),
-        (True, Parameter("learning_rate", "learning_rate", FloatDistribution(2e-4, 2e-2, log=True), always, _learning_rate_factor)),
+        (True, Parameter("learning_rate", "learning_rate", FloatDistribution(1e-4, 2e-2, log=True), always, _learning_rate_factor)),
         (True, Parameter("unfrozen_stages", "unfrozen_stages", IntDistribution(0, stages))),
         (True, Parameter("epochs", "epochs", IntDistribution(max(1, epochs // 2), epochs * 2, log=True))),
         (batch > BATCH_STEP, Parameter("batch_size", "batch_size", IntDistribution(BATCH_STEP, max(batch, BATCH_STEP), step=BATCH_STEP))),

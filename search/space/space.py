@@ -35,12 +35,7 @@ class Space:
 
     def default_params(self) -> dict[str, Any]:
         """Return the recipe as Optuna parameters: those that apply, by name, each with the nearest value in its range."""
-        values, params = self.recipe.model_dump(), {}
-        for parameter in self.parameters:
-            if parameter.when(values):
-                value = params[parameter.name] = parameter.nearest(parameter.from_field(values[parameter.sets], values))
-                values[parameter.sets] = parameter.to_field(value, values)
-        return params
+        return self.check_params({})
 
     def check_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the Optuna parameters of a trial that a user asks for: those that apply, from `params` or else from the recipe.
@@ -52,12 +47,13 @@ class Space:
         for name in params:
             if name not in names:
                 raise ConfigError(f"{name!r} is not searched here{did_you_mean(name, names)}")
-        values, chosen = self.recipe.model_dump(), {}
+        recipe, chosen = self.recipe.model_dump(), {}
+        values = dict(recipe)
         for parameter in self.parameters:
             if parameter.when(values):
                 asked = params.get(parameter.name)
-                default = parameter.from_field(values[parameter.sets], values)
-                value = chosen[parameter.name] = parameter.nearest(default) if asked is None else parameter.check(asked)
+                default = parameter.nearest(parameter.from_field(recipe[parameter.sets], recipe))
+                value = chosen[parameter.name] = default if asked is None else parameter.check(asked)
                 values[parameter.sets] = parameter.to_field(value, values)
         self._config(values)
         return chosen

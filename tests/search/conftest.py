@@ -21,6 +21,9 @@ SIDE = 24
 IMAGE_SIZE = 32
 CLOCKS = ("seconds_training", "seconds_evaluation", "images_per_second")
 STAGES = {"mobilenet_v3_small": 5, "resnet18": 4}
+FASTEST = "backbones=[mobilenet_v3_small]"
+UNTRAINED = ("--weights", "none", "--set", FASTEST)
+"""Tests that need no trained network search the fastest one without pretrained weights: the setting, and the options of a command."""
 
 settings.register_profile("shared machine", deadline=None, max_examples=60)
 settings.load_profile("shared machine")
@@ -85,7 +88,10 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def search(ray_session, tmp_path):
-    """Search in this process: `search(source, trials=3, epochs=2, settings=(...), watcher=..., trainable=...)`."""
+    """Search in this process: `search(source, trials=3, epochs=2, settings=(...), watcher=..., trainable=...)`.
+
+    The search is over the fastest network without pretrained weights, unless `settings` and `weights` name others.
+    """
     return lambda source, **options: run_here(source, tmp_path, **options)
 
 
@@ -97,9 +103,11 @@ def run_here(source, root, *, epochs=2, settings=(), watcher=None, trainable=Non
         "output": str(root / "out"),
         "storage": f"sqlite:///{root}/studies.db",
         "image_size": IMAGE_SIZE,
+        "weights": "none",
         "max_concurrent_trials": 1,
     }
-    return launch(read_config(source, defaults | options, (f"space.epochs={epochs}", *settings)), watcher, trainable=trainable)
+    fastest = (FASTEST, f"space.epochs={epochs}")
+    return launch(read_config(source, defaults | options, (*fastest, *settings)), watcher, trainable=trainable)
 
 
 REFERENCE = {"epochs": 3, "metric": "loss", "seed": 3}
@@ -123,6 +131,14 @@ def home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INJERTO_STORAGE", f"sqlite:///{tmp_path}/own/studies.db")
     return tmp_path
+
+
+@pytest.fixture
+def weights_here(tmp_path, monkeypatch):
+    """The pretrained weights that this process finds, which the test chooses; see `tests.search.weights_here`."""
+    from tests.search.weights_here import WeightsHere
+
+    return WeightsHere(tmp_path / "torch", monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -179,10 +195,10 @@ def numbers(trial):
     return {name: values for name, values in trial.history.items() if name not in CLOCKS}
 
 
-def make_space(changes=None, *, task="multiclass", images=1000, backbones=("mobilenet_v3_small",)):
+def make_space(changes=None, *, task="multiclass", images=1000, backbones=("mobilenet_v3_small",), image_sizes=(IMAGE_SIZE,)):
     stages = {name: STAGES[name] for name in backbones}
     recipe = default_recipe(images, task=task, backbone=backbones[0], stages=stages[backbones[0]], weights="none", image_size=IMAGE_SIZE)
-    parameters = default_parameters(recipe, task=task, images=images, backbones=backbones, stages=max(stages.values()))
+    parameters = default_parameters(recipe, images=images, backbones=backbones, stages=max(stages.values()), image_sizes=image_sizes)
     return build_space(recipe, parameters, changes or {}, stages)
 
 
@@ -193,5 +209,6 @@ def watched_plan(output="out"):
     from search.config import SearchConfig
 
     data = SimpleNamespace(task="multiclass", image_size=32, notes=("left out [bold]1[/bold] file",))
-    config = SearchConfig(output=Path(output), storage="sqlite:///none/studies.db", algorithm={"scheduler": "none"})
-    return SimpleNamespace(config=config, dataset=data, metric="accuracy", mode="max")
+    storage, algorithm = "sqlite:///none/studies.db", {"scheduler": "none"}
+    config = SearchConfig(output=Path(output), storage=storage, algorithm=algorithm, backbones=("efficientnet_lite0",))
+    return SimpleNamespace(config=config, dataset=data, metric="accuracy", mode="max", image_sizes=(32,))

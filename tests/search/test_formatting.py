@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from search.formatting import GAP, LEVELS, amount, brief_configuration, duration, number, one_line, sparkline
 from trainables.config import TrialConfig
 
-CONFIG = TrialConfig(epochs=4)
+CONFIG = TrialConfig(backbone="resnet18", unfrozen_stages=2, epochs=4)
 UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
 values = st.floats(allow_nan=True, allow_infinity=True)
 
 
 def test_a_configuration_on_one_line():
-    assert brief_configuration(CONFIG.model_dump()) == "mobilenet_v3_small, adamw 0.001, unfrozen 5, perceptron, batch 32, augment 0.25"
+    assert brief_configuration(CONFIG.model_dump()) == "resnet18, adamw 0.001, unfrozen 2, perceptron, batch 32, augment 0.25"
     assert "head 2×256" in brief_configuration(CONFIG.model_copy(update={"head_layers": 2}).model_dump())
     listed = CONFIG.model_copy(update={"head": ("dense 64 relu", "dense")})
     assert "head dense 64 relu → dense, batch" in brief_configuration(listed.model_dump())

@@ -16,7 +16,7 @@ def test_paths_are_resolved_and_names_are_kept(tmp_path, monkeypatch):
     assert config.weights == str(tmp_path / "mine.pth")
     assert config.output == tmp_path / "out"
     plain = resolve_paths(SearchConfig())
-    assert (plain.data.source, plain.weights, plain.data.image_folder) == ("builtin:digits", "builtin", None)
+    assert (plain.data.source, plain.weights, plain.data.image_folder) == ("builtin:digits", "imagenet", None)
     assert resolve_paths(read_config("~/photos", {})).data.source == str(Path.home() / "photos")
 
 

@@ -3,10 +3,15 @@ import pytest
 
 from search.config import SearchConfig
 from search.config_reader import read_config
+from search.driver.steering import config_to_record
 from search.plan import default_augmentation, make_plan
+from tests.cluster.http_server import http_server
 from tests.search.conftest import paint
+from trainables.config import validate
+from trainables.data.dataset import open_dataset
 from trainables.errors import ConfigError, DataError
 from trainables.images.decode import DECODER_VERSION
+from trainables.networks.backbones import backbone
 
 
 def plan(source, *settings, **options):
@@ -16,7 +21,7 @@ def plan(source, *settings, **options):
 def test_a_plan_of_an_image_folder(photos):
     made = plan(photos, seed=4)
     assert (made.metric, made.mode, made.dataset.task) == ("accuracy", "max", "multiclass")
-    assert made.space.recipe.backbone == "mobilenet_v3_small"
+    assert (made.space.recipe.backbone, made.space.recipe.weights) == ("efficientnet_lite0", "imagenet")
     assert made.space.recipe.batch_size == 8
     assert made.with_seed(7, made.space.recipe).seed == 400_019
     assert made.with_seed(6, made.space.recipe).seed != made.with_seed(7, made.space.recipe).seed
@@ -24,6 +29,43 @@ def test_a_plan_of_an_image_folder(photos):
     assert facts["classes"] == ["blue", "green", "red"]
     assert facts["decoder"] == DECODER_VERSION
     assert sum(facts["images"].values()) == 48
+
+
+def test_the_plan_names_the_backbones_and_the_image_size_that_were_chosen(photos):
+    made = make_plan(read_config(photos, {"weights": "none"}))
+    assert (made.config.backbones, made.config.image_size, made.image_sizes) == (("mobilenet_v3_small", "resnet18"), (64,), (64,))
+    assert (made.dataset.image_size, made.space.recipe.image_size) == (64, 64)
+    again = make_plan(validate(SearchConfig, config_to_record(made.config)))
+    assert again.config.model_copy(update={"storage": None}) == made.config
+    assert again.space.describe() == made.space.describe()
+
+
+def test_several_image_sizes_are_decoded_once_each_and_searched_in_order(photos):
+    made = plan(photos, "image_size=[48, 32, 48]", weights="none")
+    assert (made.image_sizes, made.config.image_size) == ((32, 48), (32, 48))
+    assert (made.dataset.image_size, made.space.recipe.image_size) == (32, 32)
+    assert made.space.describe()["image_size"] == "32 to 48 by 16"
+    found = [open_dataset(made.dataset.fingerprint, size, "crop") for size in made.image_sizes]
+    assert [data.image_size for data in found] == [32, 48]
+    assert found[0].images.shape[1] < found[1].images.shape[1]
+    assert plan(photos, "image_size=[32]", weights="none").config.image_size == (32,)
+
+
+def test_every_image_size_must_suit_every_backbone(photos):
+    with pytest.raises(ConfigError, match="inception_v3 accepts images of at least 75 pixels, but image_size is 48"):
+        plan(photos, "image_size=[80, 48]", "backbones=[resnet18, inception_v3]", weights="none")
+
+
+def test_named_weights_that_are_absent_are_fetched_before_the_first_trial(photos, weights_here, monkeypatch):
+    content, told = weights_here.publish("resnet18"), []
+    config = read_config(photos, {"image_size": 32}, ("backbones=[resnet18, mobilenet_v3_small]",))
+    weights_here.cache("mobilenet_v3_small")
+    with http_server(200, content.decode(), asked=[]) as mirror:
+        monkeypatch.setenv("INJERTO_WEIGHTS_URL", mirror)
+        made = make_plan(config, lambda done, total, what: told.append((done, total, what)))
+    assert made.config.backbones == ("resnet18", "mobilenet_v3_small")
+    assert (weights_here.folder / backbone("resnet18").weights_file).read_bytes() == content
+    assert [step for step in told if step[2].startswith("fetching")] == [(len(content), 0, "fetching resnet18")]
 
 
 def test_digits_are_not_mirrored():

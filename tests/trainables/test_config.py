@@ -95,6 +95,7 @@ RANGES = {
     "image_size": (16, 1024),
     "stage_lr_decay": (None, 1),
     "freeze_steps": (0, 1),
+    "head_epochs": (0, 1000),
     "unfrozen_stages": (0, None),
     "head_layers": (0, 3),
     "head_units": (8, 8192),

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.recipe import (
+    BATCH_SIZE,
     DEPTH,
     EPOCHS,
     HEAD_EPOCHS,
@@ -62,6 +63,12 @@ def test_the_default_recipe_has_the_documented_values():
     assert (trial.head_layers, trial.initializer, trial.dropout, trial.augmentation_strength) == (0, "trunc_normal", 0.2, 0.25)
     assert (trial.batch_size, trial.epochs, trial.augmentation_ops, trial.seed) == (32, round(STEPS / 39), ("crop",), 7)
     assert (trial.backbone, trial.weights, trial.image_size) == ("mobilenet_v3_small", "imagenet", 64)
+
+
+@pytest.mark.parametrize("images", [8, 40, 499, 500, 100_000])
+def test_the_learning_rate_is_proportional_to_the_batch_size(images):
+    trial = recipe(images)
+    assert trial.learning_rate == pytest.approx(LEARNING_RATE * trial.batch_size / BATCH_SIZE)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ import json
 import re
 
 import pytest
+import yaml
 
 from tests.cluster.http_server import http_server
 from tests.cluster.recording_proxy import recording_proxy
 from tests.search.cli.commands import main
-from tests.search.conftest import IMAGE_SIZE, binary_table, command, regression_table
+from tests.search.conftest import IMAGE_SIZE, UNTRAINED, binary_table, command, regression_table
 
-SMALL = ("--image-size", IMAGE_SIZE, "--max-concurrent-trials", 1, "--set", "space.epochs=3")
+SMALL = (*UNTRAINED, "--image-size", IMAGE_SIZE, "--max-concurrent-trials", 1, "--set", "space.epochs=3")
 STATUS = {"study", "state", "metric", "mode", "trials", "epochs", "seconds", "why", "best_trial", "failures"}
 BEST = {"study", "trial", "metric", "value", "epoch", "params", "test", "default_recipe"}
 COUNTS = {"finished", "stopped", "failed", "running", "queued", "paused"}
@@ -80,12 +81,22 @@ def test_best_and_status_print_the_record(finished, finished_storage, capsys):
 
 
 def test_dry_run_prints_the_settings_and_writes_no_file(home, photos, capsys):
-    assert main("search", photos, "--dry-run", "--image-size", IMAGE_SIZE, "--set", "space.learning_rate.high=0.02", "--trials", 3) == 0
+    assert main("search", photos, "--dry-run", "--image-size", IMAGE_SIZE, "--set", "space.learning_rate.high=0.05", "--trials", 3) == 0
     shown = capsys.readouterr().out
     assert f"source: {photos}" in shown
     assert "# task: multiclass, metric: accuracy (max), image_size: 32" in shown
-    assert "learning_rate: 0.0001 to 0.02 (log)" in shown
+    assert "learning_rate: 0.0001 to 0.05 (log)" in shown
     assert "# the default recipe, trial 0:" in shown
+    assert list(home.iterdir()) == []
+
+
+def test_a_preset_is_shown_with_what_it_sets(home, photos, capsys):
+    assert main("search", photos, "--dry-run", "--preset", "quick", "--trials", 3) == 0
+    shown = capsys.readouterr().out
+    settings = yaml.safe_load(shown)
+    assert (settings["preset"], settings["backbones"], settings["image_size"]) == ("quick", ["efficientnet_lite0"], [96])
+    assert settings["budget"]["trials"] == 3
+    assert "# task: multiclass, metric: accuracy (max), image_size: 96" in shown
     assert list(home.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from search.display.json_lines import JsonLines, finite
 from search.events import Event
 from search.policy.stop_condition import StopCondition
-from tests.search.conftest import IMAGE_SIZE, command, watched_plan
+from tests.search.conftest import IMAGE_SIZE, UNTRAINED, command, watched_plan
 from trainables.config import TrialConfig
 from trainables.errors import StorageError
 
@@ -103,7 +103,19 @@ def test_only_numbers_that_are_not_finite_become_null(value):
 
 @pytest.mark.slow
 def test_a_search_with_json_writes_only_json_to_standard_output(home, photos):
-    arguments = ["--trials", "2", "--image-size", IMAGE_SIZE, "--set", "space.epochs=2", "--name", "calm-fig", "--track", "tensorboard"]
+    arguments = [
+        *UNTRAINED,
+        "--trials",
+        "2",
+        "--image-size",
+        IMAGE_SIZE,
+        "--set",
+        "space.epochs=2",
+        "--name",
+        "calm-fig",
+        "--track",
+        "tensorboard",
+    ]
     done = command("search", photos, "--json", *arguments)
     assert done.returncode == 0, done.stderr
     found = parse_strictly(done.stdout)

@@ -51,7 +51,7 @@ def test_a_terminal_shows_a_live_view_until_the_search_ends(halfway, width, caps
     assert "4 of 6 trials" in shown
     assert "1.25 of 2 GPU-h" in shown
     assert "trial 3 failed: non-finite: loss is nan [x]" in shown
-    assert re.search(r"4 +2/4 +0\.5 +▁█ .*mobilenet_v3_small", shown)
+    assert re.search(r"4 +2/4 +0\.5 +▁█ .*efficientnet_lite0", shown)
     assert "calm-fig interrupted: interrupted by SIGINT" in capsys.readouterr().out
 
 

@@ -37,16 +37,17 @@ def test_without_a_terminal_the_search_is_written_as_lines():
     show_search(Terminal(Console(file=text, force_terminal=False, width=80)), StopCondition("max", trials=4))
     lines = text.getvalue().splitlines()
     assert lines[0] == "study calm-fig: multiclass on images of 32 px, by accuracy (max)"
-    assert lines[1] == "left out [bold]1[/bold] file"
-    assert lines[2] == "4 trials, 2 at a time; trial 0 is the default recipe"
-    ends = lines[3:7]
+    assert lines[1] == "backbones: efficientnet_lite0, weights: imagenet"
+    assert lines[2] == "left out [bold]1[/bold] file"
+    assert lines[3] == "4 trials, 2 at a time; trial 0 is the default recipe"
+    ends = lines[4:8]
     assert [line.split()[:4] for line in ends] == [
         [f"[{ended}/4]", "trial", str(number), kind]
         for number, (ended, kind) in enumerate([(1, "finished"), (2, "stopped"), (3, "failed"), (3, "paused")])
     ]
     assert all("accuracy 0.5 after 1/4 epochs, 2 s (because [x] [2J)" in line for line in ends)
     assert [("best 0.5 (trial 0)" in line, "left" in line or "done" in line) for line in ends] == [*[(True, True)] * 3, (False, False)]
-    assert lines[7:] == [
+    assert lines[8:] == [
         "trial 5 continues from epoch 2/4: lost worker",
         "the storage [red]is away[/red]",
         "interrupted by SIGINT: trials pause at their next epoch; a second interrupt ends the search at once",
@@ -94,7 +95,7 @@ def test_the_live_view_fits_narrow_and_wide_terminals():
         assert "2,400 images/s" in view
         assert re.search(r"0 s of 10 min$", view, re.MULTILINE)
         assert "2 of 8 trials" in view
-        assert re.search(r"^ +3 +3/4 +0\.2 +▁█▅ .*mobilenet_v3_small", view, re.MULTILINE)
+        assert re.search(r"^ +3 +3/4 +0\.2 +▁█▅ .*efficientnet_lite0", view, re.MULTILINE)
         failures = re.findall(r"trial (\d) failed", view)
         assert failures == ["5", "6", "7"]
     terminal.__exit__()

@@ -19,7 +19,7 @@ def proposals(study, space, count):
         trial = study.ask()
         config = space.suggest(trial)
         proposed.append(config)
-        study.tell(trial, config.learning_rate * (1 + config.dropout))
+        study.tell(trial, config.learning_rate * (1 + config.augmentation_strength))
     return proposed
 
 
@@ -44,7 +44,7 @@ def test_another_seed_proposes_other_trials():
 
 
 def test_tpe_learns_after_the_startup():
-    space = make_space({"optimizer": "adamw"})
+    space = make_space()
     study = optuna.create_study(sampler=build_sampler("tpe", seed=0, trials=40))
     rates = [config.learning_rate for config in proposals(study, space, 40)]
     assert sorted(rates[-15:])[7] < sorted(rates[:10])[5]

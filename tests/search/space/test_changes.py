@@ -4,37 +4,46 @@ from optuna.distributions import CategoricalDistribution
 from tests.search.conftest import make_space
 from tests.search.space.asking import ask
 from trainables.errors import ConfigError
+from trainables.recipe import LEARNING_RATE
 
 
 def test_a_fixed_parameter_is_not_searched():
-    space = make_space({"epochs": 3, "optimizer": "sgd", "learning_rate_sgd": 0.05, "head_layers": 3})
+    space = make_space({"epochs": 3, "optimizer": "sgd", "learning_rate": 0.05, "head_layers": 3})
     assert space.recipe.epochs == 3
     assert space.recipe.head_layers == 3
     config, params = ask(space)
     assert (config.optimizer, config.learning_rate) == ("sgd", 0.05)
-    assert "epochs" not in params
+    assert params.keys() & {"epochs", "optimizer", "learning_rate", "head_layers"} == set()
 
 
-def test_a_fixed_learning_rate_applies_to_both_optimizers():
-    rates = {ask(make_space({"learning_rate": 0.004}), seed)[0].learning_rate for seed in range(12)}
-    assert rates == {0.004}
-
-
-def test_fixing_the_learning_rate_of_sgd_keeps_that_of_adamw():
-    space = make_space({"learning_rate_sgd": 0.2, "learning_rate": 0.004})
+def test_a_fixed_learning_rate_applies_to_all_optimizers():
+    space = make_space({"learning_rate": 0.004, "optimizer": ["adamw", "sgd", "rmsprop"]})
     rates = {(config.optimizer, config.learning_rate) for config, _ in (ask(space, seed) for seed in range(20))}
-    assert rates == {("adamw", 0.004), ("sgd", 0.2)}
-    free = {config.learning_rate for config, _ in (ask(make_space({"learning_rate_sgd": 0.2}), seed) for seed in range(20))}
-    assert len(free) > 2
+    assert rates == {("adamw", 0.004), ("sgd", 0.004), ("rmsprop", 0.004)}
+
+
+@pytest.mark.parametrize("optimizers", [["adamw", "sgd"], ["sgd", "rmsprop"], "sgd", "rmsprop"])
+def test_the_searched_learning_rate_is_that_of_adamw_and_25_times_as_large_for_sgd(optimizers):
+    space = make_space({"optimizer": optimizers})
+    seen = set()
+    for seed in range(12):
+        config, params = ask(space, seed)
+        seen.add(config.optimizer)
+        assert config.learning_rate == pytest.approx(params["learning_rate"] * {"sgd": 25}.get(config.optimizer, 1))
+    assert seen == set([optimizers] if isinstance(optimizers, str) else optimizers)
+    default = space.config(space.default_params())
+    assert default.optimizer in seen
+    assert default.learning_rate == pytest.approx(LEARNING_RATE * {"sgd": 25}.get(default.optimizer, 1))
 
 
 def test_changed_ranges_move_the_default_parameters_inside():
-    space = make_space({"learning_rate": {"low": 0.002, "high": 0.1}, "dropout": [0.0, 0.7], "augmentation_strength": {"high": 0.125}})
+    low = 2 * LEARNING_RATE
+    space = make_space({"learning_rate": {"low": low, "high": 0.1}, "dropout": [0.0, 0.7], "augmentation_strength": {"high": 0.125}})
     words = space.describe()
-    assert words["learning_rate"] == "0.002 to 0.1 (log)"
+    assert words["learning_rate"] == f"{low:g} to 0.1 (log)"
     assert words["dropout"] == "0.0, 0.7"
     params = space.default_params()
-    assert params["learning_rate"] == 0.002
+    assert params["learning_rate"] == low
     assert params["dropout"] == 0.0
     assert params["augmentation_strength"] == 0.125
 
@@ -72,9 +81,8 @@ def test_choices_for_a_field_that_is_not_searched_by_default():
         ({"initializer": "xavier_unifrom"}, ["unknown 'xavier_unifrom'", "did you mean 'xavier_uniform'?"]),
         ({"schedule": ["cosine", "liner"]}, ["space.schedule", "unknown 'liner'"]),
         ({"dropout": 1.4}, ["dropout", "less than 1", "1.4"]),
-        ({"optimizer": "sgd", "learning_rate": {"low": 1e-3}}, ["space.learning_rate does not apply", "set space.learning_rate_sgd"]),
-        ({"optimizer": "sgd", "weight_decay": {"low": 1e-3}}, ["space.weight_decay does not apply", "set space.weight_decay_sgd"]),
-        ({"optimizer": "adamw", "learning_rate_sgd": 0.1}, ["space.learning_rate_sgd does not apply", "set space.learning_rate"]),
+        ({"optimizer": ["adamw", "sgd"], "learning_rate": {"high": 1}}, ["in space.learning_rate", "less than or equal to 10 but got 25"]),
+        ({"learning_rate_sgd": 0.1}, ["unknown key 'space.learning_rate_sgd'", "did you mean 'learning_rate'?"]),
     ],
 )
 def test_a_wrong_change_is_named(changes, fragments):
