@@ -116,6 +116,7 @@ class TrialConfig(Model):
     accumulation: int = Field(1, ge=1, le=64, description="micro-batches a step")
     augmentation_strength: Share = Field(0.25, description="scale of the whole augmentation; 0 is none")
     augmentation_ops: tuple[AugmentationOp, ...] = Field(AUGMENTATION_OPS, description="which may be used; trivial is TrivialAugment")
+    flip_average: bool = Field(False, description="whether evaluation averages the logits of an image and its mirror image; needs flip")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of initialisation, batches, augmentation and dropout")
 
     @field_validator("head")
@@ -132,6 +133,15 @@ class TrialConfig(Model):
         if self.head is not None and unused:
             named = ", ".join(f"{name}: {value}" for name, value in unused.items())
             raise ValueError(f"head lists all layers of the head, so {named} would have no effect; remove it, or remove head")
+        return self
+
+    @model_validator(mode="after")
+    def _flip_is_allowed(self) -> "TrialConfig":
+        if self.flip_average and "flip" not in self.augmentation_ops:
+            raise ValueError(
+                "flip_average averages an image and its mirror image, but augmentation_ops without flip says that a mirrored image is "
+                "another one; add flip, or set flip_average: false"
+            )
         return self
 
     @model_validator(mode="after")

@@ -209,3 +209,11 @@ def test_a_failed_write_leaves_the_old_file_and_torch_is_not_imported(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["best.yaml"]
     with pytest.raises(ResourceError, match="cannot write"):
         write_yaml(path / "inside.yaml", Recipe())
+
+
+def test_mirror_images_are_averaged_only_where_flips_are_allowed():
+    assert validate(TrialConfig, {"flip_average": True}).flip_average
+    with pytest.raises(
+        ConfigError, match="without flip says that a mirrored image is another one; add flip, or set flip_average"
+    ):
+        validate(TrialConfig, {"flip_average": True, "augmentation_ops": ["crop", "color"]})

@@ -90,13 +90,17 @@ class Batches:
                 for future in waiting:
                     future.cancel()
 
-    def evaluation(self, rows: Rows, batch_size: int) -> Iterator[Batch]:
-        """Yield batches of the images `rows` in this order, each image cropped to its centre. The last batch may be smaller."""
+    def evaluation(self, rows: Rows, batch_size: int, *, mirrored: bool = False) -> Iterator[Batch]:
+        """Yield batches of the images `rows` in this order, each image cropped to its centre. The last batch may be smaller.
+
+        With `mirrored`, left and right of each crop are exchanged.
+        """
         margin = (self._images.shape[1] - self._size) // 2
         middle = slice(margin, margin + self._size)
         for start in range(0, len(rows), batch_size):
             chosen = rows[start : start + batch_size]
-            yield self._to_device((self._tensor(self._images[chosen][:, middle, middle]), self._target(chosen)))
+            crops = self._images[chosen][:, middle, middle]
+            yield self._to_device((self._tensor(crops[:, :, ::-1] if mirrored else crops), self._target(chosen)))
 
     def _tensor(self, pixels: Pixels) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)

@@ -172,3 +172,9 @@ def test_weighted_batches_do_not_depend_on_threads_or_processes():
     assert content(train(build(3), weights=WEIGHTS, passes=2)) == expected
     parts = [list(train(build(), weights=WEIGHTS, passes=2, world=World(rank, 2))) for rank in (0, 1)]
     assert content((torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])) for a, b in zip(*parts, strict=True)) == expected
+
+
+def test_mirrored_evaluation_exchanges_left_and_right_of_the_crops():
+    for (plain, targets), (mirrored, others) in zip(build().evaluation(ROWS, 10), build().evaluation(ROWS, 10, mirrored=True), strict=True):
+        assert torch.equal(mirrored, plain.flip(3))
+        assert torch.equal(targets, others)

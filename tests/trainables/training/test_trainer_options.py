@@ -13,7 +13,7 @@ from trainables.training.trainer import Trainer
 
 PRETRAINED = {"backbone": "efficientnet_lite0", "weights": "imagenet"}
 CLOCK = {"seconds_training", "seconds_evaluation", "images_per_second"}
-ALL_AT_ONCE = {"mixup": 0.4, "cutmix": 1.0, "class_balance": "sampling", "ema": 0.9, "l2_sp": 0.5, "reinit_stages": 1}
+ALL_AT_ONCE = {"mixup": 0.4, "cutmix": 1.0, "class_balance": "sampling", "ema": 0.9, "l2_sp": 0.5, "reinit_stages": 1, "flip_average": True}
 ALL_AT_ONCE |= {"backbone": "efficientnet_lite0", "weights": "imagenet", "unfrozen_stages": 2}
 
 
@@ -165,3 +165,26 @@ def test_a_reinitialized_stage_trains_with_its_norms_and_without_a_head_start(mu
     run(trainer)
     assert not torch.equal(convolutions[0].weight, first)
     assert trainer.history["train_loss"][-1] < trainer.history["train_loss"][0]
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_evaluation_averages_the_logits_of_an_image_and_its_mirror_image(request, tiny, task):
+    dataset = request.getfixturevalue(task)
+    trainer = run(build(dataset, tiny(flip_average=True, **PRETRAINED)))
+    logits, _ = trainer.predict("validation")
+    images, _ = next(trainer.batches.evaluation(dataset.rows["validation"], 1000))
+    with torch.no_grad():
+        plain, mirrored = (trainer.network.eval()(seen) for seen in (images, images.flip(3)))
+    assert not torch.allclose(plain, mirrored, atol=1e-3)
+    assert torch.allclose(logits, (plain + mirrored) / 2, atol=1e-4)
+    assert trainer.description()["flip_average"] is True
+    assert torch.equal(trainer.predict("validation")[0], logits), "also from kept activations"
+
+
+def test_kept_activations_of_mirrored_images_are_those_of_the_frozen_stages(multiclass, tiny):
+    trainer = build(multiclass, tiny(flip_average=True, unfrozen_stages=1, **PRETRAINED))
+    logits, _ = trainer.predict("validation")
+    seen = []
+    trainer.network.body.stages[0][0].register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    assert torch.equal(trainer.predict("validation")[0], logits)
+    assert seen == []

@@ -19,16 +19,16 @@ class BoundaryCache:
 
     def __init__(self, network: Network, precision: Precision) -> None:
         self._network, self._precision = network, precision
-        self._kept: dict[bytes, list[Batch]] = {}
+        self._kept: dict[tuple[str, bytes], list[Batch]] = {}
         self._free = CAPACITY
 
-    def batches(self, rows: Rows, load: Callable[[Rows], Iterable[Batch]]) -> Iterator[Batch]:
+    def batches(self, rows: Rows, load: Callable[[Rows], Iterable[Batch]], view: str = "") -> Iterator[Batch]:
         """Yield (activations, targets) of the images `rows` (indices), as `Network.to_boundary` returns them.
 
-        `load` returns the batches of rows, each with images and targets. Equal rows must have equal batches at every call. The mode of the
-        network does not change: frozen stages are always in evaluation mode.
+        `load` returns the batches of rows, each with images and targets. Equal rows and equal names of a `view` must have equal batches at
+        every call. The mode of the network does not change: frozen stages are always in evaluation mode.
         """
-        key = rows.tobytes()
+        key = view, rows.tobytes()
         if key in self._kept:
             yield from self._kept[key]
             return

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,16 +25,20 @@ class Evaluator:
 
     `batch_size` halves each time that a GPU's memory is too small. The processes of a world share the images: all must call each method,
     and each gets the whole result. `image_size` is the side of the evaluated squares, pixels.
+    With `flips`, the logits of an image are the mean over it and its mirror image. Logits, because every task has them and all metrics and
+    the loss follow from them; for classes the mean is that of log-probabilities, up to a constant.
     """
 
-    def __init__(self, network: Network, batches: Batches, precision: Precision, world: World, *, image_size: int) -> None:
-        self._network, self._batches, self._precision, self._world = network, batches, precision, world
+    def __init__(
+        self, network: Network, batches: Batches, precision: Precision, world: World, *, image_size: int, flips: bool = False
+    ) -> None:
+        self._network, self._batches, self._precision, self._world, self._flips = network, batches, precision, world, flips
         self._boundary = BoundaryCache(network, precision)
         self.batch_size = largest_fitting_batch(network, image_size, batches.device)
 
     def predict(self, rows: Rows) -> Result:
         """Return the logits `(N, outputs)` and the targets of images, in main memory."""
-        return self._shared(rows, lambda own: predict(self._network, self._activations(own), self._precision))
+        return self._shared(rows, self._predict)
 
     def pooled_features(self, rows: Rows) -> Result:
         """Return the pooled features `(N, width) float32` of images and their targets, on the device."""
@@ -54,11 +59,18 @@ class Evaluator:
         activations = self._boundary.batches(own, lambda rows: self._batches.evaluation(rows, size))
         self._network.recompute_statistics((values for values, _ in activations), self._world)
 
-    def _images(self, rows: Rows) -> Iterable[Batch]:
-        return self._batches.evaluation(rows, self.batch_size)
+    def _predict(self, rows: Rows) -> Result:
+        logits, targets = predict(self._network, self._activations(rows), self._precision)
+        if self._flips:
+            mirrored, _ = predict(self._network, self._activations(rows, mirrored=True), self._precision)
+            logits = (logits + mirrored) / 2
+        return logits, targets
 
-    def _activations(self, rows: Rows) -> Iterable[Batch]:
-        return self._boundary.batches(rows, self._images)
+    def _images(self, rows: Rows, *, mirrored: bool = False) -> Iterable[Batch]:
+        return self._batches.evaluation(rows, self.batch_size, mirrored=mirrored)
+
+    def _activations(self, rows: Rows, *, mirrored: bool = False) -> Iterable[Batch]:
+        return self._boundary.batches(rows, partial(self._images, mirrored=mirrored), view="mirrored" if mirrored else "")
 
     def _shared(self, rows: Rows, work: Callable[[Rows], Result]) -> Result:
         """Return the result of `work` for all rows, of which each process does its share.
