@@ -80,6 +80,9 @@ class TrialConfig(Model):
     backbone: str = Field("efficientnet_lite0", description="efficientnet_lite0, a torchvision CNN, or timm: and the name of a timm model")
     weights: str = Field("imagenet", description="imagenet (the backbone's pretrained weights), none, or a file of weights")
     image_size: int = Field(64, ge=16, le=1024, description="side of the square that the network sees, pixels")
+    evaluation_size: int | None = Field(
+        None, description="side of the square for evaluation, pixels, up to 8/7 of image_size; image_size by default"
+    )
     aspect: Aspect = Field("crop", description="how an image becomes a square: crop its middle, pad it, or squash it")
     unfrozen_stages: int = Field(3, ge=0, description="stages that train, counted from the head down; 0 trains the head alone")
     reinit_stages: int = Field(0, ge=0, description="last stages that begin anew instead of pretrained; head_epochs is then unused")
@@ -142,6 +145,12 @@ class TrialConfig(Model):
                 "flip_average averages an image and its mirror image, but augmentation_ops without flip says that a mirrored image is "
                 "another one; add flip, or set flip_average: false"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _evaluation_is_not_smaller(self) -> "TrialConfig":
+        if self.evaluation_size is not None and self.evaluation_size < self.image_size:
+            raise ValueError(f"evaluation_size must be at least image_size, {self.image_size}, but got {self.evaluation_size}")
         return self
 
     @model_validator(mode="after")

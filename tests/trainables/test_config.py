@@ -56,7 +56,7 @@ def test_unusual_names_round_trip(tmp_path, name):
 
 
 def test_yaml_has_the_keys_in_the_order_of_their_declaration():
-    assert list(yaml.safe_load(to_yaml(TrialConfig(loss="mse", head=("dense",))))) == list(TrialConfig.model_fields)
+    assert list(yaml.safe_load(to_yaml(TrialConfig(loss="mse", head=("dense",), evaluation_size=64)))) == list(TrialConfig.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -217,3 +217,9 @@ def test_mirror_images_are_averaged_only_where_flips_are_allowed():
         ConfigError, match="without flip says that a mirrored image is another one; add flip, or set flip_average"
     ):
         validate(TrialConfig, {"flip_average": True, "augmentation_ops": ["crop", "color"]})
+
+
+def test_evaluation_is_at_least_as_large_as_training():
+    assert validate(TrialConfig, {"image_size": 96, "evaluation_size": 96}).evaluation_size == 96
+    with pytest.raises(ConfigError, match="evaluation_size must be at least image_size, 96, but got 95"):
+        validate(TrialConfig, {"image_size": 96, "evaluation_size": 95})

@@ -90,13 +90,14 @@ class Batches:
                 for future in waiting:
                     future.cancel()
 
-    def evaluation(self, rows: Rows, batch_size: int, *, mirrored: bool = False) -> Iterator[Batch]:
+    def evaluation(self, rows: Rows, batch_size: int, *, size: int | None = None, mirrored: bool = False) -> Iterator[Batch]:
         """Yield batches of the images `rows` in this order, each image cropped to its centre. The last batch may be smaller.
 
-        With `mirrored`, left and right of each crop are exchanged.
+        The crops have `size` pixels a side, by default `image_size`. With `mirrored`, left and right of each crop are exchanged.
         """
-        margin = (self._images.shape[1] - self._size) // 2
-        middle = slice(margin, margin + self._size)
+        side = size or self._size
+        margin = (self._images.shape[1] - side) // 2
+        middle = slice(margin, margin + side)
         for start in range(0, len(rows), batch_size):
             chosen = rows[start : start + batch_size]
             crops = self._images[chosen][:, middle, middle]

@@ -6,7 +6,7 @@ from trainables.config import TrialConfig
 from trainables.data.dataset import Dataset
 from trainables.distributed.world import World
 from trainables.errors import ConfigError
-from trainables.networks.backbones import check_image_size
+from trainables.networks.backbones import backbone, check_image_size
 from trainables.objectives import check_targets
 from trainables.recipe import largest_batch
 
@@ -27,6 +27,7 @@ def check_trial(dataset: Dataset, trial: TrialConfig, world: World) -> None:
     _check_mixing(dataset, trial, world)
     _check_class_balance(dataset.task, trial.class_balance)
     _check_pretrained(trial)
+    _check_evaluation_size(trial, int(dataset.images.shape[1]))
 
 
 def _check_parts(trial: TrialConfig, world: World) -> None:
@@ -75,3 +76,19 @@ def _check_pretrained(trial: TrialConfig) -> None:
             f"reinit_stages must be at most unfrozen_stages ({trial.unfrozen_stages}), because new stages that stay frozen would never "
             f"learn, but got {trial.reinit_stages}"
         )
+
+
+def _check_evaluation_size(trial: TrialConfig, stored: int) -> None:
+    if trial.evaluation_size is None or trial.evaluation_size == trial.image_size:
+        return
+    if trial.evaluation_size > stored:
+        raise ConfigError(
+            f"evaluation_size must be at most {stored}, the side of the squares that are stored for image_size {trial.image_size}, "
+            f"but got {trial.evaluation_size}; larger ones would show no more of the image"
+        )
+    if backbone(trial.backbone).fixed_size:
+        raise ConfigError(
+            f"{trial.backbone} is built for images of one size, {trial.image_size} pixels, so evaluation_size cannot be "
+            f"{trial.evaluation_size}; leave evaluation_size out"
+        )
+    check_image_size(trial.backbone, trial.evaluation_size)

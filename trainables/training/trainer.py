@@ -80,7 +80,9 @@ class Trainer:
         self.steps_per_epoch = self.passes * (images // trial.batch_size)
         self.average = WeightAverage(self.network, trial.ema)
         self.settings = self._loop_settings()
-        self.evaluator = Evaluator(self.network, self.batches, self.settings.precision, world, image_size=side, flips=trial.flip_average)
+        self.evaluator = Evaluator(
+            self.network, self.batches, self.settings.precision, world, image_size=trial.evaluation_size or side, flips=trial.flip_average
+        )
         self.epoch = 0
         self.history: dict[str, list[float]] = {}
         self.head_trained = not trial.head_epochs or trial.reinit_stages > 0

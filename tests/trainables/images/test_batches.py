@@ -178,3 +178,10 @@ def test_mirrored_evaluation_exchanges_left_and_right_of_the_crops():
     for (plain, targets), (mirrored, others) in zip(build().evaluation(ROWS, 10), build().evaluation(ROWS, 10, mirrored=True), strict=True):
         assert torch.equal(mirrored, plain.flip(3))
         assert torch.equal(targets, others)
+
+
+def test_evaluation_takes_crops_of_any_size_up_to_the_stored_one():
+    for size, edge in ((18, 0), (17, 0), (16, 1), (14, 2)):
+        images, _ = next(build().evaluation(ROWS, 10, size=size))
+        crops = PIXELS[ROWS[:10]][:, edge : edge + size, edge : edge + size] / 255
+        assert np.allclose(images.permute(0, 2, 3, 1), (crops - MEAN) / STD, atol=1e-5)

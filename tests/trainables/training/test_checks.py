@@ -15,12 +15,24 @@ REFUSED = [
         {"reinit_stages": 2, "unfrozen_stages": 1, "weights": "imagenet"},
         r"reinit_stages must be at most unfrozen_stages \(1\), .* would never learn, but got 2",
     ),
+    (
+        "multiclass",
+        {"evaluation_size": 38},
+        "evaluation_size must be at most 37, the side of the squares that are stored for image_size 32, but got 38",
+    ),
+    (
+        "multiclass",
+        {"evaluation_size": 36, "backbone": "timm:vit_tiny_patch16_224.augreg_in21k_ft_in1k"},
+        "is built for images of one size, 32 pixels, so evaluation_size cannot be 36; leave evaluation_size out",
+    ),
     ("multilabel", {"class_balance": "sampling"}, "not possible where an image has several labels; set class_balance: loss"),
 ]
 ALLOWED = [
     ("multiclass", {"mixup": 0.2, "cutmix": 1, "class_balance": "sampling"}),
     ("binary", {"mixup": 0.2, "class_balance": "sampling"}),
     ("multiclass", {"l2_sp": 0.1, "reinit_stages": 1, "weights": "imagenet"}),
+    ("multiclass", {"evaluation_size": 37}),
+    ("multiclass", {"evaluation_size": 32}),
     ("multilabel", {"cutmix": 1, "class_balance": "loss"}),
 ]
 

@@ -21,7 +21,7 @@ CLOCK = {"seconds_training", "seconds_evaluation", "images_per_second"}
 TASKS = ("multiclass", "binary", "multilabel", "regression")
 
 
-EVALUATION_ONLY = {"ema", "flip_average"}
+EVALUATION_ONLY = {"ema", "flip_average", "evaluation_size"}
 BASE = {"optimizer": "sgd", "learning_rate": 0.01, "unfrozen_stages": 2, "head_layers": 1, "head_units": 16, "dropout": 0.1}
 
 
@@ -209,6 +209,7 @@ def test_the_initializer_has_an_effect(multiclass, tiny):
         {"cutmix": 1.0},
         {"ema": 0.9},
         {"flip_average": True},
+        {"evaluation_size": 36},
         {"reinit_stages": 1, **PRETRAINED},
         {"l2_sp": 50, **PRETRAINED},
     ],

@@ -13,7 +13,16 @@ from trainables.training.trainer import Trainer
 
 PRETRAINED = {"backbone": "efficientnet_lite0", "weights": "imagenet"}
 CLOCK = {"seconds_training", "seconds_evaluation", "images_per_second"}
-ALL_AT_ONCE = {"mixup": 0.4, "cutmix": 1.0, "class_balance": "sampling", "ema": 0.9, "l2_sp": 0.5, "reinit_stages": 1, "flip_average": True}
+ALL_AT_ONCE = {
+    "mixup": 0.4,
+    "cutmix": 1.0,
+    "class_balance": "sampling",
+    "ema": 0.9,
+    "l2_sp": 0.5,
+    "reinit_stages": 1,
+    "flip_average": True,
+    "evaluation_size": 36,
+}
 ALL_AT_ONCE |= {"backbone": "efficientnet_lite0", "weights": "imagenet", "unfrozen_stages": 2}
 
 
@@ -188,3 +197,21 @@ def test_kept_activations_of_mirrored_images_are_those_of_the_frozen_stages(mult
     trainer.network.body.stages[0][0].register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     assert torch.equal(trainer.predict("validation")[0], logits)
     assert seen == []
+
+
+def test_evaluation_and_statistics_see_larger_squares_than_training_and_the_head_start(larger, tiny):
+    trainer, sizes = build(larger, tiny(evaluation_size=37, batch_size=16, head_epochs=1)), set()
+    trainer.network.body.stages[0][0].register_forward_pre_hook(
+        lambda module, inputs: sizes.add((trainer.network.training, len(inputs[0][0, 0])))
+    )
+    trainer.evaluator.pooled_features(larger.rows["train"])
+    assert sizes == {(False, 32)}
+    sizes.clear()
+    trainer.predict("validation")
+    trainer.network.thaw(True)
+    trainer.evaluator.recompute_statistics(larger.rows["train"], 0)
+    assert sizes == {(False, 37)}
+    sizes.clear()
+    run(trainer)
+    assert {side for training, side in sizes if training} == {32}
+    assert trainer.description()["preprocessing"]["center_crop"] == 37

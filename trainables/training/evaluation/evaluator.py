@@ -24,7 +24,8 @@ class Evaluator:
     """Computes logits, pooled features and batch-norm statistics of the images `rows` (indices) in batches of `batch_size` images.
 
     `batch_size` halves each time that a GPU's memory is too small. The processes of a world share the images: all must call each method,
-    and each gets the whole result. `image_size` is the side of the evaluated squares, pixels.
+    and each gets the whole result. `image_size` is the side of the evaluated squares, pixels;
+    the head learns from pooled features of squares as in training.
     With `flips`, the logits of an image are the mean over it and its mirror image. Logits, because every task has them and all metrics and
     the loss follow from them; for classes the mean is that of log-probabilities, up to a constant.
     """
@@ -33,6 +34,7 @@ class Evaluator:
         self, network: Network, batches: Batches, precision: Precision, world: World, *, image_size: int, flips: bool = False
     ) -> None:
         self._network, self._batches, self._precision, self._world, self._flips = network, batches, precision, world, flips
+        self._image_size = image_size
         self._boundary = BoundaryCache(network, precision)
         self.batch_size = largest_fitting_batch(network, image_size, batches.device)
 
@@ -42,7 +44,9 @@ class Evaluator:
 
     def pooled_features(self, rows: Rows) -> Result:
         """Return the pooled features `(N, width) float32` of images and their targets, on the device."""
-        return self._shared(rows, lambda own: pooled_features(self._network, self._images(own), self._precision))
+        return self._shared(
+            rows, lambda own: pooled_features(self._network, self._batches.evaluation(own, self.batch_size), self._precision)
+        )
 
     def recompute_statistics(self, rows: Rows, seed: int) -> None:
         """Recompute the statistics of unfrozen batch norm, in place, on at most 256 of the images `rows`.
@@ -56,7 +60,7 @@ class Evaluator:
         size = math.ceil(len(chosen) / math.ceil(len(chosen) / self.batch_size))  # of nearly one size: each has the same weight
         parts = [chosen[start : start + size] for start in range(0, len(chosen), size)][self._world.rank :: self._world.size]
         own = np.concatenate([*parts, chosen[:0]])
-        activations = self._boundary.batches(own, lambda rows: self._batches.evaluation(rows, size))
+        activations = self._boundary.batches(own, lambda rows: self._batches.evaluation(rows, size, size=self._image_size))
         self._network.recompute_statistics((values for values, _ in activations), self._world)
 
     def _predict(self, rows: Rows) -> Result:
@@ -67,7 +71,7 @@ class Evaluator:
         return logits, targets
 
     def _images(self, rows: Rows, *, mirrored: bool = False) -> Iterable[Batch]:
-        return self._batches.evaluation(rows, self.batch_size, mirrored=mirrored)
+        return self._batches.evaluation(rows, self.batch_size, size=self._image_size, mirrored=mirrored)
 
     def _activations(self, rows: Rows, *, mirrored: bool = False) -> Iterable[Batch]:
         return self._boundary.batches(rows, partial(self._images, mirrored=mirrored), view="mirrored" if mirrored else "")
