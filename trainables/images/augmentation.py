@@ -28,9 +28,9 @@ def _trivial(s: float) -> Iterator[A.BasicTransform]:
     instead, with `s` times the chance of the others.
     """
     yield A.NoOp(p=1)
-    for moved in ({"rotate": (-30 * s, 30 * s)}, *({"shear": {axis: (-17 * s, 17 * s)}} for axis in "xy")):
-        yield A.Affine(**moved, border_mode=cv2.BORDER_REFLECT_101, p=1)
+    yield A.Affine(rotate=(-30 * s, 30 * s), border_mode=cv2.BORDER_REFLECT_101, p=1)
     for axis, other in ("xy", "yx"):
+        yield A.Affine(shear={axis: (-17 * s, 17 * s), other: (0, 0)}, border_mode=cv2.BORDER_REFLECT_101, p=1)
         moved = {axis: (-0.31 * s, 0.31 * s), other: (0, 0)}
         yield A.Affine(translate_percent=moved, border_mode=cv2.BORDER_REFLECT_101, p=1)
     for changed in ("brightness", "contrast", "saturation"):

@@ -1,6 +1,6 @@
 """The new head: a linear layer or a multilayer perceptron on the body's features, and a table of initializers for it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from torch import Tensor, nn
 
@@ -46,7 +46,8 @@ def build_listed_head(inputs: int, outputs: int, layers: Sequence[Dense | Dropou
     Raises ``ConfigError`` for an activation or an initializer that is not in `ACTIVATIONS` or `INITIALIZERS`.
     """
     used = [layer.activation for layer in layers if isinstance(layer, Dense) and layer.activation]
-    for name, table in (*((name, ACTIVATIONS) for name in used), (initializer, INITIALIZERS)):
+    checked: list[tuple[str, Collection[str]]] = [*((name, ACTIVATIONS) for name in used), (initializer, INITIALIZERS)]
+    for name, table in checked:
         if name not in table:
             raise ConfigError(f"unknown {name!r} for the head{did_you_mean(name, table)}")
     parts: list[nn.Module] = []

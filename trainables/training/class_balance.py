@@ -29,7 +29,8 @@ def positive_weights(targets: NDArray[np.generic]) -> NDArray[np.float64]:
     """
     positives = targets.astype(np.float64).sum(0)
     negatives = len(targets) - positives
-    return np.clip(negatives / np.maximum(positives, 1), 1 / LARGEST_RATIO, LARGEST_RATIO)
+    ratios: NDArray[np.float64] = np.clip(negatives / np.maximum(positives, 1), 1 / LARGEST_RATIO, LARGEST_RATIO)
+    return ratios
 
 
 def loss_weights(task: str, targets: NDArray[np.generic], classes: int) -> Tensor:

@@ -153,8 +153,8 @@ def test_trivial_applies_one_of_many_operations_at_a_random_strength():
     augment = Augmenter(1, ("trivial",), SIZE)
     views = [augment(image, seed) for seed in range(300)]
     unchanged = np.mean([np.array_equal(view, centre(image)) for view in views])
-    assert 0.02 < unchanged < 0.2, "one of thirteen operations changes nothing"
-    assert len({view.tobytes() for view in views}) > 200
+    assert 0.02 < unchanged < 0.2, "one of fourteen operations changes nothing"
+    assert len({view.tobytes() for view in views}) > 170
     colours = [len(np.unique(view)) for view in views]
     assert 0.02 < np.mean([count <= 128 for count in colours]) < 0.2, "posterized"
 
