@@ -167,7 +167,7 @@ def test_the_search_from_python_runs(place):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_plain_torchvision_loads_the_export_and_gives_the_recorded_test_score(place):
+def test_plain_timm_loads_the_export_and_gives_the_recorded_test_score(place):
     """The program of the page, then the same network over the test images, read from their files."""
     done = injerto(place, "search", "photos/", "--name", "exported", *QUICK, "--trials", "1", "--set", "space.head_layers=1")
     assert done.returncode == 0, done.stderr
@@ -179,8 +179,7 @@ def test_plain_torchvision_loads_the_export_and_gives_the_recorded_test_score(pl
 from trainables.data.dataset import prepare
 data = prepare(source="photos", image_size=32)
 def probability(row):
-    square = ImageOps.fit(Image.open("photos/" + data.names[row]).convert("RGB"), (steps["square"],) * 2, Image.Resampling.BICUBIC)
-    return torch.sigmoid(network(to_input(square)[None])).item()
+    return torch.sigmoid(network.head(network(to_input("photos/" + data.names[row])[None]))).item()
 print(sum((probability(row) > 0.5) == data.targets[row] for row in data.rows["test"]) / len(data.rows["test"]))
 """
     recorded = json.loads(injerto(place, "best", "exported", "--json").stdout)["test"]["accuracy"]

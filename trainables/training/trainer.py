@@ -108,7 +108,7 @@ class Trainer:
         row = metrics | {
             "objective": self._objective(metrics[self.metric]),
             "train_loss": train_loss,
-            "learning_rate": self.trial.learning_rate * self.settings.rate(self.epoch * self.steps_per_epoch - 1),
+            "learning_rate": self.trial.learning_rate * self.settings.rate(self.epoch * self.steps_per_epoch - 1, 0),
             "seconds_training": trained - started,
             "seconds_evaluation": time.perf_counter() - trained,
             "images_per_second": images / (trained - started),
