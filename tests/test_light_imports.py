@@ -37,7 +37,7 @@ LIGHT = [
         ["torch", "torchvision", "albumentations", "ray"],
         [
             *("trainables.config", "trainables.errors", "trainables.objectives", "trainables.recipe"),
-            *("search.config", "search.record.records", "search.record.store", "search.watcher"),
+            *("search.config", "search.config_reader", "search.record.records", "search.record.store", "search.watcher"),
             *("search.space.space", "search.rerun", "cluster.connect"),
             *("search.display.summary", "search.display.status_watch", "search.display.terminal", "search.display.json_lines"),
             *("search.display.snapshot", "search.trackers.registry"),

@@ -38,7 +38,7 @@ def main(
 
     dataset = prepare(source=folder, image_size=image_size)
     trial = {"backbone": backbone, "image_size": image_size, "batch_size": batch_size, "unfrozen_stages": unfrozen_stages}
-    job = (dataset.fingerprint, trial | {"epochs": epochs + 1, "freeze_steps": 0.0})
+    job = (dataset.fingerprint, trial | {"weights": "none", "epochs": epochs + 1, "freeze_steps": 0.0})
     measurements: dict[int, list[dict[str, float]]] = {1: [], replicas: []}
     for _ in range(ROUNDS):
         for size, measured in measurements.items():

@@ -114,6 +114,7 @@ def first_epoch_seconds(dashboard: str, scratch: str, name: str) -> float:
 
     storage = study_url(Path(scratch))
     size = ["--trials", "2", "--max-concurrent-trials", "1", "--set", "space.epochs=10"]
+    size += ["--weights", "none", "--set", "backbones=[mobilenet_v3_small]"]
     places = ["--name", name, "--storage", storage, "--output", f"{scratch}/out"]
     began = time.perf_counter()
     subprocess.run(

@@ -20,7 +20,7 @@ from search.record.store import list_study_names, load_study, open_storage
 from tests.cluster import machines as network
 from tests.paths import REPOSITORY
 from tests.search import postgres
-from tests.search.conftest import folders
+from tests.search.conftest import UNTRAINED, folders
 from tests.waiting import wait_until
 from trainables.errors import StorageError
 
@@ -110,7 +110,9 @@ class Site:
     def submit(self, name, *arguments, epochs=8, trials=4, concurrent=2, **options):
         places = ("--storage", self.storage, "--root", self.root, "--output", self.folder / "output")
         size = ("--trials", trials, "--max-concurrent-trials", concurrent, "--image-size", 32, "--set", f"space.epochs={epochs}")
-        return self.there("submit", self.photos, "--name", name, *places, *size, "--set", "algorithm.scheduler=none", *arguments, **options)
+        return self.there(
+            "submit", self.photos, "--name", name, *places, *size, *UNTRAINED, "--set", "algorithm.scheduler=none", *arguments, **options
+        )
 
     def jobs(self):
         return {job["study"]: job for job in reversed(json.loads(self.there("jobs", "--json"))) if job["command"] in ("search", "resume")}

@@ -16,7 +16,7 @@ from search.record.reader import read_study
 from tests.cluster.http_server import http_server
 from tests.cluster.recording_proxy import recording_proxy
 from tests.paths import REPOSITORY
-from tests.search.conftest import folders
+from tests.search.conftest import UNTRAINED, folders
 from tests.waiting import wait_until
 from trainables.errors import InjertoError, ResourceError
 
@@ -157,7 +157,7 @@ def test_a_command_runs_as_a_job(cluster):
 
 def test_a_submitted_search_shows_its_logs_and_pauses(cluster, place):
     photos = folders(place["folder"] / "photos", each=8)
-    settings = ("--output", place["folder"] / "output", "--set", "space.epochs=200", "--set", "weights=none")
+    settings = ("--output", place["folder"] / "output", "--set", "space.epochs=200", *UNTRAINED)
     size = ("--trials", 2, "--max-concurrent-trials", 1, "--image-size", 32)
     submitted = injerto("submit", photos, "--name", "fig", "--address", cluster.dashboard, *settings, *size)
     assert submitted.returncode == 0, submitted.stderr

@@ -82,8 +82,8 @@ class PlayedSearch:
             aspect="crop",
             ops=("crop",),
         )
-        parameters = default_parameters(recipe, task="multiclass", images=1000, backbones=tuple(STAGES), stages=5)
-        space = build_space(recipe, parameters, {"epochs": 4}, STAGES)
+        parameters = default_parameters(recipe, images=1000, backbones=tuple(STAGES), stages=5)
+        space = build_space(recipe, parameters, {"epochs": 4, "optimizer": ["adamw", "sgd"]}, STAGES)
         self.url, self.name, self.classes, self.folder, self.space = url, name, classes, output / "out", space
         self.folder.mkdir(exist_ok=True)
         self.study = create_study(open_storage(url, create=True), name, "max", RandomSampler(seed=0))

@@ -213,9 +213,7 @@ def test_a_failed_write_leaves_the_old_file_and_torch_is_not_imported(tmp_path):
 
 def test_mirror_images_are_averaged_only_where_flips_are_allowed():
     assert validate(TrialConfig, {"flip_average": True}).flip_average
-    with pytest.raises(
-        ConfigError, match="without flip says that a mirrored image is another one; add flip, or set flip_average"
-    ):
+    with pytest.raises(ConfigError, match="without flip says that a mirrored image is another one; add flip, or set flip_average"):
         validate(TrialConfig, {"flip_average": True, "augmentation_ops": ["crop", "color"]})
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from cluster.render.cluster_config import ClusterConfig
 from cluster.render.slurm import fill_template, render
+from tests.search.conftest import UNTRAINED
 from tests.waiting import wait_until
 from trainables.config import validate
 
@@ -118,7 +119,7 @@ def job(tmp_path, own_cache):
     for name, body in FAKE_COMMANDS.items():
         (tools / name).write_text(f"#!{shutil.which('bash')}\n{body}\n")
         (tools / name).chmod(0o755)
-    (shared / "study.yaml").write_text("budget: {trials: 1}\nspace: {epochs: 1}\n")
+    (shared / "study.yaml").write_text("weights: none\nbackbones: [mobilenet_v3_small]\nbudget: {trials: 1}\nspace: {epochs: 1}\n")
     (tmp_path / "job.sbatch").write_text(script({"workers": 2, "cpus": 1, "shared": str(shared), "slurm": {"join": 120}}))
     environment = {name: value for name, value in os.environ.items() if name not in ("INJERTO_STORAGE", "RAY_ADDRESS")} | {
         "PATH": f"{tools}:{os.environ['PATH']}",
@@ -164,7 +165,7 @@ def test_two_nodes_search_and_leave_no_process_or_file(job):
 @pytest.mark.timeout(1200)
 def test_the_job_pauses_before_its_time_limit_and_the_requeued_job_resumes(job):
     start, shared, folder = job
-    process = start("builtin:digits", "--trials", "2", "--set", "space.epochs=3")
+    process = start("builtin:digits", *UNTRAINED, "--trials", "2", "--set", "space.epochs=3")
     wait_until(lambda: status(shared)["epochs"] >= 1, 400, (folder / "log").read_text)
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 130, (folder / "log").read_text()

@@ -156,5 +156,5 @@ def test_a_real_space_is_drawn_completely(learnt):
     logarithmic = [name for name in fields if space_analysis.is_logarithmic(learnt, name)]
     found = axes(frame, fields, logarithmic)
     assert set(found) == {*(name.replace("_", " ") for name in fields), "accuracy"}
-    assert found["momentum"].ticktext[0] == "not used"
+    assert found["activation"].ticktext[0] == "not used"
     assert len(space_charts.slices(frame, fields, "accuracy", logarithmic).data) == 2 * len(fields)

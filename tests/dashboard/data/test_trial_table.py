@@ -42,14 +42,14 @@ def test_fields_that_do_not_apply_are_empty(record):
     frame = trial_table.trials_table(record)
     for one in record.trials[1:]:
         row = frame[frame["trial"] == one.number].iloc[0]
-        assert pd.isna(row["momentum"]) == ("momentum" not in one.params)
+        assert pd.isna(row["activation"]) == ("activation" not in one.params)
         assert pd.isna(row["head_units"]) == ("head_units" not in one.params)
         assert row["learning_rate"] == one.config["learning_rate"]
 
 
 def test_searched_fields_are_unique_and_in_the_order_of_the_space(record):
     fields = trial_table.searched_fields(record)
-    assert fields[:4] == ["optimizer", "learning_rate", "momentum", "weight_decay"]
+    assert fields[:4] == ["optimizer", "learning_rate", "unfrozen_stages", "batch_size"]
     assert len(fields) == len(set(fields))
     assert "epochs" not in fields
 

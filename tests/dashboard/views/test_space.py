@@ -5,7 +5,7 @@ from tests.dashboard.screens import all_text, open_screen, without_errors
 
 
 def test_the_space_of_a_finished_study_is_drawn(gallery_storage):
-    app = open_screen("space", "wise-fig", across="dropout", up="head_layers")
+    app = open_screen("space", "wise-fig", across="augmentation_strength", up="head_layers")
     assert not app.warning
     assert len(app.get("plotly_chart")) == 4
     assert "12 finished trials use both parameters" in all_text(app)

@@ -9,11 +9,11 @@ import pytest
 
 from search.record.reader import read_study
 from tests.search.cli.commands import main
-from tests.search.conftest import IMAGE_SIZE, numbers, start, workers
+from tests.search.conftest import IMAGE_SIZE, UNTRAINED, numbers, start, workers
 from tests.waiting import wait_until
 from trainables.errors import StorageError
 
-SMALL = ("--image-size", IMAGE_SIZE, "--max-concurrent-trials", 1, "--set", "space.epochs=3")
+SMALL = (*UNTRAINED, "--image-size", IMAGE_SIZE, "--max-concurrent-trials", 1, "--set", "space.epochs=3")
 
 
 def wait_for_an_epoch(name, number, process):
@@ -91,7 +91,7 @@ def test_resume_after_a_killed_driver_equals_an_uninterrupted_search(home, photo
 
 @pytest.mark.slow
 def test_a_second_ctrl_c_ends_the_search_at_once_and_leaves_it_paused(home, photos):
-    process = start("search", photos, *SMALL[:4], "--trials", 1, "--name", "calm-fig", "--set", "space.epochs=200")
+    process = start("search", photos, *SMALL[:-2], "--trials", 1, "--name", "calm-fig", "--set", "space.epochs=200")
     wait_for_an_epoch("calm-fig", 0, process)
     process.send_signal(signal.SIGINT)
     time.sleep(0.05)

@@ -144,7 +144,7 @@ def test_a_trial_whose_worker_is_killed_after_each_epoch_finishes(search, photos
 
 
 def test_a_non_finite_loss_fails_the_trial_and_keeps_its_epochs(search, tmp_path):
-    settings = ("optimizer=sgd", "learning_rate=0.1", "momentum=0", "clip_norm=0", "warmup=0", "schedule=constant", "loss=mse") + (
+    settings = ("optimizer=sgd", "learning_rate=2.2", "momentum=0", "clip_norm=0", "warmup=0", "schedule=constant", "loss=mse") + (
         "unfrozen_stages=0",
         "head_layers=0",
         "augmentation_strength=0",

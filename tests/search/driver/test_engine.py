@@ -48,15 +48,11 @@ def test_a_configuration_that_failed_twice_alike_is_not_tried_again(ray_session,
 
 ONE_POINT = (
     "backbone=mobilenet_v3_small",
-    "optimizer=adamw",
     "learning_rate=0.001",
-    "weight_decay=0.01",
     "unfrozen_stages=0",
     "batch_size=16",
     "head_layers=0",
     "initializer=orthogonal",
-    "dropout=0.2",
-    "label_smoothing=0",
     "augmentation_strength=0",
 )
 

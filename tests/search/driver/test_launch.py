@@ -9,10 +9,14 @@ import pytest
 from search.driver.launch import resume, run
 from search.record.reader import read_study
 from search.record.store import list_study_names, load_study, open_storage
+from search.space.backbone_choice import DEFAULT_BACKBONES
 from tests.search.conftest import COLOURS, IMAGE_SIZE, REFERENCE, TABLES, folders, numbers, paint
 from tests.search.watchers import InterruptAfter
+from trainables.config import TrialConfig
 from trainables.errors import ConfigError, InjertoError, StorageError
+from trainables.networks.weights import backbones_at_hand
 from trainables.objectives import METRICS
+from trainables.recipe import DEPTH, HEAD_EPOCHS, default_recipe
 from trainables.worker.simulated_trial import SimulatedTrial, Simulation
 
 
@@ -34,10 +38,43 @@ def test_a_search_over_a_table_of_each_task_finishes(task, metric, mode, search,
     assert record.trials[0].config["label_smoothing"] == 0
 
 
+def default_of(record, **options):
+    """Return the default recipe of a search with the seed and the epochs of its trial 0."""
+    images = record.dataset["images"]["train"]
+    recipe = default_recipe(images, task="multiclass", stages=5, image_size=IMAGE_SIZE, **options)
+    return recipe.model_copy(update={"seed": record.trials[0].config["seed"], "epochs": record.trials[0].epochs_planned})
+
+
 def test_trial_0_is_the_default_recipe(finished):
-    recipe = finished.trials[0].config
-    assert (recipe["optimizer"], recipe["learning_rate"], recipe["head_layers"], recipe["dropout"]) == ("adamw", 1e-3, 0, 0.2)
-    assert (recipe["batch_size"], recipe["epochs"], recipe["label_smoothing"]) == (8, 3, 0.1)
+    recipe = TrialConfig.model_validate(finished.trials[0].config)
+    assert recipe == default_of(finished, backbone="mobilenet_v3_small", weights="none")
+    assert (recipe.optimizer, recipe.head_layers, recipe.unfrozen_stages, recipe.head_epochs) == ("adamw", 0, 5, 0)
+    assert (recipe.batch_size, recipe.epochs, recipe.label_smoothing) == (8, 3, 0.1)
+
+
+def test_the_defaults_learn_from_few_images(search, photos):
+    """The default backbones and weights, in a search of the default recipe alone."""
+    record = search(photos, trials=1, epochs=1, weights="imagenet", settings=("backbones=[]",))
+    assert record.config["backbones"] == list(backbones_at_hand(DEFAULT_BACKBONES["imagenet"]))
+    recipe = TrialConfig.model_validate(record.trials[0].config)
+    assert recipe == default_of(record, backbone="efficientnet_lite0", weights="imagenet")
+    assert (recipe.unfrozen_stages, recipe.head_epochs) == (DEPTH, HEAD_EPOCHS)
+    assert record.best.value >= 7 / 8
+    assert record.test["winner"]["test"]["accuracy"] > 0.8
+
+
+def test_each_trial_trains_at_an_image_size_of_the_list(search, photos):
+    record = search(photos, trials=4, epochs=1, settings=(f"image_size=[{IMAGE_SIZE}, 48]", "space.unfrozen_stages=0"))
+    assert record.config["image_size"] == [IMAGE_SIZE, 48]
+    assert [trial.state for trial in record.trials] == ["finished"] * 4
+    assert record.trials[0].config["image_size"] == IMAGE_SIZE
+    assert (
+        {trial.config["image_size"] for trial in record.trials}
+        == {trial.params["image_size"] for trial in record.trials}
+        == {IMAGE_SIZE, 48}
+    )
+    for role, trial in (("winner", record.best), ("default_recipe", record.trials[0])):
+        assert record.test[role]["preprocessing"]["center_crop"] == trial.config["image_size"]
 
 
 @pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.slow)])

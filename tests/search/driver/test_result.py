@@ -40,7 +40,10 @@ def test_plain_torchvision_reproduces_the_recorded_test_loss(finished):
     from torchvision.models import mobilenet_v3_small
 
     config, state = finished.best.config, load_file(finished.folder / "best.safetensors")
-    layers = config["head_layers"]
+    layers, activation = (
+        config["head_layers"],
+        {"relu": torch.relu, "gelu": torch.nn.functional.gelu, "tanh": torch.tanh}[config["activation"]],
+    )
     data = open_dataset(finished.dataset["fingerprint"], 32, "crop")
     preprocessing = finished.test["winner"]["preprocessing"]
     body = mobilenet_v3_small()
@@ -56,7 +59,7 @@ def test_plain_torchvision_reproduces_the_recorded_test_loss(finished):
         outputs = body.eval().features(inputs).mean((2, 3))
         for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             outputs = torch.nn.functional.linear(outputs, weight, bias)
-            outputs = outputs.relu() if index < layers else outputs
+            outputs = activation(outputs) if index < layers else outputs
     targets = torch.from_numpy(data.targets[rows].copy())
     loss = torch.nn.functional.cross_entropy(outputs, targets).item()
     assert loss == pytest.approx(finished.test["winner"]["test"]["loss"], rel=1e-4)

@@ -4,11 +4,13 @@ import socket
 
 import pytest
 
+from search.config import SearchConfig
 from search.config_reader import change_settings, read_config
 from search.driver.launch import resume
 from search.driver.steering import with_larger_budget
 from search.durations import parse_duration
 from search.record.reader import read_study
+from search.space.backbone_choice import choose_backbones
 from tests.search.simulated_search import check_record, run_simulated_search
 from tests.search.watchers import ActOnce
 from trainables.errors import ConfigError, StorageError
@@ -39,6 +41,21 @@ def test_resume_continues_a_finished_search_with_more_trials(ray_session, tmp_pa
     assert record.why == "all 5 trials have ended"
     assert [evaluation["trials"] for evaluation in record.test_evaluations] == [3, 5]
     assert record.seconds > first.seconds
+
+
+def test_resume_searches_the_recorded_backbones_although_more_weights_are_here(ray_session, tmp_path, weights_here):
+    storage = f"sqlite:///{tmp_path}/studies.db"
+    weights_here.keep_packages("efficientnet_lite0")
+    first = run_simulated_search(tmp_path, trials=2, name="calm-fig", weights="imagenet")
+    assert first.config["backbones"] == ["efficientnet_lite0"]
+    weights_here.cache("resnet50")
+    assert choose_backbones(SearchConfig()) == ("efficientnet_lite0", "resnet50")
+    record = resume("calm-fig", storage, trainable=SimulatedTrial, add_trials=4)
+    check_record(record, 6)
+    assert record.config["backbones"] == ["efficientnet_lite0"]
+    assert {trial.config["backbone"] for trial in record.trials} == {"efficientnet_lite0"}
+    assert record.parameters == first.parameters
+    assert "backbone" not in record.parameters
 
 
 def test_resume_rejects_a_search_that_would_end_at_once(ray_session, tmp_path):

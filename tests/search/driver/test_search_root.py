@@ -14,7 +14,7 @@ from search.paths import resolve_paths
 from search.record.artifacts import artifact_store, study_root
 from search.record.reader import read_study
 from search.watcher import SilentWatcher
-from tests.search.conftest import IMAGE_SIZE, command
+from tests.search.conftest import IMAGE_SIZE, UNTRAINED, command
 from tests.search.simulated_search import run_simulated_search
 from trainables.errors import ResourceError, StorageError
 from trainables.storage.locations import join, split_location
@@ -80,7 +80,7 @@ def test_a_search_with_its_states_in_another_folder(ray_session, tmp_path):
 @pytest.mark.slow
 def test_a_search_with_its_states_in_a_bucket(bucket, photos, home):
     place = join(bucket, "root")
-    quick = ["--image-size", IMAGE_SIZE, "--max-concurrent-trials", 1, "--set", "space.epochs=2", "--set", "keep.best=1"]
+    quick = [*UNTRAINED, "--image-size", IMAGE_SIZE, "--max-concurrent-trials", 1, "--set", "space.epochs=2", "--set", "keep.best=1"]
     done = command("search", photos, "--trials", 4, "--name", "calm-fig", "--output", home / "out", "--root", place, *quick)
     assert done.returncode == 0, done.stderr
     record = read_study("calm-fig")

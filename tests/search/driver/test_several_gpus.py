@@ -20,8 +20,9 @@ ray.init(address="local", num_cpus=2, num_gpus=2, _node_ip_address=LOOPBACK, **q
 from search.config_reader import read_config
 from search.driver.launch import launch
 photos, place = sys.argv[1:]
-options = {"output": f"{place}/out", "storage": f"sqlite:///{place}/s.db", "image_size": 32, "trials": 2, "name": "wide"}
-settings = ("resources.gpus_per_trial=2", "space.epochs=3", "space.batch_size=8", "algorithm.scheduler=none")
+options = {"output": f"{place}/out", "storage": f"sqlite:///{place}/s.db", "image_size": 32, "trials": 2, "name": "wide", "weights": "none"}
+settings = ("resources.gpus_per_trial=2", "space.backbone=mobilenet_v3_small", "space.epochs=3", "space.batch_size=8",
+            "algorithm.scheduler=none")
 record = launch(read_config(photos, options, settings))
 print(json.dumps([[trial.state, trial.epochs_done, trial.attributes["facts"]["replicas"], trial.attributes["gpu_seconds"],
                    trial.attributes["facts"]["seconds_total"]] for trial in record.trials]))

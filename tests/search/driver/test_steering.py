@@ -10,6 +10,7 @@ from tests.search.conftest import make_space
 from tests.search.simulated_search import run_simulated_search
 from tests.search.watchers import ActOnce
 from trainables.errors import ConfigError
+from trainables.recipe import LEARNING_RATE
 from trainables.worker.simulated_trial import Simulation
 
 
@@ -39,6 +40,7 @@ def ask(root, *commands, kind="epoch", seconds=1):
         trials=3,
         name="calm-fig",
         watcher=ActOnce(kind, start),
+        settings=("space.optimizer=[adamw, sgd]",),
         max_concurrent_trials=1,
         time_budget="10m",
     )
@@ -84,19 +86,20 @@ def test_a_stopped_trial_leaves_the_others_running(ray_session, tmp_path):
 
 
 def test_an_enqueued_configuration_runs_next(ray_session, tmp_path):
-    params = {"optimizer": "sgd", "learning_rate_sgd": 0.05, "learning_rate": 0.001, "momentum": 0.9}
+    params = {"optimizer": "sgd", "learning_rate": 0.002, "head_layers": 0, "head_units": 200}
     record, answers = ask(tmp_path, ("enqueue", {"params": params}))
     assert answers[0].startswith("the configuration runs as the next trial")
     assert len(record.trials) == 4
     asked = [trial for trial in record.trials if trial.attributes.get("enqueued_by")]
     assert len(asked) == 1
     assert (asked[0].config["optimizer"], asked[0].config["learning_rate"]) == ("sgd", 0.05)
+    assert (asked[0].params["learning_rate"], "head_units" in asked[0].params) == (0.002, False)
     assert asked[0].number < 3
 
 
 REFUSALS = (
     ("enqueue", {"params": {"weights": "/etc/passwd"}}, "refused: 'weights' is not searched here"),
-    ("enqueue", {"params": {"learning_rate": 7.0}}, "refused: learning_rate must be in 0.0001 to 0.01 (log) but got 7.0"),
+    ("enqueue", {"params": {"learning_rate": 7.0}}, "refused: learning_rate must be in 0.0001 to 0.02 (log) but got 7.0"),
     ("enqueue", {"params": {"optimizer": "__import__"}}, "refused: optimizer must be in adamw, sgd but got '__import__'"),
     ("enqueue", {"params": ["x"]}, "refused: "),
     ("fly", {}, "unknown command 'fly'"),
@@ -139,12 +142,13 @@ def test_malformed_commands_are_answered_and_the_search_finishes(ray_session, tm
 
 
 def test_checked_parameters_drop_inactive_ones_and_default_missing_ones():
-    space = make_space()
+    space = make_space({"optimizer": ["adamw", "sgd"]})
     assert space.check_params({}) == space.default_params()
-    chosen = space.check_params({"optimizer": "sgd", "learning_rate": 0.005, "unfrozen_stages": 0, "stage_lr_decay": 0.7})
-    assert "learning_rate" not in chosen
-    assert "stage_lr_decay" not in chosen
-    assert chosen["learning_rate_sgd"] == pytest.approx(0.001)
+    chosen = space.check_params({"optimizer": "sgd", "learning_rate": 0.005, "head_layers": 0, "head_units": 200, "activation": "gelu"})
+    assert not {"head_units", "activation"} & chosen.keys()
+    assert (chosen["optimizer"], chosen["learning_rate"]) == ("sgd", 0.005)
+    assert space.check_params({"optimizer": "sgd"})["learning_rate"] == LEARNING_RATE
+    assert space.check_params({"head_layers": 2})["head_units"] == 256
     with pytest.raises(ConfigError, match="unfrozen_stages must be in 0 to 5 but got True"):
         space.check_params({"unfrozen_stages": True})
     with pytest.raises(ConfigError, match="head_layers must be in 0 to 2 but got '1'"):

@@ -15,12 +15,13 @@ import pytest
 from search.driver.launch import resume
 from search.record.reader import read_study
 from search.watcher import SilentWatcher
-from tests.search.conftest import IMAGE_SIZE, REFERENCE, numbers, start, workers
+from tests.search.conftest import IMAGE_SIZE, REFERENCE, UNTRAINED, numbers, start, workers
 from tests.waiting import wait_until
 from trainables.errors import ResourceError, StorageError
 
 TRIALS = 5
-OPTIONS = ("--image-size", IMAGE_SIZE, "--max-concurrent-trials", 1, "--set", "space.epochs=3", "--seed", 3, "--metric", "loss")
+SMALL = (*UNTRAINED, "--image-size", IMAGE_SIZE, "--max-concurrent-trials", 1, "--set", "space.epochs=3")
+OPTIONS = (*SMALL, "--seed", 3, "--metric", "loss")
 
 
 def assert_equals_undisturbed(record, reference):

@@ -16,7 +16,7 @@ from search.nodes.resources import TrialResources
 from search.paths import resolve_paths
 from search.plan import make_plan
 from search.record.store import list_study_names, open_storage
-from tests.search.conftest import IMAGE_SIZE, command, make_space
+from tests.search.conftest import FASTEST, IMAGE_SIZE, command, make_space
 from trainables.errors import ConfigError, ResourceError, StorageError
 
 SECONDS = 3
@@ -26,8 +26,10 @@ SECONDS = 3
 def planned(ray_session, photos, home):
     """Return a function that plans a search over tiny images: `planned("space.epochs=4", trials=4)`."""
 
+    small = {"image_size": IMAGE_SIZE, "weights": "none", "trials": 6}
+
     def of(*settings, **options):
-        return make_plan(resolve_paths(read_config(photos, {"image_size": IMAGE_SIZE, "trials": 6} | options, settings)))
+        return make_plan(resolve_paths(read_config(photos, small | options, (FASTEST, *settings))))
 
     return of
 
