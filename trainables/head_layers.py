@@ -34,9 +34,7 @@ def read_layers(lines: Sequence[str], activations: Collection[str]) -> tuple[Den
     layers = tuple(_read_layer(line, activations) for line in lines)
     last = layers[-1]
     if last != Dense():
-        raise ValueError(
-            f"the last layer must be dense without a size, because the task says how many outputs it has; got {lines[-1]!r}"
-        )
+        raise ValueError(f"the last layer must be dense without a size, because the task says how many outputs it has; got {lines[-1]!r}")
     for line, layer in zip(lines[:-1], layers, strict=False):
         if isinstance(layer, Dense) and layer.units is None:
             raise ValueError(f"only the last dense has no number of neurons, but got {line!r} before it, such as dense 256 relu")
