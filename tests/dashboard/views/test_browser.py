@@ -92,6 +92,20 @@ def page(context, served):
     assert elsewhere == []
 
 
+def choose(page, option):
+    """Choose an option of the last list of a page. A click while Streamlit draws the page again is lost; then it is repeated."""
+    from playwright.sync_api import TimeoutError as NotYet
+
+    for _ in range(3):
+        page.get_by_role("combobox").last.click()
+        page.get_by_role("option", name=option).click()
+        try:
+            page.wait_for_url(re.compile(f"with={option}"), timeout=10_000)
+            return
+        except NotYet:
+            page.keyboard.press("Escape")
+
+
 def text_of(page, *awaited):
     """Wait until Streamlit has drawn the page, and it shows all `awaited` texts; return its text. Fail if it shows an error."""
     page.wait_for_selector("h1")
@@ -148,8 +162,7 @@ def test_a_study_its_best_trial_and_a_comparison_are_reached_by_links(page, serv
     page.locator("[data-testid=stSidebar]").get_by_role("link", name="Compare").click()
     page.wait_for_url(re.compile(f"/compare.*study={FINISHED}"))
     text_of(page, "Choose at least one other study.")
-    page.get_by_role("combobox").last.click()
-    page.get_by_role("option", name=RUNNING).click()
+    choose(page, RUNNING)
     text_of(page, "These studies search the same space.")
     assert f"with={RUNNING}" in page.url
 
