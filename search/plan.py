@@ -11,7 +11,7 @@ from search.config import SearchConfig
 from search.presets.reading import trains_on_gpus
 from search.space.backbone_choice import choose_backbones
 from search.space.changes import build_space
-from search.space.checks import check_batch_parts, check_limits, check_losses
+from search.space.checks import check_batch_parts, check_corners, check_limits, check_losses
 from search.space.default_space import default_parameters
 from search.space.space import Space
 from trainables.config import AUGMENTATION_OPS, AugmentationOp, TrialConfig
@@ -24,7 +24,7 @@ from trainables.objectives import DIRECTIONS, objective
 from trainables.recipe import default_recipe
 from trainables.thread_map import OnProgress
 
-FIELDS_OF_ALL_TRIALS = ("weights", "image_size", "aspect", "seed")
+OUTSIDE_OF_SPACE = ("weights", "image_size", "aspect", "seed")
 """Fields of a `TrialConfig` that a search sets by a setting of its own, not in its space."""
 SEED_STRIDE = 100_003
 """A trial's seed is the seed of its search times this, plus its number, so that searches with different seeds share no trial's seed."""
@@ -38,13 +38,17 @@ class Plan:
     dataset: Dataset
     metric: str
     space: Space
-    image_sizes: tuple[int, ...]  # those that are searched, ascending; `dataset` has the first
     manifest: str | None = None  # location of the data's manifest, if the nodes were prepared with it
 
     @property
     def mode(self) -> str:
         """``max`` if the metric is maximized, ``min`` if it is minimized."""
         return DIRECTIONS[self.metric]
+
+    @property
+    def image_sizes(self) -> tuple[int, ...]:
+        """The image sizes that are searched, pixels, ascending; `dataset` has the first."""
+        return self.config.image_size or (self.dataset.image_size,)
 
     def with_seed(self, number: int, trial: TrialConfig) -> TrialConfig:
         """Return `trial` with the seed that the trial of this number has in this search."""
@@ -71,9 +75,9 @@ def make_plan(config: SearchConfig, on_progress: OnProgress | None = None) -> Pl
     Raises ``InjertoError`` for settings, data or weights that cannot work, before any trial starts.
     """
     changes = dict(config.space)
-    for name in FIELDS_OF_ALL_TRIALS:
+    for name in OUTSIDE_OF_SPACE:
         if name in changes:
-            raise ConfigError(f"space.{name} is the same for all trials of a search; set {name} instead")
+            raise ConfigError(f"{name} is a setting of its own, not a part of space; set {name} instead of space.{name}")
     backbones = choose_backbones(config, changes.pop("backbone", None))
     _fetch_weights(backbones, config.weights, on_progress)
     dataset, sizes = _prepare_sizes(config, on_progress)
@@ -100,7 +104,8 @@ def make_plan(config: SearchConfig, on_progress: OnProgress | None = None) -> Pl
     check_limits(space, images, max(stages.values()))
     check_batch_parts(space, config.resources.gpus_per_trial or 1)
     check_losses(space, dataset.task, dataset.targets[np.concatenate(list(dataset.rows.values()))])
-    return Plan(config, dataset, metric, space, sizes)
+    check_corners(space, dataset, config.resources.gpus_per_trial or 1)
+    return Plan(config, dataset, metric, space)
 
 
 def _fetch_weights(backbones: Sequence[str], weights: str, on_progress: OnProgress | None) -> None:

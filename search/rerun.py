@@ -36,13 +36,15 @@ def rerun(path: Path, to: Path, *, force: bool = False) -> dict[str, float]:
         progress.update(task, completed=0, total=recipe.trial.epochs, description="training")
         while trainer.epoch < recipe.trial.epochs:
             row = trainer.run_epoch()
-            progress.update(task, completed=trainer.epoch, description=f"training, {trainer.metric} {row[trainer.metric]:.4g}")
+            shown = "train_loss" if recipe.refit else trainer.metric  # a refit has no validation images
+            progress.update(task, completed=trainer.epoch, description=f"training, {shown} {row[shown]:.4g}")
             if not out.is_terminal:
-                out.print(f"epoch {trainer.epoch}/{recipe.trial.epochs}: validation {trainer.metric} {row[trainer.metric]:.4g}")
+                part = "" if recipe.refit else "validation "
+                out.print(f"epoch {trainer.epoch}/{recipe.trial.epochs}: {part}{shown} {row[shown]:.4g}")
     test = trainer.evaluate("test") if len(dataset.rows["test"]) else {}
     trainer.export(to)
     recorded = "" if recipe.value is None else f"; the search recorded {recipe.value:.4f}"
-    if not recipe.refit:  # a refit has no validation images
+    if not recipe.refit:
         out.print(f"validation {trainer.metric} {trainer.history['objective'][-1]:.4f}{recorded}")
     out.print("test " + ", ".join(f"{name} {number:.4f}" for name, number in test.items()), soft_wrap=True)
     out.print(str(to), soft_wrap=True)

@@ -36,7 +36,7 @@ LIGHT = [
     (
         ["torch", "torchvision", "albumentations", "ray"],
         [
-            *("trainables.config", "trainables.errors", "trainables.objectives", "trainables.recipe"),
+            *("trainables.config", "trainables.errors", "trainables.objectives", "trainables.recipe", "trainables.training.checks"),
             *("search.config", "search.config_reader", "search.record.records", "search.record.store", "search.watcher"),
             *("search.space.space", "search.rerun", "cluster.connect"),
             *("search.display.summary", "search.display.status_watch", "search.display.terminal", "search.display.json_lines"),

@@ -5,9 +5,11 @@ from itertools import product
 import numpy as np
 
 from search.space.space import Space
+from trainables.data.dataset import Dataset
 from trainables.errors import ConfigError
 from trainables.objectives import check_targets
 from trainables.recipe import largest_batch
+from trainables.training.checks import check_trial
 
 
 def check_limits(space: Space, images: int, stages: int) -> None:
@@ -37,6 +39,15 @@ def check_batch_parts(space: Space, gpus: float) -> None:
                 f"a batch of {batch} cannot be split into {uneven[0]} equal parts for {gpus:g} GPUs; set space.batch_size to multiples of "
                 f"{max(parts)}, such as [{max(parts)}, {2 * max(parts)}], or another resources.gpus_per_trial"
             )
+
+
+def check_corners(space: Space, dataset: Dataset, gpus: float) -> None:
+    """Raise what a trial would raise that got one of the `corners` of the space, on so many GPUs: ``ConfigError`` or ``DataError``.
+
+    So a setting that does not apply to the data set ends the search before its first trial, not each of its trials.
+    """
+    for trial in space.corners():
+        check_trial(dataset, trial, max(1, int(gpus)))
 
 
 def check_losses(space: Space, task: str, targets: np.ndarray) -> None:

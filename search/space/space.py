@@ -1,7 +1,7 @@
 """A search space, which turns the parameters that Optuna suggests into a `TrialConfig`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,14 @@ class Space:
             if parameter.name in params:
                 values[parameter.sets] = parameter.to_field(params[parameter.name], values)
         return self._config(values)
+
+    def corners(self) -> Iterator[TrialConfig]:
+        """Yield the recipe, and the recipe with one end (or choice) of one parameter, for each of them."""
+        recipe = self.recipe.model_dump()
+        yield self._config(dict(recipe))
+        for parameter in self.parameters:
+            for value in parameter.extremes():
+                yield self._config(recipe | {parameter.sets: parameter.to_field(value, recipe)})
 
     def possible_values(self, name: str) -> list[Any]:
         """Return the recipe's value of a `TrialConfig` field, and both ends or all choices of each range that sets it."""

@@ -6,7 +6,7 @@ from search.config_reader import read_config
 from search.driver.steering import config_to_record
 from search.plan import default_augmentation, make_plan
 from tests.cluster.http_server import http_server
-from tests.search.conftest import paint
+from tests.search.conftest import TABLES, paint
 from trainables.config import validate
 from trainables.data.dataset import open_dataset
 from trainables.errors import ConfigError, DataError
@@ -54,6 +54,23 @@ def test_several_image_sizes_are_decoded_once_each_and_searched_in_order(photos)
 def test_every_image_size_must_suit_every_backbone(photos):
     with pytest.raises(ConfigError, match="inception_v3 accepts images of at least 75 pixels, but image_size is 48"):
         plan(photos, "image_size=[80, 48]", "backbones=[resnet18, inception_v3]", weights="none")
+
+
+@pytest.mark.parametrize(
+    ("task", "setting", "message"),
+    [
+        ("regression", "space.mixup=0.2", "mixup 0.2 would mix the targets"),
+        ("regression", "space.mixup=[0, 0.4]", r"mixup 0\.4 would mix the targets"),
+        ("regression", "space.class_balance=loss", "class_balance: loss weighs classes"),
+        ("multilabel", "space.class_balance=[none, sampling]", "class_balance: sampling draws all classes equally often"),
+        ("binary", "space.evaluation_size=38", "evaluation_size must be at most 37"),
+        ("binary", "space.l2_sp=0.1", "l2_sp 0.1 decays towards pretrained weights"),
+    ],
+)
+def test_settings_that_do_not_apply_to_the_data_are_refused_before_any_trial(tmp_path, task, setting, message):
+    """A search would otherwise start, and each of its trials would fail."""
+    with pytest.raises(ConfigError, match=message):
+        plan(TABLES[task](tmp_path / task), setting, weights="none")
 
 
 def test_named_weights_that_are_absent_are_fetched_before_the_first_trial(photos, weights_here, monkeypatch):

@@ -83,25 +83,22 @@ class Network(nn.Module):
         return self
 
     def parameter_groups(self, learning_rate: float, stage_lr_decay: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Return the optimizer's groups, with the keys `params`, `lr`, `peak`, `body`, `distance` and `weight_decay`.
-
-        Frozen stages are in none.
+        """Return the optimizer's groups, with the keys `params`, `lr`, `peak`, `distance` and `weight_decay`. Frozen stages are in none.
 
         The head has the rate `learning_rate`, each stage `stage_lr_decay` times the rate of the part after it. `peak` keeps this rate while
-        schedules change `lr`. `body` says whether the group belongs to the body, `distance` how far it is from the head: 0 is the head, 1
-        the last stage. Only weights of linear layers and convolutions have weight decay; biases, norms and layer scales have none.
+        schedules change `lr`. `distance` says how far the group is from the head: 0 is the head, 1 the last stage. Only weights of linear
+        layers and convolutions have weight decay; biases, norms and layer scales have none.
         """
         parts: list[tuple[float, Iterable[nn.Parameter]]] = [(learning_rate, self.head.parameters())]
         for distance, stage in enumerate(reversed(self.body.stages[len(self.body.stages) - self.unfrozen_stages :]), 1):
             parts.append((learning_rate * stage_lr_decay**distance, (p for block in stage for p in block.parameters())))
         groups = []
-        for index, (rate, parameters) in enumerate(parts):
+        for distance, (rate, parameters) in enumerate(parts):
             listed = list(parameters)
             decayed, plain = [p for p in listed if p.ndim in MATRICES], [p for p in listed if p.ndim not in MATRICES]
             for decay, chosen in ((weight_decay, decayed), (0.0, plain)):
                 if chosen:
-                    place = {"body": index > 0, "distance": index}
-                    groups.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay, **place})
+                    groups.append({"params": chosen, "lr": rate, "peak": rate, "distance": distance, "weight_decay": decay})
         return groups
 
     def trained_state(self) -> dict[str, Tensor]:

@@ -57,7 +57,7 @@ def body_card(row: Backbone, image_size: int) -> dict[str, Any]:
 def weights_card(row: Backbone, provenance: str) -> dict[str, str]:
     """Return ``provenance`` (as `load_weights` gives it), ``source`` and ``license`` of the weights that a body began with."""
     kind = provenance.partition(" ")[0]
-    source, terms = ORIGINS[row.origin if kind == "imagenet" else kind](row)
+    source, terms = SOURCES[row.origin if kind == "imagenet" else kind](row)
     return {"provenance": provenance, "source": source, "license": terms}
 
 
@@ -87,7 +87,7 @@ def _hub(row: Backbone) -> tuple[str, str]:
     return f"{row.location} on the Hugging Face hub", (config and config.license) or "not named by timm: see the page of its repository"
 
 
-ORIGINS: dict[str, Callable[[Backbone], tuple[str, str]]] = {
+SOURCES: dict[str, Callable[[Backbone], tuple[str, str]]] = {
     "package": _package,
     "torchvision": _torchvision,
     "hub": _hub,

@@ -61,4 +61,4 @@ def build_optimizer(network: Network, trial: TrialConfig, *, body: bool = True) 
     for group in groups:
         if trial.l2_sp and group["distance"] > trial.reinit_stages:
             group["weight_decay"] = 0.0  # `PretrainedPull` takes its place
-    return OPTIMIZERS[trial.optimizer]([group for group in groups if body or not group["body"]], trial.momentum)
+    return OPTIMIZERS[trial.optimizer]([group for group in groups if body or not group["distance"]], trial.momentum)

@@ -1,18 +1,18 @@
-"""Checks a trial's configuration against its data set and the number of processes, before anything is built."""
+"""Checks a trial's configuration against its data set and the number of processes, before anything is built. Light to import."""
 
 import numpy as np
 
 from trainables.config import TrialConfig
 from trainables.data.dataset import Dataset
-from trainables.distributed.world import World
 from trainables.errors import ConfigError
+from trainables.images.pixel_map import stored_side
 from trainables.networks.backbones import backbone, check_image_size
 from trainables.objectives import check_targets
 from trainables.recipe import largest_batch
 
 
-def check_trial(dataset: Dataset, trial: TrialConfig, world: World) -> None:
-    """Check that a configuration fits the data set and the number of processes.
+def check_trial(dataset: Dataset, trial: TrialConfig, processes: int = 1) -> None:
+    """Check that a configuration fits the data set and the number of processes that train it together.
 
     Raises ``ConfigError`` for a batch over a quarter of the training images or not divisible among the processes, for images too small for
     the backbone, and for a setting that does not apply. Raises ``ConfigError`` or ``DataError`` for targets that do not fit, see
@@ -21,36 +21,36 @@ def check_trial(dataset: Dataset, trial: TrialConfig, world: World) -> None:
     images = len(dataset.rows["train"])
     if trial.batch_size > largest_batch(images):
         raise ConfigError(f"batch_size must be at most a quarter of the {images} training images but got {trial.batch_size}")
-    _check_parts(trial, world)
+    _check_parts(trial, processes)
     check_image_size(trial.backbone, trial.image_size)
     check_targets(dataset.task, trial.loss, trial.target, dataset.targets[np.concatenate(list(dataset.rows.values()))])
-    _check_mixing(dataset, trial, world)
+    _check_mixing(dataset.task, trial, processes)
     _check_class_balance(dataset.task, trial.class_balance)
     _check_pretrained(trial)
-    _check_evaluation_size(trial, int(dataset.images.shape[1]))
+    _check_evaluation_size(trial)
 
 
-def _check_parts(trial: TrialConfig, world: World) -> None:
-    parts = trial.accumulation * world.size
-    if world.size > 1 and trial.batch_size % parts:
+def _check_parts(trial: TrialConfig, processes: int) -> None:
+    parts = trial.accumulation * processes
+    if processes > 1 and trial.batch_size % parts:
         fitting = max(parts, trial.batch_size - trial.batch_size % parts)
         raise ConfigError(
-            f"batch_size must be a multiple of accumulation × replicas ({trial.accumulation} × {world.size}) but got {trial.batch_size}; "
+            f"batch_size must be a multiple of accumulation × replicas ({trial.accumulation} × {processes}) but got {trial.batch_size}; "
             f"choose {fitting}, for example, or another number of GPUs for a trial"
         )
 
 
-def _check_mixing(dataset: Dataset, trial: TrialConfig, world: World) -> None:
+def _check_mixing(task: str, trial: TrialConfig, processes: int) -> None:
     chosen = " and ".join(f"{name} {value:g}" for name, value in (("mixup", trial.mixup), ("cutmix", trial.cutmix)) if value)
-    if chosen and dataset.task == "regression":
+    if chosen and task == "regression":
         raise ConfigError(
             f"{chosen} would mix the targets of two images, but half of an image and half of another do not show the mean of two numbers; "
             "set mixup and cutmix to 0 for regression"
         )
-    if chosen and trial.batch_size < 2 * world.size:
+    if chosen and trial.batch_size < 2 * processes:
         raise ConfigError(
-            f"{chosen} mixes images of one process, but with a batch of {trial.batch_size} in {world.size} processes each has one image; "
-            f"choose a batch_size of at least {2 * world.size}, or set mixup and cutmix to 0"
+            f"{chosen} mixes images of one process, but with a batch of {trial.batch_size} in {processes} processes each has one image; "
+            f"choose a batch_size of at least {2 * processes}, or set mixup and cutmix to 0"
         )
 
 
@@ -78,9 +78,10 @@ def _check_pretrained(trial: TrialConfig) -> None:
         )
 
 
-def _check_evaluation_size(trial: TrialConfig, stored: int) -> None:
+def _check_evaluation_size(trial: TrialConfig) -> None:
     if trial.evaluation_size is None or trial.evaluation_size == trial.image_size:
         return
+    stored = stored_side(trial.image_size)
     if trial.evaluation_size > stored:
         raise ConfigError(
             f"evaluation_size must be at most {stored}, the side of the squares that are stored for image_size {trial.image_size}, "

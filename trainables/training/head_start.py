@@ -16,9 +16,9 @@ def train_head(network: Network, features: Tensor, targets: Tensor, loss: Loss, 
     """Train the head in place for `trial.head_epochs` passes over the pooled features `(N, width)` of the training images.
 
     A head with random weights would send random gradients into the pretrained body at its first steps, which distorts its features
-    (Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features"). A pass over features costs about as much as a step of the body. The
-    learning rate begins at the trial's and falls to 0 along half a cosine. Seeds torch with the trial's seed. `weights`:
-    see `trainables.images.batches.shuffled`.
+    (Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features"). The passes are cheap, because the body does not run in them. The
+    learning rate begins at the trial's and falls to 0 along half a cosine. Seeds torch with the trial's seed. `weights`: see
+    `trainables.images.batches.shuffled`.
     """
     torch.manual_seed(trial.seed)
     optimizer = build_optimizer(network, trial, body=False)

@@ -68,7 +68,7 @@ def train_epoch(
         if step >= settings.thaw_step and not network.thawed:
             network.thaw(True)
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * settings.rate(step, settings.thaw_step if group["body"] else 0)
+            group["lr"] = group["peak"] * settings.rate(step, settings.thaw_step if group["distance"] else 0)
         loss = _compute_gradients(network, *settings.mix(images, targets, step), settings)
         total = total.to(loss.device) + loss
         settings.world.average(p.grad for p in network.parameters() if p.grad is not None)

@@ -61,7 +61,7 @@ class Trainer:
         world: World = ALONE,
         sync_batch_norm: bool = False,
     ) -> None:
-        check_trial(dataset, trial, world)
+        check_trial(dataset, trial, world.size)
         self.dataset, self.trial, self.world, self.device = dataset, trial, world, device or default_device()
         images, targets = len(dataset.rows["train"]), self._training_targets()
         self.metric = objective(dataset.task, targets, metric)
@@ -178,14 +178,15 @@ class Trainer:
     def state(self) -> State:
         """Return what a trainer of the same configuration needs to continue, for `load`: trained tensors, optimizer, epoch, history.
 
-        `network` holds what evaluation uses; with `ema`, `live` holds the weights that train. After the last epoch they, the optimizer's
-        state and the best epoch's weights are None.
+        `network` holds what evaluation uses; with `ema`, `live` holds the weights that train. `scaler` holds how float16 scales the loss.
+        After the last epoch these two, the optimizer's state and the best epoch's weights are None.
         """
         continues = self.epoch < self.trial.epochs
         return {
             "epoch": self.epoch,
             "network": self._trained(),
             "live": self.average.live if continues else None,
+            "scaler": scaler.state_dict() if continues and (scaler := self.settings.precision.scaler) else None,
             "best": self._best if continues else None,
             "optimizer": self.optimizer.state_dict() if continues else None,
             "history": self.history,
@@ -199,6 +200,8 @@ class Trainer:
         self.epoch, self.history, self._best = state["epoch"], state["history"], state["best"]
         self.head_trained = self.head_trained or self.epoch > 0
         self.average.live = state.get("live")  # states of earlier versions have none
+        if (scaler := self.settings.precision.scaler) and state.get("scaler"):
+            scaler.load_state_dict(state["scaler"])
         self.network.thaw(self.epoch * self.steps_per_epoch > self.settings.thaw_step)
 
     def align(self) -> None:

@@ -157,6 +157,7 @@ class SimulatedTrainer:
                 "trainable_parameters": 0,
                 "weights": "simulated",
                 "device": "cpu",
+                "accumulation": self.assignment.trial.accumulation,
                 "replicas": self.assignment.replicas,
                 "node": platform.node(),
                 "checkpoint": self.states.saved.location,

@@ -120,6 +120,7 @@ def epoch_result(trainer: "Trainer", assignment: Assignment, states: SavedStates
             "trainable_parameters": trainer.network.trainable_parameters(),
             "weights": trainer.provenance,
             "device": str(trainer.device),
+            "accumulation": trainer.settings.parts.count,
             "replicas": assignment.replicas,
             "node": platform.node(),
             "checkpoint": states.saved.location,

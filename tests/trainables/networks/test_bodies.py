@@ -69,14 +69,6 @@ def vary(network):
             module.running_mean.uniform_(-0.2, 0.2, generator=generator)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_there_is_one_small_member_of_each_family():
     assert {backbone(name).family for name in SMALL_MEMBERS} == {row.family for row in BACKBONES.values()}
 

@@ -34,14 +34,6 @@ SWIN = "timm:swin_tiny_patch4_window7_224.ms_in1k"
 RESNET = "timm:resnet18.a1_in1k"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module", params=FAMILIES)
 def empty(request):
     """The name of a network in timm, its row, and its body on the meta device."""

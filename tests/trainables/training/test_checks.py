@@ -1,6 +1,5 @@
 import pytest
 
-from trainables.distributed.world import World
 from trainables.errors import ConfigError
 from trainables.training.checks import check_trial
 
@@ -40,15 +39,15 @@ ALLOWED = [
 @pytest.mark.parametrize(("task", "changes", "message"), REFUSED)
 def test_settings_that_do_not_apply_are_refused_with_the_reason(request, tiny, task, changes, message):
     with pytest.raises(ConfigError, match=message):
-        check_trial(request.getfixturevalue(task), tiny(**changes), World())
+        check_trial(request.getfixturevalue(task), tiny(**changes))
 
 
 @pytest.mark.parametrize(("task", "changes"), ALLOWED)
 def test_settings_that_apply_are_accepted(request, tiny, task, changes):
-    check_trial(request.getfixturevalue(task), tiny(**changes), World())
+    check_trial(request.getfixturevalue(task), tiny(**changes))
 
 
 def test_a_process_with_one_image_has_nothing_to_mix(multiclass, tiny):
-    check_trial(multiclass, tiny(batch_size=4, mixup=0.2), World(0, 2))
+    check_trial(multiclass, tiny(batch_size=4, mixup=0.2), 2)
     with pytest.raises(ConfigError, match="with a batch of 4 in 4 processes each has one image; choose a batch_size of at least 8"):
-        check_trial(multiclass, tiny(batch_size=4, mixup=0.2), World(0, 4))
+        check_trial(multiclass, tiny(batch_size=4, mixup=0.2), 4)

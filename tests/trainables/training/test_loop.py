@@ -94,7 +94,7 @@ def test_the_rate_of_the_body_counts_from_the_step_at_which_it_thaws(network):
 
     train(network, optimizer, batches(3), rate=rate, thaw_step=2)
     assert asked == {(step, first) for step in range(3) for first in (0, 2)}
-    factors = {group["body"]: round(group["lr"] / group["peak"], 6) for group in optimizer.param_groups}
+    factors = {group["distance"] > 0: round(group["lr"] / group["peak"], 6) for group in optimizer.param_groups}
     assert factors == {False: 1.0, True: 3.0}
 
 

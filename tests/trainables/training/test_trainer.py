@@ -13,6 +13,7 @@ from torchvision.models import mobilenet_v3_small
 from trainables.errors import ConfigError, DataError, NonFiniteError
 from trainables.objectives import METRICS
 from trainables.training.checkpoint import load_state, save_state
+from trainables.training.precision import Precision
 from trainables.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -117,6 +118,26 @@ def test_a_resumed_run_equals_an_uninterrupted_one(larger, tiny, tmp_path, sched
         equal(weights(resumed), weights(whole))
         assert untimed(resumed.history) == untimed(whole.history)
         assert resumed.objective_epoch() == whole.objective_epoch()
+
+
+def test_the_scale_of_a_float16_loss_is_saved_and_changes_no_result(larger, tiny, tmp_path, monkeypatch):
+    """On a CPU in float32: powers of two scale exactly."""
+    trial = tiny(epochs=2, batch_size=16)
+    plain = run(build(larger, trial))
+    monkeypatch.setattr(
+        "trainables.training.trainer.precision_on",
+        lambda device: Precision(scaler=torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=7)),
+    )
+    scaled = run(build(larger, trial), 1)
+    save_state(tmp_path / "1.pt", scaled.state())
+    resumed = build(larger, trial)
+    resumed.load(load_state(tmp_path / "1.pt"))
+    assert resumed.settings.precision.scaler.get_scale() == scaled.settings.precision.scaler.get_scale() > 8.0
+    for one in (scaled, resumed):
+        run(one)
+        equal(weights(one), weights(plain))
+    assert resumed.settings.precision.scaler.state_dict() == scaled.settings.precision.scaler.state_dict()
+    assert scaled.state()["scaler"] is None
 
 
 def test_a_finished_run_round_trips(multiclass, tiny, tmp_path):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,14 +19,15 @@ from trainables.training.precision import Precision
 IMAGES_FOR_STATISTICS = 256
 """A quarter of the 1,000 that Wu & Johnson 2021 use; an image gives many values of each channel in all stages but the last."""
 Result = tuple[Tensor, Tensor]  # a row for each image, and the targets
+Work = TypeVar("Work")
 
 
 class Evaluator:
     """Computes logits, pooled features and batch-norm statistics of the images `rows` (indices) in batches of `batch_size` images.
 
     `batch_size` halves each time that a GPU's memory is too small. The processes of a world share the images: all must call each method,
-    and each gets the whole result. `image_size` is the side of the evaluated squares, pixels;
-    the head learns from pooled features of squares as in training.
+    and each gets the whole result. `image_size` is the side of the evaluated squares, pixels; pooled features are those of squares as large
+    as in training, because the head learns from them.
     With `flips`, the logits of an image are the mean over it and its mirror image. Logits, because every task has them and all metrics and
     the loss follow from them; for classes the mean is that of log-probabilities, up to a constant.
     """
@@ -54,8 +56,10 @@ class Evaluator:
         The images are drawn at random, the same ones for each seed: images that are ordered by class would give each batch the statistics
         of its own class. See `Network.recompute_statistics`.
         """
-        if not self._network.needs_statistics:
-            return
+        if self._network.needs_statistics:
+            self._with_smaller_batches(partial(self._recompute, rows, seed))
+
+    def _recompute(self, rows: Rows, seed: int) -> None:
         chosen = np.random.default_rng(seed).permutation(rows)[:IMAGES_FOR_STATISTICS]
         size = math.ceil(len(chosen) / math.ceil(len(chosen) / self.batch_size))  # of nearly one size: each has the same weight
         parts = [chosen[start : start + size] for start in range(0, len(chosen), size)][self._world.rank :: self._world.size]
@@ -77,21 +81,21 @@ class Evaluator:
         return self._boundary.batches(rows, partial(self._images, mirrored=mirrored), view="mirrored" if mirrored else "")
 
     def _shared(self, rows: Rows, work: Callable[[Rows], Result]) -> Result:
-        """Return the result of `work` for all rows, of which each process does its share.
+        """Return the result of `work` for all rows, of which each process does its share."""
+        own, targets = self._with_smaller_batches(partial(work, self._world.share(rows)))
+        return self._world.gather(own, len(rows)), self._world.gather(targets, len(rows))
 
-        As long as a GPU's memory is too small for it, halve `batch_size` and call it again.
-        """
+    def _with_smaller_batches(self, work: Callable[[], Work]) -> Work:
+        """Return the result of `work`. As long as a GPU's memory is too small for it, halve `batch_size` and call it again."""
         while True:
             try:
-                own, targets = work(self._world.share(rows))
-                break
+                return work()
             except torch.OutOfMemoryError:
                 if self.batch_size == 1:
                     raise
             self.batch_size //= 2
             self._boundary.clear()
             torch.cuda.empty_cache()
-        return self._world.gather(own, len(rows)), self._world.gather(targets, len(rows))
 
 
 @torch.inference_mode()

@@ -93,6 +93,22 @@ def test_an_evaluation_that_the_memory_does_not_hold_runs_in_smaller_batches(mul
     assert torch.allclose(logits, expected, atol=1e-4)
 
 
+def test_statistics_that_the_memory_does_not_hold_are_computed_in_smaller_batches(larger, tiny):
+    trainer = build(larger, tiny(batch_size=16))
+    trainer.network.thaw(True)
+
+    def check(module, inputs):
+        if len(inputs[0]) > 40:
+            raise torch.OutOfMemoryError("the device's memory is too small")
+
+    trainer.network.body.stages[0][0].register_forward_pre_hook(check)
+    trainer.evaluator.recompute_statistics(larger.rows["train"], 0)
+    assert trainer.evaluator.batch_size == 64
+    norm = trainer.network.body.trunk.features[0][1]
+    assert norm.num_batches_tracked == 2, "all images, in two batches of nearly one size"
+    assert not norm.training
+
+
 def test_an_evaluation_that_does_not_fit_with_one_image_raises(multiclass, tiny):
     trainer = build(multiclass, tiny())
     trainer.network.body.stages[0][0].register_forward_pre_hook(lambda module, inputs: (_ for _ in ()).throw(torch.OutOfMemoryError()))
