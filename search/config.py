@@ -134,7 +134,9 @@ class SearchConfig(Model):
     resources: Resources = Resources()
     algorithm: Algorithm = Algorithm()
     keep: Keep = Keep()
-    refit: bool = Field(False, description="at the end, train the winner again on training and validation images, and export that network")
+    refit: bool | None = Field(
+        None, description="at the end, train the winner again on training and validation images, and export it; by default if it has folds"
+    )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the search and, with the trial's number, of each trial")
     storage: str | None = Field(None, description="Optuna storage URL; INJERTO_STORAGE or a SQLite file of your own by default")
     output: Path = Field(Path("injerto-output"), description="folder for results; each study gets a folder of its own inside")

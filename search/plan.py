@@ -14,8 +14,9 @@ from search.space.changes import build_space
 from search.space.checks import check_batch_parts, check_corners, check_limits, check_losses
 from search.space.default_space import default_parameters
 from search.space.space import Space
-from trainables.config import AUGMENTATION_OPS, AugmentationOp, TrialConfig
+from trainables.config import AUGMENTATION_OPS, MOST_FOLDS, AugmentationOp, TrialConfig
 from trainables.data.dataset import Dataset, prepare_from_config
+from trainables.data.folds import training_images
 from trainables.errors import ConfigError, DataError
 from trainables.images.decode import DECODER_VERSION
 from trainables.networks.backbones import backbone, check_image_size
@@ -86,9 +87,11 @@ def make_plan(config: SearchConfig, on_progress: OnProgress | None = None) -> Pl
     config = config.model_copy(update={"backbones": backbones, "image_size": sizes})
     targets = dataset.targets[dataset.rows["train"]]
     metric = objective(dataset.task, targets, config.algorithm.metric)
-    check_validation_split(dataset)
+    folds = _possible_folds(changes.get("folds", 0))
+    if 0 in folds:
+        check_validation_split(dataset)
     stages = {name: len(backbone(name).stages) for name in backbones}
-    images = len(dataset.rows["train"])
+    images = min(training_images(dataset, count) for count in folds)
     recipe = default_recipe(
         images,
         task=dataset.task,
@@ -117,6 +120,12 @@ def _fetch_weights(backbones: Sequence[str], weights: str, on_progress: OnProgre
 
 def _on_download(on_progress: OnProgress, what: str, done: int, total: int) -> None:
     on_progress(done, total, what)
+
+
+def _possible_folds(change: object) -> list[int]:
+    """Return the numbers of folds that trials may have, where `change` is what the user set `space.folds` to; [0] for a wrong value."""
+    counts = change if isinstance(change, list) else [change]
+    return [count for count in counts if isinstance(count, int) and 0 <= count <= MOST_FOLDS] or [0]
 
 
 def _prepare_sizes(config: SearchConfig, on_progress: OnProgress | None) -> tuple[Dataset, tuple[int, ...]]:

@@ -29,10 +29,12 @@ def rerun(path: Path, to: Path, *, force: bool = False) -> dict[str, float]:
         task = progress.add_task("reading", total=None)
         dataset = prepare_data(recipe, lambda done, total, what: progress.update(task, completed=done, total=total, description=what))
         os.environ["OMP_NUM_THREADS"] = str(recipe.threads)
-        from trainables.training.trainer import Trainer, set_threads
+        from trainables.training.fold_trainer import new_trainer
+        from trainables.training.trainer import set_threads
 
         set_threads(recipe.threads)
-        trainer = Trainer(dataset, recipe.trial, metric=recipe.metric)
+        trial = recipe.trial.model_copy(update={"folds": 0}) if recipe.refit else recipe.trial
+        trainer = new_trainer(dataset, trial, metric=recipe.metric)
         progress.update(task, completed=0, total=recipe.trial.epochs, description="training")
         while trainer.epoch < recipe.trial.epochs:
             row = trainer.run_epoch()

@@ -111,6 +111,7 @@ def ray_session(own_cache):
         log_to_driver=False,
         logging_level=logging.ERROR,
         _node_ip_address=LOOPBACK,
+        _system_config={"num_workers_soft_limit": 4},
     )
     yield ray
     ray.shutdown()

@@ -26,6 +26,7 @@ AugmentationOp = Literal["crop", "flip", "vertical_flip", "affine", "color", "no
 AUGMENTATION_OPS: tuple[AugmentationOp, ...] = ("crop", "flip", "affine", "color", "noise", "dropout")
 REPLACED_BY_HEAD = ("head_layers", "head_units", "activation", "dropout")
 """Fields of `TrialConfig` that have no effect where `head` lists the layers."""
+MOST_FOLDS = 20
 UNUSUAL_LINE_BREAKS = {"\x85", "\u2028", "\u2029"}
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -116,6 +117,9 @@ class TrialConfig(Model):
     clip_norm: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 does not clip")
     epochs: int = Field(10, ge=1, le=1000, description="reported epochs; each is one pass or, in small sets, as many as make 20 steps")
     batch_size: int = Field(32, ge=2, le=8192, description="images a step; at most a quarter of the training images")
+    folds: int = Field(
+        0, ge=0, le=MOST_FOLDS, description="cross-validate: train a network for each fold of training and validation images; 0 is off"
+    )
     accumulation: int = Field(1, ge=1, le=64, description="micro-batches a step")
     augmentation_strength: Share = Field(0.25, description="scale of the whole augmentation; 0 is none")
     augmentation_ops: tuple[AugmentationOp, ...] = Field(AUGMENTATION_OPS, description="which may be used; trivial is TrivialAugment")
@@ -151,6 +155,17 @@ class TrialConfig(Model):
     def _evaluation_is_not_smaller(self) -> "TrialConfig":
         if self.evaluation_size is not None and self.evaluation_size < self.image_size:
             raise ValueError(f"evaluation_size must be at least image_size, {self.image_size}, but got {self.evaluation_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _folds_end_with_the_last_epoch(self) -> "TrialConfig":
+        if self.folds == 1:
+            raise ValueError("folds must be at least 2, or 0 for none, but got 1")
+        if self.folds and self.schedule == "constant":
+            raise ValueError(
+                "schedule: constant keeps the epoch that is best on the validation images, which differs from fold to fold; choose another "
+                "schedule, or leave folds out"
+            )
         return self
 
     @model_validator(mode="after")

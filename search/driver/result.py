@@ -20,7 +20,8 @@ WEIGHTS = "best.safetensors"
 def write_result(run: SearchRun, record_writer: RecordWriter) -> None:
     """Evaluate the winner and the default recipe on the test split; record it, and write `best.yaml` and `best.safetensors`.
 
-    With `config.refit` the winner is also trained again on training and validation images; then the files are those of that network.
+    With `config.refit`, or without it if the winner has folds, the winner is also trained again on training and validation images; then the
+    files are those of that network.
     Workers read the checkpoints and write the weights below the study's root, which the driver may not have on its own disk. The default
     recipe is left out if its checkpoint was dropped to save space. Does nothing if no trial has finished or was stopped. Nothing is chosen
     after the test split is evaluated. If a user continues the search and it ends again, the record lists both evaluations.
@@ -30,12 +31,11 @@ def write_result(run: SearchRun, record_writer: RecordWriter) -> None:
     if best is None or default is None:
         return
     default_kept = default.state in ("finished", "stopped") and bool(SavedStates(trial_folder(run.root, default.number)).names())
-    refit = run.plan.config.refit
-    if refit:
-        epochs = TrialConfig.model_validate(best.config).epochs
-        run.watcher.say(f"training trial {best.number} again on training and validation images, {epochs} epochs")
-    roles = {"winner": best} | ({"default_recipe": default} if default_kept else {}) | ({"refit": best} if refit else {})
-    scores = _evaluate(roles, run, exported="refit" if refit else "winner")
+    recipe = _recipe(run, best)
+    if recipe.refit:
+        run.watcher.say(f"training trial {best.number} again on training and validation images, {recipe.trial.epochs} epochs")
+    roles = {"winner": best} | ({"default_recipe": default} if default_kept else {}) | ({"refit": best} if recipe.refit else {})
+    scores = _evaluate(roles, run, exported="refit" if recipe.refit else "winner")
     if run.root != str(run.folder):
         copy_key(WEIGHTS, Root(run.root), Root(run.folder))
     record_writer.write(run.study.set_user_attr, "test", scores)
@@ -43,7 +43,7 @@ def write_result(run: SearchRun, record_writer: RecordWriter) -> None:
     record_writer.write(run.study.set_user_attr, "openings", [*record.test_evaluations, evaluation])
     write_yaml(
         run.folder / "best.yaml",
-        _recipe(run, best),
+        recipe,
         f"The best configuration of {run.study.study_name}. Train it again with: injerto train best.yaml",
     )
 
@@ -57,6 +57,7 @@ def copy_key(key: str, source: Root, target: Root) -> None:
 
 
 def _recipe(run: SearchRun, best: TrialRecord) -> Recipe:
+    trial, refit = TrialConfig.model_validate(best.config), run.plan.config.refit
     return Recipe(
         study=run.study.study_name,
         trial_number=best.number,
@@ -64,9 +65,9 @@ def _recipe(run: SearchRun, best: TrialRecord) -> Recipe:
         value=best.value,
         threads=run.resources.cpus,
         fingerprint=run.plan.dataset.fingerprint,
-        refit=run.plan.config.refit,
+        refit=trial.folds > 0 if refit is None else refit,
         data=run.plan.config.data,
-        trial=TrialConfig.model_validate(best.config),
+        trial=trial,
     )
 
 

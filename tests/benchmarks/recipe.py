@@ -3,8 +3,9 @@
     python -m tests.benchmarks.recipe [--sets clothing10,outfits] [--seeds 3] [--change unfrozen_stages=3] [--change dropout=0.5,ema=0.99]
 
 Every run trains in a process of its own with one CPU thread; `--jobs` run at a time. A seed is that of the split, where the set has none,
-and that of the trial. Each `--change` is one variant: fields of `TrialConfig`, separated by commas. For each variant the table has the mean
-of the test metric, and the mean difference to the recipe over pairs of one set and one seed, with its standard error.
+and that of the trial. Each `--change` is one variant: fields of `TrialConfig`, separated by commas. Variants that differ in evaluation only
+share one training. For each variant the table has the mean of the test metric, and the mean difference to the recipe over pairs of one set
+and one seed, with its standard error.
 """
 
 import os
@@ -28,6 +29,9 @@ from trainables.recipe import default_recipe
 
 METRICS = {"clothing10": "accuracy", "sign_digits10": "accuracy", "shoes": "auroc", "outfits": "map", "sign_value": "mae"}
 """Real image set → the metric that is reported."""
+EVALUATION_FIELDS = {"evaluation_size", "flip_average"}
+"""Fields of `TrialConfig` without an effect on training."""
+Variants = dict[str, dict[str, Any]]
 Changes = Annotated[
     list[str] | None, typer.Option("--change", help="one variant: fields of the configuration, such as dropout=0.5,ema=0.99")
 ]
@@ -44,19 +48,20 @@ def main(
     json_file: JsonFile = None,
 ) -> None:
     """Report the test metric and the CPU seconds of the default recipe and of each variant."""
-    variants: dict[str, dict[str, Any]] = {"recipe": {}, **{text: parse(text) for text in change or ()}}
+    variants: Variants = {"recipe": {}, **{text: parse(text) for text in change or ()}}
     fixed = {"image_size": image_size, "weights": weights, "backbone": backbone}
     results: dict[tuple[str, str, int], dict[str, float]] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=use_one_thread) as pool:
         running = {
-            pool.submit(run, name, seed, fixed, changes): (variant, name, seed)
+            pool.submit(run, name, seed, fixed, group): (name, seed)
             for seed in range(seeds)
             for name in sets.split(",")
-            for variant, changes in variants.items()
+            for group in trained_alike(variants)
         }
         for done in as_completed(running):
-            results[running[done]] = done.result()
-            print(*running[done], done.result(), flush=True)
+            for variant, result in done.result().items():
+                results[variant, *running[done]] = result
+                print(variant, *running[done], result, flush=True)
     rows = {
         f"{name}: {variant}": summary(*([results[one, name, seed] for seed in range(seeds)] for one in (variant, "recipe")))
         for name in sets.split(",")
@@ -67,8 +72,9 @@ def main(
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return the fields that a variant changes: name → value."""
-    return {name: yaml.safe_load(value) for name, _, value in (part.partition("=") for part in text.split(","))}
+    """Return the fields that a variant changes: name → value. A value may be a list: `augmentation_ops=[crop,flip]`."""
+    changes: dict[str, Any] = yaml.safe_load("{" + text.replace("=", ": ") + "}")
+    return changes
 
 
 def use_one_thread() -> None:
@@ -79,23 +85,39 @@ def use_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def run(name: str, seed: int, fixed: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, float]:
-    """Train one variant on one set, and return the test metric, what to add to it to compare with others, and the CPU seconds."""
+def trained_alike(variants: Variants) -> list[Variants]:
+    """Return the variants in groups of those that train in the same way."""
+    groups: dict[str, Variants] = {}
+    for variant, changes in variants.items():
+        trained = {name: value for name, value in changes.items() if name not in EVALUATION_FIELDS}
+        groups.setdefault(repr(sorted(trained.items())), {})[variant] = changes
+    return list(groups.values())
+
+
+def run(name: str, seed: int, fixed: Mapping[str, Any], variants: Variants) -> dict[str, dict[str, float]]:
+    """Train variants that train alike on one set; return the test metric, what to compare with others, and the CPU seconds of each."""
     from trainables.networks.backbones import backbone
     from trainables.training.trainer import Trainer
 
-    settings = {**fixed, **{key: value for key, value in changes.items() if key in fixed}}
+    changes = list(variants.values())
+    settings = {**fixed, **{key: value for key, value in changes[0].items() if key in fixed}}
     dataset = prepare(str(real_data_folder() / name), seed=seed, image_size=settings["image_size"])
     recipe = default_recipe(
         len(dataset.rows["train"]), task=dataset.task, stages=len(backbone(settings["backbone"]).stages), seed=seed, **settings
     )
     started = time.process_time()
-    trainer = Trainer(dataset, TrialConfig.model_validate(recipe.model_dump() | changes), metric=METRICS[name])
-    while trainer.epoch < trainer.trial.epochs:
-        trainer.run_epoch()
+    trainers = [Trainer(dataset, TrialConfig.model_validate(recipe.model_dump() | own), metric=METRICS[name]) for own in changes]
+    trained = trainers[0]
+    while trained.epoch < trained.trial.epochs:
+        trained.run_epoch()
     seconds = time.process_time() - started
-    value = trainer.evaluate("test")[METRICS[name]]
-    return {"value": value, "gain": sign(DIRECTIONS[METRICS[name]]) * value, "cpu_seconds": seconds}
+    results = {}
+    for variant, trainer in zip(variants, trainers, strict=True):
+        trainer.network.load_state_dict(trained.network.state_dict())
+        trainer.evaluator.recompute_statistics(dataset.rows["train"], seed)
+        value = trainer.evaluate("test")[METRICS[name]]
+        results[variant] = {"value": value, "gain": sign(DIRECTIONS[METRICS[name]]) * value, "cpu_seconds": seconds}
+    return results
 
 
 def summary(variant: list[dict[str, float]], recipe: list[dict[str, float]]) -> dict[str, float]:

@@ -9,7 +9,21 @@ from trainables.config import TrialConfig
 from trainables.data.dataset import prepare
 
 COLOURS = {"blue": (60, 60, 190), "green": (60, 190, 60), "red": (190, 60, 60)}
-SIZE = 32
+SIZE, SHORT_EPOCH = 32, 6
+ALL_OPTIONS = {
+    "backbone": "efficientnet_lite0",
+    "weights": "imagenet",
+    "unfrozen_stages": 2,
+    "mixup": 0.4,
+    "cutmix": 1.0,
+    "class_balance": "sampling",
+    "ema": 0.9,
+    "l2_sp": 0.5,
+    "reinit_stages": 1,
+    "flip_average": True,
+    "evaluation_size": 36,
+}
+"""A trial with the settings that are off by default."""
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
@@ -93,6 +107,14 @@ def pair(own_cache):
     pair = Pair()
     yield pair
     pair.close()
+
+
+@pytest.fixture(scope="module")
+def short_epochs():
+    """Let a reported epoch have fewer steps at least, in modules whose tests do not depend on the number."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainables.recipe.STEPS_PER_EPOCH", SHORT_EPOCH)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
+from tests.trainables.conftest import SHORT_EPOCH
+from trainables import recipe
 from trainables.config import TrialConfig
 from trainables.data.dataset import open_dataset
 from trainables.distributed.rendezvous import connect_store, join_process_group, leave_process_group, open_store
@@ -27,7 +29,7 @@ EXACT = 1e-6
 
 
 class Pair:
-    """Two processes, one rank each, that run one function after another."""
+    """Two processes, one rank each, that run one function after another. Their epochs are short, see `SHORT_EPOCH`."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -56,6 +58,7 @@ class Pair:
 
 def _serve(world: World, pipe: Connection) -> None:
     torch.set_num_threads(1)
+    recipe.STEPS_PER_EPOCH = SHORT_EPOCH
     while job := pipe.recv():
         name, arguments, options = job
         if world.rank == 0:

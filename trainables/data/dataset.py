@@ -49,6 +49,7 @@ class Dataset:
     images: npt.NDArray[np.uint8]  # (N, S, S, 3) RGB, a read-only memory map, S = 8/7 image_size
     rows: dict[str, npt.NDArray[np.int64]]  # train, validation, test -> indices of images; unreadable ones are in none
     targets: npt.NDArray[Any]  # (N,) int64 binary, multiclass; (N, K) float32 multilabel; (N,) float64 regression
+    groups: npt.NDArray[np.int64]  # (N,) images with the same number stay together in every split; -1 for unreadable ones
     names: tuple[str, ...]
     image_size: int  # side that the network sees, pixels
     aspect: Aspect
@@ -116,7 +117,7 @@ def prepare(
     size = image_size or image_size_rule(survey, gpu=gpu)
     pixels = map_pixels(samples.paths, survey, image_size=size, aspect=aspect, budget_bytes=budget_bytes, on_progress=on_progress)
     _check_readable(samples, pixels.problems, strict=strict)
-    rows, notes = _split(samples, pixels, seed=seed, strict=strict)
+    rows, groups, notes = _split(samples, pixels, seed=seed, strict=strict)
     notes.extend(_deep_notes(survey))
     dataset = Dataset(
         fingerprint=_fingerprint(samples, survey, rows),
@@ -125,6 +126,7 @@ def prepare(
         images=pixels.images,
         rows=rows,
         targets=samples.targets.astype(DTYPES[samples.task], copy=False),
+        groups=groups,
         names=samples.names,
         image_size=size,
         aspect=aspect,
@@ -182,6 +184,7 @@ def facts_of(dataset: Dataset, survey_key: str) -> dict[str, Any]:
         "classes": dataset.classes,
         "names": dataset.names,
         "targets": dataset.targets.tolist(),
+        "groups": dataset.groups.tolist(),
         "rows": {part: rows.tolist() for part, rows in dataset.rows.items()},
         "survey_key": survey_key,
         "bits": dataset.bits,
@@ -193,7 +196,10 @@ def facts_of(dataset: Dataset, survey_key: str) -> dict[str, Any]:
 def dataset_from(
     fingerprint: str, facts: dict[str, Any], pixels: PixelMap, image_size: int, aspect: Aspect, origin: Origin | None = None
 ) -> Dataset:
-    """Return the data set with these facts (see `facts_of`) and decoded images; writes nothing."""
+    """Return the data set with these facts (see `facts_of`) and decoded images; writes nothing.
+
+    Facts of earlier versions have no groups; then each image is a group of its own.
+    """
     return Dataset(
         fingerprint=fingerprint,
         task=facts["task"],
@@ -201,6 +207,7 @@ def dataset_from(
         images=pixels.images,
         rows={part: np.array(indices, np.int64) for part, indices in facts["rows"].items()},
         targets=np.array(facts["targets"], DTYPES[facts["task"]]),
+        groups=np.array(facts.get("groups", range(len(facts["names"]))), np.int64),
         names=tuple(facts["names"]),
         image_size=image_size,
         aspect=aspect,
@@ -245,17 +252,24 @@ def _reasons(samples: Samples, problems: dict[int, str]) -> str:
     return f"{len(problems):,} of {len(samples.names):,} images that cannot be read: {examples}{pull}"
 
 
-def _split(samples: Samples, pixels: PixelMap, *, seed: int, strict: bool) -> tuple[dict[str, npt.NDArray[np.int64]], list[str]]:
-    """Return part → indices of its images, and the notes for the user. Raises ``DataError`` where a part or a class lacks images."""
+def _split(
+    samples: Samples, pixels: PixelMap, *, seed: int, strict: bool
+) -> tuple[dict[str, npt.NDArray[np.int64]], npt.NDArray[np.int64], list[str]]:
+    """Return part → indices of its images, each image's group, and the notes for the user.
+
+    Raises ``DataError`` where a part or a class lacks images.
+    """
     readable = np.array([index for index in range(len(samples.names)) if index not in pixels.problems], np.int64)
     _check_counts(samples, readable)
     notes = list(samples.notes)
     if pixels.problems:
         notes.append(f"left out {_reasons(samples, pixels.problems)}")
-    parts = split_together(samples, readable, pixels.digests, seed=seed, strict=strict, notes=notes)
+    parts, own_groups = split_together(samples, readable, pixels.digests, seed=seed, strict=strict, notes=notes)
+    groups = np.full(len(samples.names), -1, np.int64)
+    groups[readable] = own_groups
     rows = {part: readable[parts == part] for part in PARTS}
     _check_parts(samples, rows, notes)
-    return rows, notes
+    return rows, groups, notes
 
 
 def _check_counts(samples: Samples, readable: npt.NDArray[np.int64]) -> None:

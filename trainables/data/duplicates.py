@@ -14,8 +14,10 @@ from trainables.errors import DataError
 
 def split_together(
     samples: Samples, readable: npt.NDArray[np.int64], digests: Sequence[str], *, seed: int, strict: bool, notes: list[str]
-) -> npt.NDArray[np.str_]:
-    """Return train, validation or test for each readable image, ``(N,) str``. Identical images get the same part.
+) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.int64]]:
+    """Return train, validation or test for each readable image, ``(N,) str``, and its group, ``(N,) int64``.
+
+    Identical images are of one group, and the images of a group are in one part.
 
     `readable`: the images' indices, ``(N,)``. `digests`: one for each image of `samples`; equal for identical pixels. Identical images
     with different labels go to train, with their groups. Appends sentences about repeated images to `notes`. Raises ``DataError`` for
@@ -46,7 +48,7 @@ def split_together(
     if not fixed.all():
         free = ~fixed
         parts[free] = split(targets[free], samples.task, groups[free], None if given is None else given[free], seed)
-    return parts
+    return parts, groups
 
 
 def _copies(digests: Iterable[str]) -> list[npt.NDArray[np.int64]]:

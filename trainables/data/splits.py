@@ -1,4 +1,4 @@
-"""`split`, which splits samples into train, validation and test: deterministic, stratified, each group in one part."""
+"""Splits of samples into train, validation and test, and into folds: deterministic, stratified, each group in one part."""
 
 import random
 
@@ -39,10 +39,24 @@ def split(
     pool = [index for index, side in enumerate(sides) if not side]
     if len(taken_from_train) > 1:
         counts, sizes = _label_counts(_strata(targets, task), group, len(sides))
-        assigned = _Stratification([counts[index] for index in pool], [sizes[index] for index in pool], taken_from_train, seed).run()
+        shares = {part: SHARES[part] for part in taken_from_train}
+        assigned = _Stratification([counts[index] for index in pool], [sizes[index] for index in pool], shares, seed).run()
         for index, part in zip(pool, assigned, strict=True):
             sides[index] = part
     return np.array([side or "train" for side in sides], dtype="<U10")[group]
+
+
+def split_into_folds(
+    targets: npt.NDArray[np.generic], task: TaskName, groups: npt.NDArray[np.generic], folds: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Return the fold, from 0, of each of N samples, ``(N,) int64``: nearly equal folds, stratified by class, label or quantile.
+
+    `targets` and `groups`: see `split`. A fold is empty where there are fewer groups than folds.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    counts, sizes = _label_counts(_strata(targets, task), group, int(group.max()) + 1)
+    assigned = _Stratification(counts, sizes, {str(fold): 1 / folds for fold in range(folds)}, seed).run()
+    return np.array(assigned, np.int64)[group]
 
 
 def _given_parts(group: npt.NDArray[np.intp], given: npt.NDArray[np.str_] | None) -> list[str]:
@@ -88,13 +102,13 @@ class _Stratification:
 
     The rarest label is assigned first, each of its groups to the part that lacks most samples of the label, large groups before small
     ones. Before that, every part gets one group of each label that has enough groups.
-    `counts`, `sizes`: the label counts and the number of samples of each group. `parts`: the parts to fill, among `PARTS`.
+    `counts`, `sizes`: the label counts and the number of samples of each group. `shares`: part to fill → its share, in any unit.
     """
 
-    def __init__(self, counts: LabelCounts, sizes: list[int], parts: list[str], seed: int) -> None:
-        self.counts, self.sizes, self.parts = counts, sizes, parts
-        total = sum(SHARES[part] for part in parts)
-        self.room = {part: SHARES[part] / total * sum(sizes) for part in parts}
+    def __init__(self, counts: LabelCounts, sizes: list[int], shares: dict[str, float], seed: int) -> None:
+        self.counts, self.sizes, self.parts = counts, sizes, list(shares)
+        total = sum(shares.values())
+        self.room = {part: share / total * sum(sizes) for part, share in shares.items()}
         self.order = list(range(len(counts)))
         random.Random(seed).shuffle(self.order)
         self.order.sort(key=lambda index: -sizes[index])
@@ -104,9 +118,9 @@ class _Stratification:
             for label, number in counts[index]:
                 self.members.setdefault(label, []).append(index)
                 amounts[label] = amounts.get(label, 0) + number
-        self.wanted = {part: {label: SHARES[part] / total * amount for label, amount in amounts.items()} for part in parts}
+        self.wanted = {part: {label: share / total * amount for label, amount in amounts.items()} for part, share in shares.items()}
         self.left = {label: len(members) for label, members in self.members.items()}
-        self.covered: dict[str, set[int]] = {part: set() for part in parts}
+        self.covered: dict[str, set[int]] = {part: set() for part in shares}
         self.assigned = [""] * len(counts)
 
     def run(self) -> list[str]:

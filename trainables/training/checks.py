@@ -4,6 +4,7 @@ import numpy as np
 
 from trainables.config import TrialConfig
 from trainables.data.dataset import Dataset
+from trainables.data.folds import training_images
 from trainables.errors import ConfigError
 from trainables.images.pixel_map import stored_side
 from trainables.networks.backbones import backbone, check_image_size
@@ -16,11 +17,9 @@ def check_trial(dataset: Dataset, trial: TrialConfig, processes: int = 1) -> Non
 
     Raises ``ConfigError`` for a batch over a quarter of the training images or not divisible among the processes, for images too small for
     the backbone, and for a setting that does not apply. Raises ``ConfigError`` or ``DataError`` for targets that do not fit, see
-    `check_targets`.
+    `check_targets`, and ``DataError`` for too few images for the folds.
     """
-    images = len(dataset.rows["train"])
-    if trial.batch_size > largest_batch(images):
-        raise ConfigError(f"batch_size must be at most a quarter of the {images} training images but got {trial.batch_size}")
+    _check_batch(dataset, trial, processes)
     _check_parts(trial, processes)
     check_image_size(trial.backbone, trial.image_size)
     check_targets(dataset.task, trial.loss, trial.target, dataset.targets[np.concatenate(list(dataset.rows.values()))])
@@ -28,6 +27,17 @@ def check_trial(dataset: Dataset, trial: TrialConfig, processes: int = 1) -> Non
     _check_class_balance(dataset.task, trial.class_balance)
     _check_pretrained(trial)
     _check_evaluation_size(trial)
+
+
+def _check_batch(dataset: Dataset, trial: TrialConfig, processes: int) -> None:
+    if trial.folds and processes > 1:
+        raise ConfigError(
+            f"folds {trial.folds} trains small networks for small data sets, one after another, but a trial has {processes} GPUs; set "
+            "resources.gpus_per_trial to at most 1, or leave folds out"
+        )
+    images, where = training_images(dataset, trial.folds), " of a fold" if trial.folds else ""
+    if trial.batch_size > largest_batch(images):
+        raise ConfigError(f"batch_size must be at most a quarter of the {images} training images{where} but got {trial.batch_size}")
 
 
 def _check_parts(trial: TrialConfig, processes: int) -> None:

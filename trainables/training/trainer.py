@@ -100,7 +100,7 @@ class Trainer:
         started = time.perf_counter()
         train_loss, images = self._train()
         trained = time.perf_counter()
-        self.evaluator.recompute_statistics(self.dataset.rows["train"], self.trial.seed)
+        self._recompute_statistics()
         logits, targets = self.predict("validation")
         metrics = self.score(logits, targets)
         _check_finite(metrics)
@@ -268,6 +268,9 @@ class Trainer:
         with self.average.training(self.world):
             self.world.broadcast(self.network.trained_state().values())  # CPUs of different models round differently
             return train_epoch(self.network, self.optimizer, batches, self.settings, first_step=self.epoch * self.steps_per_epoch)
+
+    def _recompute_statistics(self) -> None:
+        self.evaluator.recompute_statistics(self.dataset.rows["train"], self.trial.seed)
 
     def _objective(self, value: float) -> float:
         """Return the objective of an epoch whose metric is `value`: `value` itself, or with schedule ``constant`` the best so far.

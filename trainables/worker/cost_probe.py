@@ -43,27 +43,35 @@ def measure_cost(assignment: dict[str, Any], epochs: int = 1, seconds: float = m
     included), ``seconds_per_epoch`` (list), ``seconds_to_save``, ``share`` (of an epoch that was run), ``steps_per_epoch``,
     ``state_bytes``, ``weights_bytes``, ``memory_bytes`` (the most main memory that the process held, less what it shares with others),
     ``gpu_bytes`` (the most GPU memory), ``machine_bytes`` and ``machine_gpu_bytes`` (the machine's totals). Leaves no file behind.
+    A configuration with folds is measured by its first fold, times their number.
     If the configuration fails for good (see `failure_kind`), returns only ``failure`` with its ``kind`` and ``message``.
     Raises errors that another attempt may avoid.
     """
+    from trainables.data.folds import fold_datasets
     from trainables.training.trainer import Trainer, set_threads
 
     job, started = Assignment.model_validate(assignment), time.perf_counter()
-    trial = job.trial.model_copy(update={"freeze_steps": 0.0})
+    trial = job.trial.model_copy(update={"freeze_steps": 0.0, "folds": 0})
+    networks = max(1, job.trial.folds)
     set_threads(job.threads)
     reset_peak_memory()
     try:
-        trainer = Trainer(open_data(job), trial, metric=job.metric, workers=job.workers)
+        dataset = fold_datasets(open_data(job), networks)[0] if networks > 1 else open_data(job)
+        trainer = Trainer(dataset, trial, metric=job.metric, workers=job.workers)
         seconds_to_build = time.perf_counter() - started + _seconds_for_the_head(trainer)
         share, seconds_per_epoch = _run_epochs(trainer, epochs, started + seconds)
+        seconds_to_save, state_bytes = _cost_of_saving(trainer, job)
+        memory = _memory_use()
         return {
-            "seconds_to_build": seconds_to_build,
-            "seconds_per_epoch": seconds_per_epoch,
+            "seconds_to_build": networks * seconds_to_build,
+            "seconds_per_epoch": [networks * seconds for seconds in seconds_per_epoch],
             "share": share,
             "steps_per_epoch": trainer.steps_per_epoch,
             "weights_bytes": sum(tensor.nbytes for tensor in trainer.network.state_dict().values()),
-            **_cost_of_saving(trainer, job),
-            **_memory_use(),
+            "seconds_to_save": networks * seconds_to_save,
+            "state_bytes": networks * state_bytes,
+            **memory,
+            "memory_bytes": memory["memory_bytes"] + (networks - 1) * state_bytes,
         }
     except Exception as error:
         kind = failure_kind(error)
@@ -127,8 +135,8 @@ def _seconds_per_epoch(trainer: "Trainer", train: "npt.NDArray[np.int64]", valid
     return row["seconds_training"] * trainer.steps_per_epoch / steps + row["seconds_evaluation"] * to_evaluate / evaluated
 
 
-def _cost_of_saving(trainer: "Trainer", job: Assignment) -> dict[str, Any]:
-    """Save the trainer's state to a temporary folder; return ``seconds_to_save`` and ``state_bytes``.
+def _cost_of_saving(trainer: "Trainer", job: Assignment) -> tuple[float, int]:
+    """Save the trainer's state to a temporary folder; return the seconds that it takes, and the bytes of the file.
 
     The folder is on the disk of the trial's own folder where that can be written, and is removed at the end.
     """
@@ -143,7 +151,7 @@ def _cost_of_saving(trainer: "Trainer", job: Assignment) -> dict[str, Any]:
     with temporary as name:
         file, started = Path(name) / "state.pt", time.perf_counter()
         save_state(file, {**trainer.state(), "seconds": 0.0})
-        return {"seconds_to_save": time.perf_counter() - started, "state_bytes": file.stat().st_size}
+        return time.perf_counter() - started, file.stat().st_size
 
 
 def _memory_use() -> dict[str, int]:

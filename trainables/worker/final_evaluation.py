@@ -39,8 +39,9 @@ def refit(assignment: dict[str, Any], weights: str | None = None) -> dict[str, A
 
     job = Assignment.model_validate(assignment)
     set_threads(job.threads)
-    trainer = Trainer(with_validation_in_training(open_data(job)), job.trial, metric=job.metric, workers=job.workers)
-    while trainer.epoch < job.trial.epochs:
+    trial = job.trial.model_copy(update={"folds": 0})
+    trainer = Trainer(with_validation_in_training(open_data(job)), trial, metric=job.metric, workers=job.workers)
+    while trainer.epoch < trial.epochs:
         trainer.run_epoch()
     if weights is not None:
         trainer.export(weights)

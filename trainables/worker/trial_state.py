@@ -57,11 +57,12 @@ def build_trainer(
     """
     from trainables.distributed.world import ALONE
     from trainables.training.checkpoint import load_state
-    from trainables.training.trainer import Trainer, set_threads
+    from trainables.training.fold_trainer import new_trainer
+    from trainables.training.trainer import set_threads
 
     set_threads(assignment.threads)
     reset_peak_memory()
-    trainer = Trainer(
+    trainer = new_trainer(
         open_data(assignment),
         assignment.trial,
         metric=assignment.metric,

@@ -45,8 +45,8 @@ def assert_equals_uninterrupted(record, reference):
     assert [numbers(trial) for trial in record.trials] == [numbers(trial) for trial in reference]
 
 
-def test_ctrl_c_pauses_a_search_and_resume_equals_an_uninterrupted_one(home, photos, reference, capsys):
-    """Ctrl-C sends SIGINT to the whole process group. The search pauses and prints how to resume it."""
+def interrupt(photos):
+    """Search, send SIGINT to the whole process group after the first epoch, as Ctrl-C does, and return the record of the paused search."""
     process = start("search", photos, *SMALL, "--trials", 2, "--name", "calm-fig", "--seed", 3, "--metric", "loss")
     wait_for_an_epoch("calm-fig", 0, process)
     descendants = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
@@ -57,15 +57,23 @@ def test_ctrl_c_pauses_a_search_and_resume_equals_an_uninterrupted_one(home, pho
     assert "go on with it: injerto resume calm-fig" in out
     assert "Traceback" not in out + errors
     assert not still_running(descendants)
-    before = read_study("calm-fig")
-    assert (before.state, before.counts["running"]) == ("interrupted", 0)
-    assert before.counts["paused"] + before.counts["finished"] >= 1
+    return read_study("calm-fig")
 
+
+def test_ctrl_c_pauses_a_search_and_says_how_to_go_on(home, photos):
+    paused = interrupt(photos)
+    assert (paused.state, paused.counts["running"]) == ("interrupted", 0)
+    assert paused.counts["paused"] + paused.counts["finished"] >= 1
+
+
+@pytest.mark.slow
+def test_resume_after_ctrl_c_equals_an_uninterrupted_search(home, photos, reference, ray_session, capsys):
+    paused = interrupt(photos)
     assert main("resume", "calm-fig") == 0
     assert "calm-fig finished: all 2 trials have ended" in capsys.readouterr().out
     record = read_study("calm-fig")
     assert_equals_uninterrupted(record, reference)
-    for old, new in zip(before.trials, record.trials, strict=False):
+    for old, new in zip(paused.trials, record.trials, strict=False):
         assert new.history["seconds_training"][: old.epochs_done] == old.history["seconds_training"]
     assert (home / "injerto-output" / "calm-fig" / "best.safetensors").exists()
 

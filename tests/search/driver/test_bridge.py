@@ -111,6 +111,7 @@ def test_checkpoints_of_the_default_recipe_and_the_best_three_are_kept(finished)
     assert kept == {0} | {trial.number for trial in finished.ranking[:3]}
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_no_epoch(search, photos, finished):
     killed = []
 

@@ -162,7 +162,7 @@ def test_a_crash_before_a_trial_ends_in_optuna_changes_no_result(keep, ray_sessi
     """The trial's history is in its artifact already, and a rung may have decided: states, values and reasons stay the same."""
     root = tmp_path / "undisturbed"
     root.mkdir()
-    options = {"trials": 12, "epochs": 9, "scheduler": "asha", "name": "calm-fig", "max_concurrent_trials": 1}
+    options = {"trials": 6, "epochs": 9, "scheduler": "asha", "name": "calm-fig", "max_concurrent_trials": 1}
     record = run_simulated_search(root, **options)
     ended = next(trial.number for trial in record.trials if trial.state == "stopped")
     for number in (0, 3, ended):
@@ -182,7 +182,7 @@ def outcome_of(trial):
 def test_a_trial_paused_at_a_rung_is_judged_by_it_after_resume(ray_session, tmp_path):
     root, paused = tmp_path / "undisturbed", tmp_path / "paused"
     root.mkdir(), paused.mkdir()
-    options = {"trials": 12, "epochs": 9, "scheduler": "asha", "name": "calm-fig", "max_concurrent_trials": 1}
+    options = {"trials": 6, "epochs": 9, "scheduler": "asha", "name": "calm-fig", "max_concurrent_trials": 1}
     record = run_simulated_search(root, **options)
     ended = next(trial for trial in record.trials if trial.state == "stopped")
     before = sum(trial.epochs_done for trial in record.trials[: ended.number])

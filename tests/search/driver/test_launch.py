@@ -20,13 +20,9 @@ from trainables.recipe import DEPTH, HEAD_EPOCHS, default_recipe
 from trainables.worker.simulated_trial import SimulatedTrial, Simulation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "metric", "mode"),
-    [
-        ("regression", "mae", "min"),
-        pytest.param("binary", "auroc", "max", marks=pytest.mark.slow),
-        pytest.param("multilabel", "map", "max", marks=pytest.mark.slow),
-    ],
+    ("task", "metric", "mode"), [("regression", "mae", "min"), ("binary", "auroc", "max"), ("multilabel", "map", "max")]
 )
 def test_a_search_over_a_table_of_each_task_finishes(task, metric, mode, search, tmp_path):
     record = search(TABLES[task](tmp_path / task), trials=2, epochs=1, name=task, max_concurrent_trials=2)

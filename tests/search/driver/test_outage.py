@@ -8,6 +8,7 @@ import pytest
 from search.record.reader import read_study
 from search.watcher import SilentWatcher
 from tests.search.conftest import numbers
+from trainables.worker.simulated_trial import SimulatedTrial, Simulation
 
 TRIALS, EPOCHS = 2, 4
 
@@ -59,7 +60,8 @@ def outage(postgres):
 @pytest.mark.parametrize("seconds", [3, pytest.param(70, marks=pytest.mark.slow)])
 def test_a_search_survives_an_outage_of_its_database(seconds, search, photos, postgres, outage):
     url, away = postgres.database(), outage(seconds)
-    name = search(photos, storage=url, trials=TRIALS, epochs=EPOCHS, watcher=away).name
+    trainable = SimulatedTrial.of(Simulation(seconds=seconds))
+    name = search(photos, storage=url, trials=TRIALS, epochs=EPOCHS, watcher=away, trainable=trainable).name
 
     assert away.up - away.down >= seconds
     assert len(away.events_during_outage("epoch")) >= 1

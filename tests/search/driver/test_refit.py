@@ -1,4 +1,4 @@
-"""A search with `refit` trains its winner again on training and validation images."""
+"""A search with `refit` or folds trains its winner again on training and validation images."""
 
 import numpy as np
 import torch
@@ -9,8 +9,10 @@ from trainables.config import Recipe, read_yaml, validate
 from trainables.data.dataset import open_dataset, with_validation_in_training
 
 
-def test_the_refit_is_evaluated_exported_and_can_be_rerun(search, photos):
-    record = search(photos, trials=1, epochs=1, settings=("refit=true", "space.unfrozen_stages=0"))
+def test_a_winner_with_folds_is_trained_again_evaluated_exported_and_can_be_rerun(search, photos):
+    record = search(photos, trials=1, epochs=1, settings=("space.folds=3", "space.unfrozen_stages=0"))
+    pictures = record.trials[0].report["pictures"]
+    assert pictures["images"] == record.dataset["images"]["train"] + record.dataset["images"]["validation"]
     scores = record.test
     assert set(scores) == {"winner", "default_recipe", "refit"}
     assert "validation" in scores["winner"]
@@ -18,7 +20,7 @@ def test_the_refit_is_evaluated_exported_and_can_be_rerun(search, photos):
     assert scores["refit"]["test"] != scores["winner"]["test"]
     path = record.folder / "best.yaml"
     recipe = validate(Recipe, read_yaml(path))
-    assert recipe.refit
+    assert (recipe.refit, recipe.trial.folds) == (True, 3)
     again = record.folder / "again.safetensors"
     assert rerun(path, again) == scores["refit"]["test"]
     first, second = load_file(record.folder / "best.safetensors"), load_file(again)

@@ -60,6 +60,7 @@ def test_with_rungs_each_trial_ends_by_its_fault_or_at_a_rung(trials, ray_sessio
         assert actual_outcome(trial) == (state, kind, epochs) or (trial.state == "stopped" and trial.epochs_done <= epochs)
 
 
+@pytest.mark.slow
 @few_or_many(10, 100)
 def test_a_trial_that_raises_once_is_retried_and_finishes(trials, ray_session, tmp_path):
     simulation = Simulation(rates={"exception": 0.2}, seed=0)

@@ -20,7 +20,7 @@ def quick_driver(monkeypatch):
     monkeypatch.setattr("search.driver.drive.COMMAND_SECONDS", 0.1)
 
 
-def ask(root, *commands, kind="epoch", seconds=1):
+def ask(root, *commands, kind="epoch", seconds=0.5):
     """Search for three trials and send commands at the first event of a kind; return the record and the answers."""
     answers = []
 
@@ -76,7 +76,7 @@ def test_trials_are_added_while_the_last_one_runs(ray_session, tmp_path):
 
 
 def test_a_stopped_trial_leaves_the_others_running(ray_session, tmp_path):
-    record, answers = ask(tmp_path, ("stop trial", {"trial": 0}), ("stop trial", {"trial": 2}), seconds=2)
+    record, answers = ask(tmp_path, ("stop trial", {"trial": 0}), ("stop trial", {"trial": 2}), seconds=1)
     assert answers == ["trial 0 stops at its next epoch", "refused: trial 2 is not running"]
     first = record.trials[0]
     assert first.state == "stopped"

@@ -4,6 +4,8 @@ import pytest
 from tests.trainables.replicating import assert_same_history, largest_difference, normalize, train_alone, train_in_two_processes
 from trainables.distributed.world import World
 
+pytestmark = pytest.mark.usefixtures("short_epochs")
+
 
 @pytest.mark.parametrize("activated", [False, True])
 @pytest.mark.parametrize("steps", [1, 3])

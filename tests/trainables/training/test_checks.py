@@ -27,6 +27,7 @@ REFUSED = [
     ("multilabel", {"class_balance": "sampling"}, "not possible where an image has several labels; set class_balance: loss"),
 ]
 ALLOWED = [
+    ("regression", {"folds": 5}),
     ("multiclass", {"mixup": 0.2, "cutmix": 1, "class_balance": "sampling"}),
     ("binary", {"mixup": 0.2, "class_balance": "sampling"}),
     ("multiclass", {"l2_sp": 0.1, "reinit_stages": 1, "weights": "imagenet"}),
@@ -45,6 +46,13 @@ def test_settings_that_do_not_apply_are_refused_with_the_reason(request, tiny, t
 @pytest.mark.parametrize(("task", "changes"), ALLOWED)
 def test_settings_that_apply_are_accepted(request, tiny, task, changes):
     check_trial(request.getfixturevalue(task), tiny(**changes))
+
+
+def test_folds_need_one_process_enough_images_and_a_batch_that_fits(multiclass, tiny):
+    with pytest.raises(ConfigError, match=r"one after another, but a trial has 2 GPUs; set resources\.gpus_per_trial to at most 1"):
+        check_trial(multiclass, tiny(folds=2), 2)
+    with pytest.raises(ConfigError, match="at most a quarter of the 20 training images of a fold but got 8"):
+        check_trial(multiclass, tiny(folds=2))
 
 
 def test_a_process_with_one_image_has_nothing_to_mix(multiclass, tiny):

@@ -15,6 +15,7 @@ from trainables.training.diagnostics import GROUPS, MAX_POINTS, decode_predictio
 from trainables.training.tasks import TASKS, TargetScale
 from trainables.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("short_epochs")
 CPU = torch.device("cpu")
 EXPECTED = {
     "multiclass": {"confusion", "reliability"},

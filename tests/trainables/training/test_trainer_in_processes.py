@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainables.conftest import ALL_OPTIONS
 from tests.trainables.replicating import CPU, EXACT, assert_same_history, largest_difference, train, train_alone, train_in_two_processes
 from trainables.distributed.world import World
 from trainables.errors import ConfigError
 from trainables.training.trainer import Trainer, epoch_seed
 
 PRETRAINED = {"backbone": "efficientnet_lite0", "weights": "imagenet"}
-
-PRETRAINED = {"backbone": "efficientnet_lite0", "weights": "imagenet"}
+pytestmark = pytest.mark.usefixtures("short_epochs")
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,11 @@ def test_two_processes_equal_one_with_the_same_batches(multiclass, tiny, pair):
     expected, expected_weights = train_alone(multiclass, trial)
     assert_same_history(history, expected, 1e-3)
     assert largest_difference(weights, expected_weights) < 1e-4
+
+
+def test_two_processes_train_with_all_options(multiclass, tiny, pair):
+    history, _ = train_in_two_processes(pair, multiclass, tiny(epochs=2, **ALL_OPTIONS))
+    assert np.isfinite(history["train_loss"]).all()
 
 
 def test_all_ranks_begin_with_the_network_of_rank_0(multiclass, tiny, pair):

@@ -7,23 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from tests.trainables.replicating import CPU, train_in_two_processes
+from tests.trainables.conftest import ALL_OPTIONS
+from tests.trainables.replicating import CPU
 from trainables.training.checkpoint import load_state, save_state
 from trainables.training.trainer import Trainer
 
 PRETRAINED = {"backbone": "efficientnet_lite0", "weights": "imagenet"}
 CLOCK = {"seconds_training", "seconds_evaluation", "images_per_second"}
-ALL_AT_ONCE = {
-    "mixup": 0.4,
-    "cutmix": 1.0,
-    "class_balance": "sampling",
-    "ema": 0.9,
-    "l2_sp": 0.5,
-    "reinit_stages": 1,
-    "flip_average": True,
-    "evaluation_size": 36,
-}
-ALL_AT_ONCE |= {"backbone": "efficientnet_lite0", "weights": "imagenet", "unfrozen_stages": 2}
+pytestmark = pytest.mark.usefixtures("short_epochs")
 
 
 def build(dataset, trial):
@@ -48,7 +39,7 @@ def unequal(dataset):
 
 
 def test_a_resumed_trial_with_all_options_equals_an_uninterrupted_one(larger, tiny, tmp_path):
-    trial = tiny(epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.01, **ALL_AT_ONCE)
+    trial = tiny(epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.01, **ALL_OPTIONS)
     whole = run(build(larger, trial), 2)
     save_state(tmp_path / "2.pt", whole.state())
     resumed = build(larger, trial)
@@ -59,11 +50,6 @@ def test_a_resumed_trial_with_all_options_equals_an_uninterrupted_one(larger, ti
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(resumed.network.state_dict()[name], tensor), name
     assert resumed.state()["epoch"] == 3
-
-
-def test_two_processes_train_with_all_options(multiclass, tiny, pair):
-    history, _ = train_in_two_processes(pair, multiclass, tiny(epochs=2, **ALL_AT_ONCE))
-    assert np.isfinite(history["train_loss"]).all()
 
 
 @pytest.mark.parametrize("task", ["multiclass", "binary", "multilabel"])
@@ -85,7 +71,7 @@ def test_class_balance_makes_a_rare_class_more_probable_and_leaves_the_validatio
     settings = {"unfrozen_stages": 0, "learning_rate": 0.02, "head_epochs": head_epochs, "augmentation_strength": 0.0, "batch_size": 6}
     share = {}
     for class_balance in ("none", balance):
-        trainer = run(build(dataset, tiny(class_balance=class_balance, dropout=0.0, **settings)))
+        trainer = run(build(dataset, tiny(class_balance=class_balance, dropout=0.0, epochs=3, **settings)))
         logits, targets = trainer.predict("validation")
         share[class_balance] = logits.softmax(1)[:, 0].mean()
         assert trainer.history["loss"][-1] == pytest.approx(nn.functional.cross_entropy(logits, targets).item())
@@ -93,11 +79,13 @@ def test_class_balance_makes_a_rare_class_more_probable_and_leaves_the_validatio
 
 
 def test_sampling_draws_all_classes_as_often(multiclass, tiny):
-    trainer, drawn = build(unequal(multiclass), tiny(class_balance="sampling", unfrozen_stages=0, head_epochs=0, batch_size=4)), []
+    settings = {"unfrozen_stages": 0, "head_epochs": 0, "batch_size": 4, "epochs": 4}
+    trainer, drawn = build(unequal(multiclass), tiny(class_balance="sampling", **settings)), []
     loss = trainer.settings.loss
     trainer.settings = replace(trainer.settings, loss=lambda logits, targets: (drawn.append(targets), loss(logits, targets))[1])
-    trainer.run_epoch()
-    shares = torch.bincount(torch.cat(drawn)) / (4 * trainer.steps_per_epoch)
+    run(trainer)
+    drawn = torch.cat(drawn)
+    shares = torch.bincount(drawn) / len(drawn)
     assert torch.allclose(shares, torch.full((3,), 1 / 3), atol=0.06)
 
 

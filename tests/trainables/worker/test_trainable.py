@@ -15,6 +15,7 @@ from trainables.worker.assignment import Assignment
 from trainables.worker.final_evaluation import evaluate_finished
 from trainables.worker.trainable import ImageTrial
 
+pytestmark = pytest.mark.usefixtures("short_epochs")
 EPOCHS = 4
 
 
