@@ -276,7 +276,7 @@ def _check_values(document: dict[str, Any], count: int, problems: dict[int, str]
     """
     facts, pack = document["facts"], document["pack"]
     size = document["image_size"]
-    rows = [row for part in facts["rows"].values() for row in part]
+    rows, groups = [row for part in facts["rows"].values() for row in part], facts.get("groups", range(count))
     valid = {
         "fingerprint": re.fullmatch("[0-9a-f]+", document["fingerprint"]),
         "version": isinstance(document["version"], str),
@@ -288,6 +288,7 @@ def _check_values(document: dict[str, Any], count: int, problems: dict[int, str]
         "task": facts["task"] in DTYPES,
         "classes": isinstance(facts["classes"], list),
         "rows": all(isinstance(row, int) and 0 <= row < count for row in rows),
+        "groups": len(groups) == count and all(isinstance(group, int) for group in groups),
         "pack": pack is None or (isinstance(pack["key"], str) and isinstance(pack["length"], int)),
     }
     if wrong := [name for name, is_valid in valid.items() if not is_valid]:

@@ -1,5 +1,6 @@
 """`decode`, which turns an image file or its bytes into RGB uint8 pixels, and `Unreadable`, raised with a short reason if it cannot."""
 
+import errno
 import platform
 import threading
 from collections.abc import Callable, Iterator
@@ -174,6 +175,8 @@ def _reason(error: Exception) -> str:
     for kind, reason in reasons:
         if isinstance(error, kind):
             return reason
+    if isinstance(error, OSError) and error.errno == errno.EINVAL:
+        return "not an image"  # its header names a place that no file has; in memory the same bytes give an UnidentifiedImageError
     text = " ".join(str(error).split())
     return "truncated" if "truncated" in text.lower() else f"damaged ({text[:60]})"
 

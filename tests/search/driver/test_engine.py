@@ -179,6 +179,7 @@ def outcome_of(trial):
     return trial.number, trial.state, trial.value, trial.stop_reason, trial.config, trial.history["objective"], trial.epochs_done
 
 
+@pytest.mark.slow
 def test_a_trial_paused_at_a_rung_is_judged_by_it_after_resume(ray_session, tmp_path):
     root, paused = tmp_path / "undisturbed", tmp_path / "paused"
     root.mkdir(), paused.mkdir()

@@ -59,6 +59,7 @@ def test_the_defaults_learn_from_few_images(search, photos):
     assert record.test["winner"]["test"]["accuracy"] > 0.8
 
 
+@pytest.mark.slow
 def test_each_trial_trains_at_an_image_size_of_the_list(search, photos):
     record = search(photos, trials=4, epochs=1, settings=(f"image_size=[{IMAGE_SIZE}, 48]", "space.unfrozen_stages=0"))
     assert record.config["image_size"] == [IMAGE_SIZE, 48]

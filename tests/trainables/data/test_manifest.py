@@ -460,6 +460,14 @@ def test_a_trial_with_another_decoder_says_so(photos):
         open_data(upgraded)
 
 
+@pytest.fixture(scope="module")
+def digits_manifest(own_cache, tmp_path_factory):
+    """The content of a manifest of the built-in digits."""
+    place = tmp_path_factory.mktemp("digits") / "data.json.gz"
+    write_manifest(prepare(source="builtin:digits", image_size=16), str(place))
+    return place.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("where", "key", "value"),
     [
@@ -474,12 +482,12 @@ def test_a_trial_with_another_decoder_says_so(photos):
         ("facts", "task", "odd"),
         ("facts", "classes", 3),
         ("facts", "rows", {"train": [999_999]}),
+        ("facts", "groups", [0, 1]),
     ],
 )
-def test_invalid_values_are_named_and_nothing_is_written(where, key, value, tmp_path, driver, node):
+def test_invalid_values_are_named_and_nothing_is_written(where, key, value, tmp_path, digits_manifest, node):
     place = tmp_path / "data.json.gz"
-    write_manifest(prepare(source="builtin:digits", image_size=16), str(place))
-    document = json.loads(gzip.decompress(place.read_bytes()))
+    document = json.loads(gzip.decompress(digits_manifest))
     (document[where] if where else document)[key] = value
     place.write_bytes(gzip.compress(json.dumps(document).encode()))
     cache = node()

@@ -151,6 +151,14 @@ def test_a_file_and_its_bytes_decode_alike_intact_or_damaged(tmp_path_factory, n
         assert result(work, path) == result(work, content)
 
 
+def test_a_tiff_whose_header_names_a_place_that_no_file_has_is_not_an_image(tmp_path):
+    path = saved(tmp_path, "a.tif", PHOTO)
+    content = bytearray(path.read_bytes())
+    content[2] = 43  # BigTIFF, whose places have 8 bytes
+    path.write_bytes(content)
+    assert result(decode, path) == result(decode, bytes(content)) == "not an image"
+
+
 def test_large_jpegs_decode_reduced_but_never_below_draft_side(tmp_path):
     path = saved(tmp_path, "large.jpg", cv2.resize(PHOTO, (5000, 2500)))
     assert decode(path).shape == (1250, 2500, 3)

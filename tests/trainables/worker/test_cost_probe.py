@@ -11,6 +11,7 @@ from trainables.training.trainer import Trainer
 from trainables.worker.assignment import Assignment
 from trainables.worker.cost_probe import CostProbe, measure_cost
 
+pytestmark = pytest.mark.usefixtures("short_epochs")
 TIMES = ("seconds_to_build", "seconds_to_save")
 
 
