@@ -3,9 +3,9 @@
     python -m tests.benchmarks.recipe [--sets clothing10,outfits] [--seeds 3] [--change unfrozen_stages=3] [--change dropout=0.5,ema=0.99]
 
 Every run trains in a process of its own with one CPU thread; `--jobs` run at a time. A seed is that of the split, where the set has none,
-and that of the trial. Each `--change` is one variant: fields of `TrialConfig`, separated by commas. Variants that differ in evaluation only
-share one training. For each variant the table has the mean of the test metric, and the mean difference to the recipe over pairs of one set
-and one seed, with its standard error.
+and that of the trial. Each `--change` is one variant: fields of `TrialConfig`, separated by commas, and `refit=true`, which trains on the
+validation images too. Variants that differ in evaluation only share one training. For each variant the table has the mean of the test
+metric, and the mean difference to the recipe over pairs of one set and one seed, with its standard error.
 """
 
 import os
@@ -23,7 +23,7 @@ import yaml
 from tests.benchmarks.report import JsonFile, report_table
 from tests.paths import real_data_folder
 from trainables.config import TrialConfig
-from trainables.data.dataset import prepare
+from trainables.data.dataset import prepare, with_validation_in_training
 from trainables.objectives import DIRECTIONS, sign
 from trainables.recipe import default_recipe
 
@@ -99,12 +99,15 @@ def run(name: str, seed: int, fixed: Mapping[str, Any], variants: Variants) -> d
     from trainables.networks.backbones import backbone
     from trainables.training.trainer import Trainer
 
-    changes = list(variants.values())
+    changes = [dict(variant) for variant in variants.values()]
     settings = {**fixed, **{key: value for key, value in changes[0].items() if key in fixed}}
-    dataset = prepare(str(real_data_folder() / name), seed=seed, image_size=settings["image_size"])
+    aspect = changes[0].get("aspect", "crop")
+    dataset = prepare(str(real_data_folder() / name), seed=seed, image_size=settings["image_size"], aspect=aspect)
     recipe = default_recipe(
         len(dataset.rows["train"]), task=dataset.task, stages=len(backbone(settings["backbone"]).stages), seed=seed, **settings
     )
+    if changes[0].pop("refit", False):
+        dataset = with_validation_in_training(dataset)
     started = time.process_time()
     trainers = [Trainer(dataset, TrialConfig.model_validate(recipe.model_dump() | own), metric=METRICS[name]) for own in changes]
     trained = trainers[0]

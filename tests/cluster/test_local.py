@@ -155,6 +155,7 @@ def test_a_command_runs_as_a_job(cluster):
     assert re.match(r"no job and no study 'pear' on the cluster at .*; its studies are (fig, )?plum", found["unknown"])
 
 
+@pytest.mark.slow
 def test_a_submitted_search_shows_its_logs_and_pauses(cluster, place):
     photos = folders(place["folder"] / "photos", each=8)
     settings = ("--output", place["folder"] / "output", "--set", "space.epochs=200", *UNTRAINED)

@@ -138,7 +138,13 @@ def assert_opens(page, address, screen, study):
     assert f"study={study}" in page.url
 
 
-@pytest.mark.parametrize("screen", layout.SCREENS)
+IN_DEFAULT_RUNS = {"study", "trial", "augmentation"}
+"""Screens that the default tests open in a browser, too: with links, with charts and pictures, and with controls."""
+
+
+@pytest.mark.parametrize(
+    "screen", [name if name in IN_DEFAULT_RUNS else pytest.param(name, marks=pytest.mark.slow) for name in layout.SCREENS]
+)
 def test_every_screen_opens_by_its_address(screen, page, served):
     assert_opens(page, served, screen, FINISHED)
     assert page.locator("[data-testid=stAlertContentWarning]").count() == 0

@@ -34,6 +34,7 @@ def test_a_search_ends_when_its_first_three_trials_fail_alike(kind, words, ray_s
     assert not (record.folder / "best.yaml").exists()
 
 
+@pytest.mark.slow
 def test_a_configuration_that_failed_twice_alike_is_not_tried_again(ray_session, tmp_path):
     """In a space of one point trial 0 fails twice, so that no later trial runs."""
     fixed = tuple(f"space.{setting}" for setting in ONE_POINT)

@@ -57,7 +57,8 @@ def outage(postgres):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seconds", [3, pytest.param(70, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [3, 70])
 def test_a_search_survives_an_outage_of_its_database(seconds, search, photos, postgres, outage):
     url, away = postgres.database(), outage(seconds)
     trainable = SimulatedTrial.of(Simulation(seconds=seconds))

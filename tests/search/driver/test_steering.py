@@ -14,10 +14,12 @@ from trainables.recipe import LEARNING_RATE
 from trainables.worker.simulated_trial import Simulation
 
 
-@pytest.fixture(autouse=True)
-def quick_driver(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def quick_driver():
     """Make the driver read commands ten times a second instead of once, so that short trials leave time for all of them."""
-    monkeypatch.setattr("search.driver.drive.COMMAND_SECONDS", 0.1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.driver.drive.COMMAND_SECONDS", 0.1)
+        yield
 
 
 def ask(root, *commands, kind="epoch", seconds=0.5):
@@ -48,12 +50,35 @@ def ask(root, *commands, kind="epoch", seconds=0.5):
     return record, answers
 
 
-def test_more_trials_and_time_are_added_while_it_runs(ray_session, tmp_path):
-    record, answers = ask(tmp_path, ("add", {"trials": 2}), ("add", {"seconds": 60}))
-    assert answers == ["the budget is 5 trials and 600 s now", "the budget is 5 trials and 660 s now"]
-    assert record.counts["finished"] == 5
-    assert (record.config["budget"]["trials"], record.config["budget"]["time"]) == (5, 660)
-    assert record.why == "all 5 trials have ended"
+REFUSALS = (
+    ("enqueue", {"params": {"weights": "/etc/passwd"}}, "refused: 'weights' is not searched here"),
+    ("enqueue", {"params": {"learning_rate": 7.0}}, "refused: learning_rate must be in 0.0001 to 0.02 (log) but got 7.0"),
+    ("enqueue", {"params": {"optimizer": "__import__"}}, "refused: optimizer must be in adamw, sgd but got '__import__'"),
+    ("enqueue", {"params": ["x"]}, "refused: "),
+    ("fly", {}, "unknown command 'fly'"),
+    ("add", {"trials": -3}, "refused: trials and seconds must be added"),
+)
+ASKED = {"optimizer": "sgd", "learning_rate": 0.002, "head_layers": 0, "head_units": 200}
+
+
+@pytest.fixture(scope="module")
+def asked(ray_session, tmp_path_factory):
+    """The record of a search that got commands while it ran, and their answers: larger budgets, a configuration, and `REFUSALS`."""
+    commands = [
+        ("add", {"trials": 2}),
+        ("add", {"seconds": 60}),
+        ("enqueue", {"params": ASKED}),
+        *((do, about) for do, about, _ in REFUSALS),
+    ]
+    return ask(tmp_path_factory.mktemp("asked"), *commands)
+
+
+def test_more_trials_and_time_are_added_while_it_runs(asked):
+    record, answers = asked
+    assert answers[:2] == ["the budget is 5 trials and 600 s now", "the budget is 5 trials and 660 s now"]
+    assert record.config["budget"]["time"] == 660
+    assert record.counts["finished"] == record.config["budget"]["trials"] == 6, "three, two more, and the configuration that was asked for"
+    assert record.why == "all 6 trials have ended"
 
 
 @pytest.mark.slow
@@ -85,32 +110,18 @@ def test_a_stopped_trial_leaves_the_others_running(ray_session, tmp_path):
     assert record.counts["finished"] == 2
 
 
-def test_an_enqueued_configuration_runs_next(ray_session, tmp_path):
-    params = {"optimizer": "sgd", "learning_rate": 0.002, "head_layers": 0, "head_units": 200}
-    record, answers = ask(tmp_path, ("enqueue", {"params": params}))
-    assert answers[0].startswith("the configuration runs as the next trial")
-    assert len(record.trials) == 4
-    asked = [trial for trial in record.trials if trial.attributes.get("enqueued_by")]
-    assert len(asked) == 1
-    assert (asked[0].config["optimizer"], asked[0].config["learning_rate"]) == ("sgd", 0.05)
-    assert (asked[0].params["learning_rate"], "head_units" in asked[0].params) == (0.002, False)
-    assert asked[0].number < 3
+def test_an_enqueued_configuration_runs_next(asked):
+    record, answers = asked
+    assert answers[2].startswith("the configuration runs as the next trial")
+    (trial,) = [trial for trial in record.trials if trial.attributes.get("enqueued_by")]
+    assert (trial.config["optimizer"], trial.config["learning_rate"]) == ("sgd", 0.05)
+    assert (trial.params["learning_rate"], "head_units" in trial.params) == (0.002, False)
+    assert trial.number < 3
 
 
-REFUSALS = (
-    ("enqueue", {"params": {"weights": "/etc/passwd"}}, "refused: 'weights' is not searched here"),
-    ("enqueue", {"params": {"learning_rate": 7.0}}, "refused: learning_rate must be in 0.0001 to 0.02 (log) but got 7.0"),
-    ("enqueue", {"params": {"optimizer": "__import__"}}, "refused: optimizer must be in adamw, sgd but got '__import__'"),
-    ("enqueue", {"params": ["x"]}, "refused: "),
-    ("fly", {}, "unknown command 'fly'"),
-    ("add", {"trials": -3}, "refused: trials and seconds must be added"),
-)
-
-
-def test_invalid_commands_are_refused_with_the_reason(ray_session, tmp_path):
-    record, answers = ask(tmp_path, *((do, about) for do, about, _ in REFUSALS))
-    assert all(answer.startswith(words) for answer, (_, _, words) in zip(answers, REFUSALS, strict=True)), answers
-    assert len(record.trials) == 3
+def test_invalid_commands_are_refused_with_the_reason(asked):
+    _, answers = asked
+    assert all(answer.startswith(words) for answer, (_, _, words) in zip(answers[3:], REFUSALS, strict=True)), answers
 
 
 def test_malformed_commands_are_answered_and_the_search_finishes(ray_session, tmp_path):

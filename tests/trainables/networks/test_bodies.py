@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import timm
@@ -109,7 +110,11 @@ def test_statistics_of_one_half_equal_torchvisions_transform_input(name):
     torch.testing.assert_close(network._transform_input(usual), ours)
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
+LARGE = re.compile(r"_(l|m|b[4-7]|large|base|small|8gf|16gf|32gf|128gf)$|101|152|161|169|201|vgg1[369]|wide")
+"""Members of a family of which the default tests build a smaller one."""
+
+
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.slow) if LARGE.search(name) else name for name in BACKBONES])
 def empty(request):
     """Each row of the table, with its body on the meta device."""
     return backbone(request.param), build_empty_body(request.param)
