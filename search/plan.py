@@ -102,6 +102,9 @@ def make_plan(config: SearchConfig, on_progress: OnProgress | None = None) -> Pl
         aspect=config.aspect,
         ops=default_augmentation(config.data.source),
     )
+    ops = changes.get("augmentation_ops", recipe.augmentation_ops)
+    if isinstance(ops, list | tuple) and "flip" not in ops:
+        changes.setdefault("flip_average", False)
     parameters = default_parameters(recipe, images=images, backbones=backbones, stages=max(stages.values()), image_sizes=sizes)
     space = build_space(recipe, parameters, changes, stages)
     check_limits(space, images, max(stages.values()))

@@ -61,5 +61,6 @@ def default_recipe(
         batch_size=batch_size,
         epochs=rule_epochs(images, batch_size),
         augmentation_ops=ops,
+        flip_average=weights != "none" and "flip" in ops,
         seed=seed,
     )

@@ -90,6 +90,13 @@ def test_digits_are_not_mirrored():
     assert "flip" in default_augmentation("photos")
 
 
+def test_without_flips_the_default_recipe_does_not_average_mirror_images(photos, weights_here):
+    weights_here.cache("mobilenet_v3_small")
+    for settings, averages in (((), True), (("space.augmentation_ops=[crop, color]",), False), (("space.flip_average=false",), False)):
+        config = read_config(photos, {"image_size": 32}, ("backbones=[mobilenet_v3_small]", *settings))
+        assert make_plan(config).space.recipe.flip_average is averages
+
+
 def test_top5_needs_ten_classes(photos):
     with pytest.raises(ConfigError, match="metric top5 needs at least 10 classes, but there are 3"):
         plan(photos, metric="top5")

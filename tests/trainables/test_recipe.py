@@ -65,6 +65,14 @@ def test_the_default_recipe_has_the_documented_values():
     assert (trial.backbone, trial.weights, trial.image_size) == ("mobilenet_v3_small", "imagenet", 64)
 
 
+@pytest.mark.parametrize(
+    ("weights", "ops", "averages"),
+    [("imagenet", ("crop", "flip"), True), ("imagenet", ("crop",), False), ("none", ("crop", "flip"), False)],
+)
+def test_evaluation_averages_mirror_images_where_they_keep_their_labels(weights, ops, averages):
+    assert recipe(1000, weights=weights, ops=ops).flip_average is averages
+
+
 @pytest.mark.parametrize("images", [8, 40, 499, 500, 100_000])
 def test_the_learning_rate_is_proportional_to_the_batch_size(images):
     trial = recipe(images)

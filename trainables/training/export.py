@@ -41,7 +41,6 @@ def describe_network(dataset: Dataset, trial: TrialConfig, scale: TargetScale, h
 
     Its architecture is in ``body`` and ``head``, the origin and licence of its pretrained weights in ``weights``, how to prepare an image
     in ``preprocessing``, and the meaning of the outputs in ``task``, ``classes`` and ``scale``. ``fingerprint`` is the data set's.
-    With ``flip_average`` the metrics are those of the mean of the outputs for an image and for its mirror image.
     `head` is the network's, `provenance` what `load_weights` returned.
     """
     row = backbone(trial.backbone)
@@ -57,17 +56,18 @@ def describe_network(dataset: Dataset, trial: TrialConfig, scale: TargetScale, h
             "tensors": [f"head.{name}" for name in head.state_dict()],
         },
         "preprocessing": _preprocessing(dataset, trial),
-        "flip_average": trial.flip_average,
         "scale": asdict(scale),
     }
 
 
 def _preprocessing(dataset: Dataset, trial: TrialConfig) -> dict[str, Any]:
-    """Return how an image file becomes an input: ``steps`` in words, whose numbers are the other entries."""
+    """Return how an image file becomes an input, or two with ``flip_average``: ``steps`` in words, whose numbers are the other entries."""
     row, side = backbone(trial.backbone), int(dataset.images.shape[1])
     crop = trial.evaluation_size or trial.image_size
     edge = (side - crop) // 2
-    last = ("cut out the box (left, upper, right, lower)", "divide by 255, subtract mean and divide by std, for each channel")
+    last = ["cut out the box (left, upper, right, lower)", "divide by 255, subtract mean and divide by std, for each channel"]
+    if trial.flip_average:
+        last.append("give the network the input and its mirror image, left and right exchanged, and average its outputs")
     return {
         "steps": [*STEPS, SQUARES[trial.aspect], *last],
         "draft": DRAFT_SIDE,
@@ -78,6 +78,7 @@ def _preprocessing(dataset: Dataset, trial: TrialConfig) -> dict[str, Any]:
         "box": [edge, edge, edge + crop, edge + crop],
         "mean": list(row.mean),
         "std": list(row.std),
+        "flip_average": trial.flip_average,
     }
 
 

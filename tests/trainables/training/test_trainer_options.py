@@ -174,7 +174,7 @@ def test_evaluation_averages_the_logits_of_an_image_and_its_mirror_image(request
         plain, mirrored = (trainer.network.eval()(seen) for seen in (images, images.flip(3)))
     assert not torch.allclose(plain, mirrored, atol=1e-3)
     assert torch.allclose(logits, (plain + mirrored) / 2, atol=1e-4)
-    assert trainer.description()["flip_average"] is True
+    assert trainer.description()["preprocessing"]["flip_average"] is True
     assert torch.equal(trainer.predict("validation")[0], logits), "also from kept activations"
 
 
