@@ -1,7 +1,7 @@
 """Prepares a search: reads the data, checks the weights, builds the space, so that errors in them are raised before any trial starts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
@@ -14,7 +14,7 @@ from search.space.changes import build_space
 from search.space.checks import check_batch_parts, check_corners, check_limits, check_losses
 from search.space.default_space import default_parameters
 from search.space.space import Space
-from trainables.config import AUGMENTATION_OPS, MOST_FOLDS, AugmentationOp, TrialConfig
+from trainables.config import AUGMENTATION_OPS, AugmentationOp, TrialConfig, validate
 from trainables.data.dataset import Dataset, prepare_from_config
 from trainables.data.folds import training_images
 from trainables.errors import ConfigError, DataError
@@ -87,11 +87,15 @@ def make_plan(config: SearchConfig, on_progress: OnProgress | None = None) -> Pl
     config = config.model_copy(update={"backbones": backbones, "image_size": sizes})
     targets = dataset.targets[dataset.rows["train"]]
     metric = objective(dataset.task, targets, config.algorithm.metric)
-    folds = _possible_folds(changes.get("folds", 0))
-    if 0 in folds:
+    folds = _chosen_folds(changes.get("folds", 0))
+    if not folds:
         check_validation_split(dataset)
+    else:
+        count = len(dataset.rows["train"]) + len(dataset.rows["validation"])
+        note = f"each trial trains {folds} networks, one for each fold of the {count:,} training and validation images"
+        dataset = replace(dataset, notes=(*dataset.notes, note))
     stages = {name: len(backbone(name).stages) for name in backbones}
-    images = min(training_images(dataset, count) for count in folds)
+    images = training_images(dataset, folds)
     recipe = default_recipe(
         images,
         task=dataset.task,
@@ -125,10 +129,14 @@ def _on_download(on_progress: OnProgress, what: str, done: int, total: int) -> N
     on_progress(done, total, what)
 
 
-def _possible_folds(change: object) -> list[int]:
-    """Return the numbers of folds that trials may have, where `change` is what the user set `space.folds` to; [0] for a wrong value."""
-    counts = change if isinstance(change, list) else [change]
-    return [count for count in counts if isinstance(count, int) and 0 <= count <= MOST_FOLDS] or [0]
+def _chosen_folds(change: object) -> int:
+    """Return the number of folds of every trial; `change` is what the user set `space.folds` to. Raises ``ConfigError`` for several."""
+    if isinstance(change, list | dict):
+        raise ConfigError(
+            f"space.folds decides on which images a trial's value is measured, so all trials must have the same, but got {change}; "
+            "set one number, such as space.folds: 5"
+        )
+    return validate(TrialConfig, {"folds": change}, "space").folds
 
 
 def _prepare_sizes(config: SearchConfig, on_progress: OnProgress | None) -> tuple[Dataset, tuple[int, ...]]:

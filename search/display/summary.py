@@ -11,11 +11,17 @@ from rich.table import Table
 
 from search.formatting import brief_configuration, one_line
 from search.record.records import StudyRecord, TrialRecord
+from trainables.config import TrialConfig
 from trainables.objectives import is_better
 
 LEADERS = 5
 AUGMENTATION = ((0.0, "none"), (0.3, "light"), (0.6, "medium"), (1.0, "strong"))
 """Highest augmentation strength → its word."""
+OTHER_FIELDS = (
+    *("folds", "loss", "target", "class_balance", "mixup", "cutmix", "ema", "l2_sp"),
+    *("reinit_stages", "evaluation_size", "flip_average", "accumulation"),
+)
+"""Fields that a described configuration names where they are not the default."""
 
 
 def console() -> Console:
@@ -24,7 +30,7 @@ def console() -> Console:
 
 
 def describe_configuration(config: Mapping[str, Any]) -> list[str]:
-    """Return a trial's configuration as four lines for a user: network, head, optimization, augmentation.
+    """Return a trial's configuration as lines for a user: network, head, optimization, augmentation, and other fields that are not default.
 
     `config` has all fields of `TrialConfig`.
     """
@@ -39,12 +45,16 @@ def describe_configuration(config: Mapping[str, Any]) -> list[str]:
     smoothing = f", label smoothing {trial.label_smoothing:g}" if trial.label_smoothing else ""
     amount = next((word for limit, word in AUGMENTATION if trial.augmentation_strength <= limit), AUGMENTATION[-1][1])
     ops = ": " + ", ".join(trial.augmentation_ops) if trial.augmentation_strength else ""
+    others = [
+        f"{name} {value}" for name in OTHER_FIELDS if (value := config.get(name)) not in (None, TrialConfig.model_fields[name].default)
+    ]
     return [
         f"Backbone: {trial.backbone} with {trial.weights} weights, images of {trial.image_size} px; {stages}.",
         f"Head: {head}, weights from {trial.initializer}{dropout}{smoothing}.",
         f"Optimizer: {trial.optimizer}{momentum}, learning rate {trial.learning_rate:.3g} ({trial.schedule}, warm-up {trial.warmup:.0%}), "
         f"weight decay {trial.weight_decay:.2g}, batch size {trial.batch_size}, epochs {trial.epochs}.",
         f"Augmentation: {amount} (strength {trial.augmentation_strength:g}{ops}).",
+        *([f"Other settings: {', '.join(others)}."] if others else []),
     ]
 
 
@@ -75,7 +85,15 @@ def print_summary(record: StudyRecord) -> None:
 
 
 def describe_test_result(record: StudyRecord) -> str:
-    """Return a sentence that compares winner and default recipe on the test images; empty while these are not evaluated."""
+    """Return sentences that compare winner, default recipe and refit on the test images; empty while these are not evaluated."""
+    compared = _compare_with_default(record)
+    refit = record.test.get("refit", {}).get("test", {}).get(record.metric)
+    if not compared or refit is None:
+        return compared
+    return f"{compared} The exported network, which was trained on the validation images too, has {refit:.4g}."
+
+
+def _compare_with_default(record: StudyRecord) -> str:
     winner, default = (record.test.get(role, {}).get("test", {}).get(record.metric) for role in ("winner", "default_recipe"))
     if winner is None:
         return ""
@@ -149,11 +167,12 @@ def _print_test_result(record: StudyRecord) -> None:
     order = [record.metric, *(name for name in winner if name != record.metric)]
     for name in order:
         table.add_column(name, justify="right")
-    number = record.test["winner"]["trial"]
+    number, folds = record.test["winner"]["trial"], record.best.config.get("folds") if record.best else 0
+    network = ": the network of its first fold" if folds else ""
     labels = {
-        "winner": f"trial {number}, the winner" if number else "trial 0, the winner, the default recipe itself",
-        "refit": f"trial {number}, trained on training and validation images",
-        "default_recipe": "trial 0, the default recipe",
+        "winner": (f"trial {number}, the winner" if number else "trial 0, the winner, the default recipe itself") + network,
+        "refit": f"trial {number}, trained on training and validation images, and exported",
+        "default_recipe": f"trial 0, the default recipe{network}",
     }
     for role, label in labels.items():
         if role in record.test and (number or role != "default_recipe"):

@@ -95,6 +95,7 @@ def demand_of(config: SearchConfig, resources: TrialResources, start: float) -> 
 def configurations(space: Space, seed: int) -> Iterator[TrialConfig]:
     """Yield the default recipe as the search would run it, then random configurations of the space without end."""
     yield space.config(space.default_params())
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
     while True:
         yield space.suggest(study.ask())

@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 
 from search.space.space import Space
+from trainables.config import TrialConfig, validate
 from trainables.data.dataset import Dataset
 from trainables.errors import ConfigError
 from trainables.objectives import check_targets
@@ -44,8 +45,11 @@ def check_batch_parts(space: Space, gpus: float) -> None:
 def check_corners(space: Space, dataset: Dataset, gpus: float) -> None:
     """Raise what a trial would raise that got one of the `corners` of the space, on so many GPUs: ``ConfigError`` or ``DataError``.
 
-    So a setting that does not apply to the data set ends the search before its first trial, not each of its trials.
+    So a setting that does not apply to the data set ends the search before its first trial, not each of its trials. Raises ``ConfigError``
+    too for values of two parameters that no trial can have together, and names the parameters.
     """
+    for first, second, values in space.pairs():
+        validate(TrialConfig, values, f"space.{first} and space.{second} together")
     for trial in space.corners():
         check_trial(dataset, trial, max(1, int(gpus)))
 

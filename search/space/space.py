@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations, product
 from typing import Any
 
 from optuna import Trial
@@ -74,6 +75,15 @@ class Space:
             for value in parameter.extremes():
                 yield self._config(recipe | {parameter.sets: parameter.to_field(value, recipe)})
 
+    def pairs(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Yield the names of two parameters and the fields of the recipe with one end (or choice) of each, for all pairs that can meet."""
+        recipe = self.recipe.model_dump()
+        for first, second in combinations(self.parameters, 2):
+            for value, other in product(first.extremes(), second.extremes()):
+                values = recipe | {first.sets: first.to_field(value, recipe)}
+                if first.when(recipe) and second.when(values):
+                    yield first.name, second.name, self._valid(values | {second.sets: second.to_field(other, values)})
+
     def possible_values(self, name: str) -> list[Any]:
         """Return the recipe's value of a `TrialConfig` field, and both ends or all choices of each range that sets it."""
         return [getattr(self.recipe, name), *(value for p in self.parameters if p.sets == name for value in p.extremes())]
@@ -87,7 +97,11 @@ class Space:
         return {p.name: {"sets": p.sets, "range": distribution_to_json(p.distribution)} for p in self.parameters}
 
     def _config(self, values: dict[str, Any]) -> TrialConfig:
+        return TrialConfig.model_validate(self._valid(values))
+
+    def _valid(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields after those that depend on others have been reduced; changes `values`."""
         values["accumulation"] = math.gcd(values["accumulation"], values["batch_size"])
         values["unfrozen_stages"] = min(values["unfrozen_stages"], self.stages[values["backbone"]])
         values["reinit_stages"] = min(values["reinit_stages"], values["unfrozen_stages"])
-        return TrialConfig.model_validate(values)
+        return values

@@ -97,6 +97,28 @@ def test_without_flips_the_default_recipe_does_not_average_mirror_images(photos,
         assert make_plan(config).space.recipe.flip_average is averages
 
 
+def test_two_settings_that_exclude_each_other_are_refused_before_the_first_trial(photos):
+    config = read_config(
+        photos, {"weights": "none"}, ("backbones=[mobilenet_v3_small]", "image_size=[32, 64]", "space.evaluation_size=[36]")
+    )
+    with pytest.raises(ConfigError, match=r"space\.evaluation_size and space\.image_size together:\n.*must be at least image_size, 64"):
+        make_plan(config)
+
+
+@pytest.mark.parametrize("folds", ["[0, 3]", "{low: 2, high: 5}"])
+def test_all_trials_have_the_same_folds(photos, folds):
+    config = read_config(photos, {"weights": "none"}, (f"space.folds={folds}", "backbones=[mobilenet_v3_small]"))
+    with pytest.raises(ConfigError, match=r"all trials must have the same, but got .*; set one number, such as space\.folds: 5"):
+        make_plan(config)
+
+
+def test_the_largest_batch_is_that_of_a_fold(photos):
+    config = read_config(photos, {"weights": "none", "image_size": 32}, ("space.folds=2", "backbones=[mobilenet_v3_small]"))
+    made = make_plan(config)
+    assert (made.space.recipe.folds, made.space.recipe.batch_size) == (2, 5)
+    assert made.dataset.notes[-1] == "each trial trains 2 networks, one for each fold of the 41 training and validation images"
+
+
 def test_top5_needs_ten_classes(photos):
     with pytest.raises(ConfigError, match="metric top5 needs at least 10 classes, but there are 3"):
         plan(photos, metric="top5")

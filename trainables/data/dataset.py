@@ -43,13 +43,13 @@ class Origin:
 class Dataset:
     """A data set ready for trials: decoded images, targets, and the images of each part. N images, K labels."""
 
-    fingerprint: str  # hash of task, classes, file contents, targets and parts, then one of the version of the decoder
+    fingerprint: str  # hash of task, classes, file contents, targets, parts and groups, then one of the version of the decoder
     task: TaskName
     classes: tuple[str, ...]  # class or label names; for regression the target's name
     images: npt.NDArray[np.uint8]  # (N, S, S, 3) RGB, a read-only memory map, S = 8/7 image_size
     rows: dict[str, npt.NDArray[np.int64]]  # train, validation, test -> indices of images; unreadable ones are in none
     targets: npt.NDArray[Any]  # (N,) int64 binary, multiclass; (N, K) float32 multilabel; (N,) float64 regression
-    groups: npt.NDArray[np.int64]  # (N,) images with the same number stay together in every split; -1 for unreadable ones
+    groups: npt.NDArray[np.int64]  # (N,) images with the same number stay together in every split; -1: only for training, or unreadable
     names: tuple[str, ...]
     image_size: int  # side that the network sees, pixels
     aspect: Aspect
@@ -120,7 +120,7 @@ def prepare(
     rows, groups, notes = _split(samples, pixels, seed=seed, strict=strict)
     notes.extend(_deep_notes(survey))
     dataset = Dataset(
-        fingerprint=_fingerprint(samples, survey, rows),
+        fingerprint=_fingerprint(samples, survey, rows, groups),
         task=samples.task,
         classes=samples.classes,
         images=pixels.images,
@@ -198,7 +198,7 @@ def dataset_from(
 ) -> Dataset:
     """Return the data set with these facts (see `facts_of`) and decoded images; writes nothing.
 
-    Facts of earlier versions have no groups; then each image is a group of its own.
+    Facts of earlier versions have no groups; then each image is a group of its own, because else the fingerprint would be another.
     """
     return Dataset(
         fingerprint=fingerprint,
@@ -265,8 +265,9 @@ def _split(
     if pixels.problems:
         notes.append(f"left out {_reasons(samples, pixels.problems)}")
     parts, own_groups = split_together(samples, readable, pixels.digests, seed=seed, strict=strict, notes=notes)
+    together = len(np.unique(own_groups)) < len(own_groups)
     groups = np.full(len(samples.names), -1, np.int64)
-    groups[readable] = own_groups
+    groups[readable] = own_groups if together else readable
     rows = {part: readable[parts == part] for part in PARTS}
     _check_parts(samples, rows, notes)
     return rows, groups, notes
@@ -310,7 +311,7 @@ def _check_parts(samples: Samples, rows: dict[str, npt.NDArray[np.int64]], notes
     notes.append(f"{sum(len(indices) for indices in rows.values()):,} images: {counts_text}")
 
 
-def _fingerprint(samples: Samples, survey: FileSurvey, rows: dict[str, npt.NDArray[np.int64]]) -> str:
+def _fingerprint(samples: Samples, survey: FileSurvey, rows: dict[str, npt.NDArray[np.int64]], groups: npt.NDArray[np.int64]) -> str:
     part_numbers = np.full(len(samples.names), -1, np.int64)
     for position, part in enumerate(PARTS):
         part_numbers[rows[part]] = position
@@ -319,4 +320,6 @@ def _fingerprint(samples: Samples, survey: FileSurvey, rows: dict[str, npt.NDArr
         digest.update(piece.encode(errors="surrogateescape") + b"\0")
     digest.update(np.ascontiguousarray(samples.targets).tobytes())
     digest.update(part_numbers.tobytes())
+    if (np.unique(groups[groups >= 0], return_counts=True)[1] > 1).any():
+        digest.update(groups.tobytes())
     return digest.hexdigest() + DECODER_DIGITS

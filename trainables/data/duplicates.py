@@ -17,7 +17,8 @@ def split_together(
 ) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.int64]]:
     """Return train, validation or test for each readable image, ``(N,) str``, and its group, ``(N,) int64``.
 
-    Identical images are of one group, and the images of a group are in one part.
+    Identical images are of one group, and the images of a group are in one part. Images that can only be trained on, see below, have the
+    group -1.
 
     `readable`: the images' indices, ``(N,)``. `digests`: one for each image of `samples`; equal for identical pixels. Identical images
     with different labels go to train, with their groups. Appends sentences about repeated images to `notes`. Raises ``DataError`` for
@@ -48,6 +49,7 @@ def split_together(
     if not fixed.all():
         free = ~fixed
         parts[free] = split(targets[free], samples.task, groups[free], None if given is None else given[free], seed)
+    groups[fixed] = -1
     return parts, groups
 
 

@@ -12,16 +12,22 @@ from trainables.errors import DataError
 
 SEED = 0
 """All trials have the same folds, so that their metrics differ by the configurations only."""
+ONLY_TRAINED = -1
 
 
 def fold_datasets(dataset: Dataset, folds: int) -> list[Dataset]:
     """Return one data set for each fold: the fold is its validation images, and the other folds are its training images.
 
-    The folds divide the training and the validation images; each group is in one fold. The test images and the fingerprint stay.
+    The folds divide the training and the validation images; each group is in one fold. Images with contradicting labels are training
+    images of every fold. The test images and the fingerprint stay.
     Raises ``DataError`` where a fold would be empty or leave no training image of a class.
     """
     together = np.sort(np.concatenate([dataset.rows["train"], dataset.rows["validation"]]))
-    fold = split_into_folds(dataset.targets[together], dataset.task, dataset.groups[together], folds, SEED)
+    groups = dataset.groups[together]
+    fold = np.full(len(together), ONLY_TRAINED)
+    free = groups >= 0
+    if free.any():
+        fold[free] = split_into_folds(dataset.targets[together[free]], dataset.task, groups[free], folds, SEED)
     parts = [{"train": together[fold != number], "validation": together[fold == number]} for number in range(folds)]
     _check(dataset, parts)
     return [replace(dataset, rows=dataset.rows | part) for part in parts]
@@ -34,9 +40,9 @@ def training_images(dataset: Dataset, folds: int) -> int:
 
 def _check(dataset: Dataset, parts: list[dict[str, npt.NDArray[np.int64]]]) -> None:
     folds, images = len(parts), len(parts[0]["train"]) + len(parts[0]["validation"])
-    remedy = f"choose fewer folds, leave folds out, or add images (folds: {folds})"
+    remedy = "choose fewer folds, leave folds out, or add images"
     if empty := sum(not len(part["validation"]) for part in parts):
-        raise DataError(f"{empty} of {folds} folds would have no image: the {images} images have too few groups; {remedy}")
+        raise DataError(f"{empty} of {folds} folds would have no image: the {images} images are too few, or of too few groups; {remedy}")
     if dataset.task not in ("binary", "multiclass"):
         return
     for part in parts:

@@ -50,7 +50,7 @@ class FoldTrainer(Trainer):
         parts = [self.evaluator.predict(self._own_rows)]
         for other in self.others:
             logits, targets = other.predict(split)
-            parts.append((self.scale.encode(other.scale.decode(logits)), targets))
+            parts.append((self.scale.convert(logits, other.scale), targets))
         return torch.cat([logits for logits, _ in parts]), torch.cat([targets for _, targets in parts])
 
     def state(self) -> State:

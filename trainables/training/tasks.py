@@ -38,6 +38,13 @@ class TargetScale:
         plain = outputs * self.deviation + self.mean
         return torch.exp(plain.clamp(max=80.0)) if self.logarithm else plain
 
+    def convert(self, outputs: Tensor, other: "TargetScale") -> Tensor:
+        """Return outputs in the units of the scale `other`, of which this has the same kind, in the units of this one; same shape.
+
+        The values stay scaled, because those in original units can be too large or too small for single precision.
+        """
+        return ((outputs.double() * other.deviation + (other.mean - self.mean)) / self.deviation).to(outputs.dtype)
+
 
 def fit_target_scale(targets: np.ndarray, scale: str) -> TargetScale:
     """Return the target scale (`scale`: ``linear`` or ``log``) that gives the training targets `(N,)` mean 0 and standard deviation 1.

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainables.recipe import passes_per_epoch
 from trainables.worker.assignment import Assignment, open_data
 from trainables.worker.failures import failure_kind
 from trainables.worker.memory import peak_main_memory, peak_memory, reset_peak_memory
@@ -43,7 +44,7 @@ def measure_cost(assignment: dict[str, Any], epochs: int = 1, seconds: float = m
     included), ``seconds_per_epoch`` (list), ``seconds_to_save``, ``share`` (of an epoch that was run), ``steps_per_epoch``,
     ``state_bytes``, ``weights_bytes``, ``memory_bytes`` (the most main memory that the process held, less what it shares with others),
     ``gpu_bytes`` (the most GPU memory), ``machine_bytes`` and ``machine_gpu_bytes`` (the machine's totals). Leaves no file behind.
-    A configuration with folds is measured by its first fold, times their number.
+    Of a configuration with folds the first fold is measured, and the others' time, memory and states are added in proportion.
     If the configuration fails for good (see `failure_kind`), returns only ``failure`` with its ``kind`` and ``message``.
     Raises errors that another attempt may avoid.
     """
@@ -56,22 +57,28 @@ def measure_cost(assignment: dict[str, Any], epochs: int = 1, seconds: float = m
     set_threads(job.threads)
     reset_peak_memory()
     try:
-        dataset = fold_datasets(open_data(job), networks)[0] if networks > 1 else open_data(job)
-        trainer = Trainer(dataset, trial, metric=job.metric, workers=job.workers)
+        folds = fold_datasets(open_data(job), networks) if networks > 1 else [open_data(job)]
+        trainer = Trainer(folds[0], trial, metric=job.metric, workers=job.workers)
         seconds_to_build = time.perf_counter() - started + _seconds_for_the_head(trainer)
         share, seconds_per_epoch = _run_epochs(trainer, epochs, started + seconds)
         seconds_to_save, state_bytes = _cost_of_saving(trainer, job)
-        memory = _memory_use()
+        weights_bytes = sum(tensor.nbytes for tensor in trainer.network.state_dict().values())
+        others = (networks - 1) * (
+            weights_bytes + state_bytes
+        )  # a state holds what trains, and the optimizer; gradients take about as much
+        memory, gpu = _memory_use(), trainer.device.type == "cuda"
+        ratio = sum(_steps(len(fold.rows["train"]), trial.batch_size) for fold in folds) / trainer.steps_per_epoch
         return {
             "seconds_to_build": networks * seconds_to_build,
-            "seconds_per_epoch": [networks * seconds for seconds in seconds_per_epoch],
+            "seconds_per_epoch": [ratio * seconds for seconds in seconds_per_epoch],
             "share": share,
             "steps_per_epoch": trainer.steps_per_epoch,
-            "weights_bytes": sum(tensor.nbytes for tensor in trainer.network.state_dict().values()),
+            "weights_bytes": weights_bytes,
             "seconds_to_save": networks * seconds_to_save,
             "state_bytes": networks * state_bytes,
             **memory,
-            "memory_bytes": memory["memory_bytes"] + (networks - 1) * state_bytes,
+            "memory_bytes": memory["memory_bytes"] + (0 if gpu else others),
+            "gpu_bytes": memory["gpu_bytes"] + (others if gpu else 0),
         }
     except Exception as error:
         kind = failure_kind(error)
@@ -81,6 +88,11 @@ def measure_cost(assignment: dict[str, Any], epochs: int = 1, seconds: float = m
     finally:
         trainer = None  # type: ignore[assignment]
         gc.collect()
+
+
+def _steps(images: int, batch_size: int) -> int:
+    """Return the steps of a reported epoch."""
+    return passes_per_epoch(images, batch_size) * (images // batch_size)
 
 
 def _seconds_for_the_head(trainer: "Trainer") -> float:

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from trainables.data.dataset import prepare
 from trainables.data.folds import fold_datasets
+from trainables.data.source_options import SourceOptions
 from trainables.data.splits import split_into_folds
 from trainables.errors import DataError
 
@@ -48,11 +51,42 @@ def test_images_of_one_group_are_in_one_fold(multiclass):
         assert not measured & set(grouped.groups[part.rows["train"]].tolist())
 
 
+def test_images_with_several_labels_are_trained_on_in_every_fold_and_measured_in_none(tmp_path):
+    rng = np.random.default_rng(0)
+    for index in range(30):
+        pixels = rng.integers(0, 255, (20, 20, 3), np.uint8)
+        for name in "ab" if index % 3 == 0 else "ab"[index % 2]:
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / name / f"{index}.png")
+    dataset = prepare(str(tmp_path), image_size=16)
+    contradicting = np.flatnonzero(dataset.groups == -1)
+    assert len(contradicting) == 20
+    for part in fold_datasets(dataset, 3):
+        assert set(contradicting) <= set(part.rows["train"])
+        assert not set(contradicting) & set(part.rows["validation"])
+
+
+def test_groups_are_part_of_the_fingerprint(multiclass, tmp_path):
+    rng = np.random.default_rng(0)
+    lines = ["image,label,group,split"]
+    for index in range(40):
+        Image.fromarray(rng.integers(0, 255, (20, 20, 3), np.uint8)).save(tmp_path / f"{index}.png")
+        part = "train" if index < 24 else "validation" if index < 32 else "test"
+        lines.append(f"{index}.png,{'ab'[index % 2]},{index // 2},{part}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    grouped, plain = (
+        prepare(str(tmp_path), SourceOptions(label_columns=("label",), group_column=column), image_size=16) for column in ("group", "")
+    )
+    assert all(np.array_equal(grouped.rows[part], plain.rows[part]) for part in plain.rows)
+    assert grouped.fingerprint != plain.fingerprint
+    assert len(set(plain.groups)) == 40
+
+
 def test_too_few_groups_or_images_of_a_class_are_refused_with_the_remedy(multiclass):
-    with pytest.raises(DataError, match=r"2 of 4 folds would have no image: the 41 images have too few groups; choose fewer folds"):
+    with pytest.raises(DataError, match=r"2 of 4 folds would have no image: the 41 images are too few, or of too few groups; choose"):
         fold_datasets(replace(multiclass, groups=multiclass.groups % 2), 4)
     rows = multiclass.rows["train"]
     first = rows[multiclass.targets[rows] == 0]
     only_one = replace(multiclass, rows={**multiclass.rows, "train": np.setdiff1d(rows, first[1:]), "validation": first[:0]})
-    with pytest.raises(DataError, match=r"a fold would hold every image of blue, and its network could not learn it; .*\(folds: 3\)"):
+    with pytest.raises(DataError, match=r"a fold would hold every image of blue, and its network could not learn it; choose fewer"):
         fold_datasets(only_one, 3)

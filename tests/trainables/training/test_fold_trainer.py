@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,18 @@ def test_each_image_is_measured_by_the_network_that_has_not_learnt_from_it(reque
     assert row.items() >= trainer.score(logits, targets).items()
     assert trainer.evaluate("validation").items() <= row.items()
     assert trainer.trial.folds == 3
+
+
+def test_large_targets_keep_their_digits_in_every_fold(regression, tiny):
+    large = replace(regression, targets=regression.targets + 1.7e9)
+    trainer = new_trainer(large, tiny(folds=3, batch_size=6), device=CPU)
+    row = trainer.run_epoch()
+    errors = []
+    for one in (trainer, *trainer.others):
+        rows = trainer._own_rows if one is trainer else one.dataset.rows["validation"]
+        logits, targets = one.evaluator.predict(rows)
+        errors.append((one.scale.decode(logits.double()).view(-1) - targets).abs())
+    assert row["mae"] == pytest.approx(torch.cat(errors).mean().item(), rel=1e-3)
 
 
 def test_the_first_fold_is_evaluated_on_the_test_images(multiclass, tiny):
