@@ -117,7 +117,7 @@ class TrialConfig(Model):
     epochs: int = Field(10, ge=1, le=1000, description="reported epochs; each is one pass or, in small sets, as many as make 20 steps")
     batch_size: int = Field(32, ge=2, le=8192, description="images a step; at most a quarter of the training images")
     folds: int = Field(
-        0, ge=0, le=20, description="cross-validate: train a network for each fold of training and validation images; 0 is off"
+        0, ge=0, le=20, description="cross-validate: train a network for each fold of training and validation images, 2 to 20; 0 is off"
     )
     accumulation: int = Field(1, ge=1, le=64, description="micro-batches a step")
     augmentation_strength: Share = Field(0.25, description="scale of the whole augmentation; 0 is none")

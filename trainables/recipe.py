@@ -25,6 +25,11 @@ def passes_per_epoch(images: int, batch_size: int) -> int:
     return math.ceil(STEPS_PER_EPOCH / max(1, images // batch_size))
 
 
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Return the steps of one reported epoch, which has whole passes and leaves out the last images that fill no batch."""
+    return passes_per_epoch(images, batch_size) * (images // batch_size)
+
+
 def rule_epochs(images: int, batch_size: int) -> int:
     """Return how many reported epochs make about 300 steps, but at least 6 and at most 30."""
     steps = passes_per_epoch(images, batch_size) * max(1, images // batch_size)

@@ -17,7 +17,7 @@ from trainables.errors import NonFiniteError
 from trainables.images.batches import Batches, Weights
 from trainables.networks.backbones import backbone
 from trainables.objectives import DIRECTIONS, is_better, objective
-from trainables.recipe import passes_per_epoch
+from trainables.recipe import passes_per_epoch, steps_per_epoch
 from trainables.training.build import build_network, build_optimizer, default_device
 from trainables.training.checkpoint import State
 from trainables.training.checks import check_trial
@@ -77,7 +77,7 @@ class Trainer:
             dataset.images, dataset.targets, image_size=side, mean=row.mean, std=row.std, device=self.device, workers=workers
         )
         self.passes = passes_per_epoch(images, trial.batch_size)
-        self.steps_per_epoch = self.passes * (images // trial.batch_size)
+        self.steps_per_epoch = steps_per_epoch(images, trial.batch_size)
         self.average = WeightAverage(self.network, trial.ema)
         self.settings = self._loop_settings()
         self.evaluator = Evaluator(

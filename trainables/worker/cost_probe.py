@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainables.recipe import passes_per_epoch
+from trainables.recipe import steps_per_epoch
 from trainables.worker.assignment import Assignment, open_data
 from trainables.worker.failures import failure_kind
 from trainables.worker.memory import peak_main_memory, peak_memory, reset_peak_memory
@@ -63,11 +63,10 @@ def measure_cost(assignment: dict[str, Any], epochs: int = 1, seconds: float = m
         share, seconds_per_epoch = _run_epochs(trainer, epochs, started + seconds)
         seconds_to_save, state_bytes = _cost_of_saving(trainer, job)
         weights_bytes = sum(tensor.nbytes for tensor in trainer.network.state_dict().values())
-        others = (networks - 1) * (
-            weights_bytes + state_bytes
-        )  # a state holds what trains, and the optimizer; gradients take about as much
+        # A state holds what trains and the optimizer's numbers; in memory gradients take the place of what trains, which the weights count.
+        others = (networks - 1) * (weights_bytes + state_bytes)
         memory, gpu = _memory_use(), trainer.device.type == "cuda"
-        ratio = sum(_steps(len(fold.rows["train"]), trial.batch_size) for fold in folds) / trainer.steps_per_epoch
+        ratio = sum(steps_per_epoch(len(fold.rows["train"]), trial.batch_size) for fold in folds) / trainer.steps_per_epoch
         return {
             "seconds_to_build": networks * seconds_to_build,
             "seconds_per_epoch": [ratio * seconds for seconds in seconds_per_epoch],
@@ -88,11 +87,6 @@ def measure_cost(assignment: dict[str, Any], epochs: int = 1, seconds: float = m
     finally:
         trainer = None  # type: ignore[assignment]
         gc.collect()
-
-
-def _steps(images: int, batch_size: int) -> int:
-    """Return the steps of a reported epoch."""
-    return passes_per_epoch(images, batch_size) * (images // batch_size)
 
 
 def _seconds_for_the_head(trainer: "Trainer") -> float:
