@@ -192,6 +192,7 @@ def test_an_exception_is_retried_and_then_fails_its_trial(search, tmp_path):
     assert record.best.number == 1
 
 
+@pytest.mark.slow
 def test_changed_images_fail_the_trial_with_kind_data(search, tmp_path):
     """If the cache is lost and an image has been removed, a worker does not train on other data."""
     source = folders(tmp_path / "changing", each=8)

@@ -48,6 +48,7 @@ def test_trial_0_is_the_default_recipe(finished):
     assert (recipe.batch_size, recipe.epochs, recipe.label_smoothing) == (8, 3, 0.1)
 
 
+@pytest.mark.slow
 def test_the_defaults_learn_from_few_images(search, photos):
     """The default backbones and weights, in a search of the default recipe alone."""
     record = search(photos, trials=1, epochs=1, weights="imagenet", settings=("backbones=[]",))

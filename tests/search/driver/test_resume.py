@@ -43,6 +43,7 @@ def test_resume_continues_a_finished_search_with_more_trials(ray_session, tmp_pa
     assert record.seconds > first.seconds
 
 
+@pytest.mark.slow
 def test_resume_searches_the_recorded_backbones_although_more_weights_are_here(ray_session, tmp_path, weights_here):
     storage = f"sqlite:///{tmp_path}/studies.db"
     weights_here.keep_packages("efficientnet_lite0")
