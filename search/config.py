@@ -88,6 +88,10 @@ class Resources(Model):
         description="data whose decoded images are at most this large is sent to a cluster's nodes decoded; larger data each node reads",
     )
     sync_batch_norm: bool = Field(False, description="one trial across several GPUs: batch norm over the whole batch, not each GPU's part")
+    feature_cache: Bytes | None = Field(
+        None,
+        description="room on a node for activations behind frozen stages, bytes or 10GB; a fifth of the free disk by default",
+    )
     max_concurrent_trials: int | None = Field(None, ge=1, description="trials at a time; as many as fit by default")
     may_grow: bool = Field(False, description="whether the cluster adds nodes on demand; if so, a search waits for what no node has yet")
 

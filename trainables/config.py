@@ -123,6 +123,12 @@ class TrialConfig(Model):
     augmentation_strength: Share = Field(0.25, description="scale of the whole augmentation; 0 is none")
     augmentation_ops: tuple[AugmentationOp, ...] = Field(AUGMENTATION_OPS, description="which may be used; trivial is TrivialAugment")
     flip_average: bool = Field(False, description="whether evaluation averages the logits of an image and its mirror image; needs flip")
+    views: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="augmented views of each training image whose frozen part is computed once a node; 0: new every epoch",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="seed of initialisation, batches, augmentation and dropout")
 
     @field_validator("head")

@@ -12,6 +12,7 @@ STAGE_LR_DECAY = 1.0
 STEPS_PER_EPOCH = 20  # at least
 HEAD_EPOCHS = 20
 BATCH_SIZE = 32
+VIEWS = 8
 SMALL = 500  # training images; smaller sets have batches of 16
 
 
@@ -53,19 +54,21 @@ def default_recipe(
     `images` counts the training images. `stages` of the body train, counted from the head down.
     """
     batch_size = min(BATCH_SIZE if images >= SMALL else BATCH_SIZE // 2, largest_batch(images))
+    pretrained, epochs = weights != "none", rule_epochs(images, batch_size)
     return TrialConfig(
         backbone=backbone,
         weights=weights,
         image_size=image_size,
         aspect=aspect,
-        unfrozen_stages=stages if weights == "none" else min(stages, DEPTH),
-        head_epochs=0 if weights == "none" else HEAD_EPOCHS,
+        unfrozen_stages=min(stages, DEPTH) if pretrained else stages,
+        head_epochs=HEAD_EPOCHS if pretrained else 0,
         learning_rate=LEARNING_RATE * batch_size / BATCH_SIZE,
         stage_lr_decay=STAGE_LR_DECAY,
         label_smoothing=0.1 if task == "multiclass" else 0.0,
         batch_size=batch_size,
-        epochs=rule_epochs(images, batch_size),
+        epochs=epochs,
         augmentation_ops=ops,
-        flip_average=weights != "none" and "flip" in ops,
+        flip_average=pretrained and "flip" in ops,
+        views=VIEWS if pretrained else 0,
         seed=seed,
     )

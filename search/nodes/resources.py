@@ -121,6 +121,7 @@ def assignment_factory(plan: "Plan", root: str, resources: TrialResources) -> Ca
             manifest=plan.manifest,
             replicas=resources.replicas,
             sync_batch_norm=plan.config.resources.sync_batch_norm,
+            feature_cache=plan.config.resources.feature_cache,
         )
 
     return assign

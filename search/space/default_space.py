@@ -11,6 +11,8 @@ from trainables.recipe import largest_batch, rule_epochs
 
 LEARNING_RATE_FACTORS = {"sgd": 25.0}
 """Optimizer → factor on the searched learning rate, whose range is that of AdamW; 1 for the others, which adapt the step of each weight."""
+STRENGTH_STEP = 0.25
+"""Few strengths, because trials with equal strengths share the stored activations of augmented images."""
 BATCH_STEP, LARGEST_BATCH = 16, 64
 INITIALIZERS = ("trunc_normal", "xavier_uniform", "kaiming_normal", "orthogonal", "zeros_last")
 
@@ -35,7 +37,7 @@ def default_parameters(
         (True, Parameter("head_units", "head_units", IntDistribution(128, 1024, log=True), _has_hidden_layers)),
         (True, Parameter("activation", "activation", CategoricalDistribution(("relu", "gelu", "tanh")), _has_hidden_layers)),
         (True, Parameter("initializer", "initializer", CategoricalDistribution(INITIALIZERS))),
-        (True, Parameter("augmentation_strength", "augmentation_strength", FloatDistribution(0.0, 1.0, step=0.125))),
+        (True, Parameter("augmentation_strength", "augmentation_strength", FloatDistribution(0.0, 1.0, step=STRENGTH_STEP))),
     )
     return tuple(parameter for searched, parameter in rows if searched)
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -62,6 +62,21 @@ class Batches:
         processes together: each yields its own part of every batch, and the parts in the order of ranks are the whole batch. `weights`:
         see `shuffled`.
         """
+        numbers = range((epoch - 1) * passes, epoch * passes)
+        parts = schedule(rows, batch_size, numbers, seed, world=world, weights=weights, count=len(self._images))
+        yield from self._augmented(parts, strength, ops, seed)
+
+    def augmented(self, rows: Rows, batch_size: int, *, strength: float, ops: Sequence[str], seed: int, number: int) -> Iterator[Batch]:
+        """Yield batches of the augmented images `rows` in this order. `number` is that of the view. The last batch may be smaller."""
+        parts = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+        yield from self._augmented(((part, part, number) for part in parts), strength, ops, seed)
+
+    def targets(self, rows: Rows) -> Tensor:
+        """Return the targets `(N,)` or `(N, K)` of the images `rows`, on the device."""
+        return self._target(rows).to(self.device)
+
+    def _augmented(self, parts: Iterable[tuple[Rows, Rows, int]], strength: float, ops: Sequence[str], seed: int) -> Iterator[Batch]:
+        """Yield a batch for each part: its rows, the numbers that seed the augmentation of each row, and the number of the view."""
         local = threading.local()
 
         def prepare(chosen: Rows, samples: Rows, view: int) -> Batch:
@@ -71,16 +86,14 @@ class Batches:
             pixels = np.stack([local.augmenter(self._images[row], sample) for row, sample in zip(chosen, seeds, strict=True)])
             return self._tensor(pixels), self._target(chosen)
 
-        numbers = range((epoch - 1) * passes, epoch * passes)
-        schedule = _schedule(rows, batch_size, numbers, seed, world, weights, count=len(self._images))
         if not self._workers:
-            for part in schedule:
+            for part in parts:
                 yield self._to_device(prepare(*part))
             return
         with ThreadPoolExecutor(self._workers) as pool:
             waiting: deque[Future[Batch]] = deque()
             try:
-                for part in schedule:
+                for part in parts:
                     waiting.append(pool.submit(prepare, *part))
                     if len(waiting) > AHEAD * self._workers:
                         yield self._to_device(waiting.popleft().result())
@@ -131,8 +144,8 @@ def shuffled(rows: Rows, weights: Weights | None, rng: np.random.Generator) -> R
     return rng.permutation(np.repeat(rows[order], np.diff(ends, prepend=0).astype(np.int64)))
 
 
-def _schedule(
-    rows: Rows, batch_size: int, passes: range, seed: int, world: World, weights: Weights | None, *, count: int
+def schedule(
+    rows: Rows, batch_size: int, passes: range, seed: int, *, count: int, world: World = ALONE, weights: Weights | None = None
 ) -> Iterator[tuple[Rows, Rows, int]]:
     """Yield this process's rows of each full batch; for each row a number that seeds its augmentation; and that of the pass.
 

@@ -54,6 +54,10 @@ class Body(nn.Module):
         """Return the features `(N, width)` from the result of ``forward_to`` for the same stage."""
         return self._run(stage, len(self.stages), activations)
 
+    def forward_between(self, first: int, last: int, activations: Tensor) -> Tensor:
+        """Return the input of the stage `last`, as ``forward_to`` does, from the input of the stage `first` before it."""
+        return self._run(first, last, activations)
+
     def _run(self, first: int, last: int, activations: Tensor) -> Tensor:
         """Run the stages from `first` to before `last`. A network that does not run in parts runs whole or not at all."""
         if not self.runs_in_parts and first < last:

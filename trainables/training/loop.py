@@ -49,6 +49,7 @@ class LoopSettings:
     parts: MicroBatches = field(default_factory=lambda: MicroBatches(1))
     precision: Precision = FLOAT32
     world: World = ALONE
+    at_boundary: bool = False  # whether the batches hold activations that `Network.to_boundary` returned instead of images
 
 
 def train_epoch(
@@ -101,7 +102,7 @@ def _accumulate_gradients(network: Network, images: Tensor, targets: Tensor, set
     total, count, scaler = torch.zeros((), device=images.device), settings.parts.count, settings.precision.scaler
     for part, wanted in zip(images.chunk(count), targets.chunk(count), strict=True):
         with settings.precision.autocast():
-            logits = network(part)
+            logits = network.from_boundary(part) if settings.at_boundary else network(part)
         loss = settings.loss(logits, wanted) / count
         (scaler.scale(loss) if scaler else loss).backward()
         total = total + loss.detach()

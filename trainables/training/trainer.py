@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,24 @@ from torch import Tensor
 
 from trainables.config import TrialConfig
 from trainables.data.dataset import Dataset
+from trainables.data.splits import PARTS
 from trainables.distributed.world import ALONE, World
 from trainables.errors import NonFiniteError
-from trainables.images.batches import Batches, Weights
+from trainables.images.batches import Batch, Batches, Weights
 from trainables.networks.backbones import backbone
 from trainables.objectives import DIRECTIONS, is_better, objective
 from trainables.recipe import passes_per_epoch, steps_per_epoch
+from trainables.storage.array_cache import ArrayCache
+from trainables.storage.cache import cache_root
 from trainables.training.build import build_network, build_optimizer, default_device
 from trainables.training.checkpoint import State
 from trainables.training.checks import check_trial
 from trainables.training.class_balance import image_weights, loss_weights
 from trainables.training.diagnostics import decode_predictions, diagnose, interval
+from trainables.training.evaluation.batch_size import largest_fitting_batch
 from trainables.training.evaluation.evaluator import Evaluator
 from trainables.training.export import describe_network, export_network
+from trainables.training.features.features import Features, uses_features
 from trainables.training.head_start import train_head
 from trainables.training.loop import LoopSettings, MicroBatches, train_epoch
 from trainables.training.optim import learning_rate_factor
@@ -47,6 +53,7 @@ class Trainer:
     that was never interrupted. In a `world` of several processes each process has a trainer, which trains on its part of every batch;
     batch norm computes its statistics over that part, or with `sync_batch_norm` over all parts.
     `metric` is the one to optimize, by default the task's (see `objective`). `workers` is the number of threads that prepare batches.
+    `feature_cache` limits what this node stores of activations behind frozen stages, bytes; see `ArrayCache`.
     Raises ``ConfigError``, ``DataError`` or ``WeightsError`` if the configuration does not fit the data.
     """
 
@@ -60,6 +67,7 @@ class Trainer:
         workers: int = 0,
         world: World = ALONE,
         sync_batch_norm: bool = False,
+        feature_cache: float | None = None,
     ) -> None:
         check_trial(dataset, trial, world.size)
         self.dataset, self.trial, self.world, self.device = dataset, trial, world, device or default_device()
@@ -79,9 +87,16 @@ class Trainer:
         self.passes = passes_per_epoch(images, trial.batch_size)
         self.steps_per_epoch = steps_per_epoch(images, trial.batch_size)
         self.average = WeightAverage(self.network, trial.ema)
+        self.features = self._features(feature_cache)
         self.settings = self._loop_settings()
         self.evaluator = Evaluator(
-            self.network, self.batches, self.settings.precision, world, image_size=trial.evaluation_size or side, flips=trial.flip_average
+            self.network,
+            self.batches,
+            self.settings.precision,
+            world,
+            image_size=trial.evaluation_size or side,
+            flips=trial.flip_average,
+            features=self.features,
         )
         self.epoch = 0
         self.history: dict[str, list[float]] = {}
@@ -236,6 +251,23 @@ class Trainer:
             parts=MicroBatches(trial.accumulation),
             precision=precision_on(self.device),
             world=self.world,
+            at_boundary=self.features is not None,
+        )
+
+    def _features(self, limit: float | None) -> Features | None:
+        """Return what computes the activations behind the frozen stages for all trials, if this one uses them; see `uses_features`."""
+        rows, trial = self.dataset.rows, self.trial
+        if not uses_features(self.network, trial, len(rows["train"]), self.device):
+            return None
+        return Features(
+            self.network,
+            self.batches,
+            precision_on(self.device),
+            trial,
+            ArrayCache(cache_root() / "features", limit),
+            parts=[rows[name] for name in PARTS],
+            pixels=self.dataset.pixels_key,
+            batch_size=largest_fitting_batch(self.network, trial.evaluation_size or trial.image_size, self.device),
         )
 
     def _training_targets(self) -> np.ndarray:
@@ -254,20 +286,20 @@ class Trainer:
         trial, epoch = self.trial, self.epoch + 1
         self.start_head()
         torch.manual_seed(epoch_seed(trial.seed, epoch, self.world.rank))
-        batches = self.batches.training(
-            self.dataset.rows["train"],
-            trial.batch_size,
-            strength=trial.augmentation_strength,
-            ops=trial.augmentation_ops,
-            seed=trial.seed,
-            epoch=epoch,
-            passes=self.passes,
-            world=self.world,
-            weights=self._image_weights(),
-        )
         with self.average.training(self.world):
             self.world.broadcast(self.network.trained_state().values())  # CPUs of different models round differently
-            return train_epoch(self.network, self.optimizer, batches, self.settings, first_step=self.epoch * self.steps_per_epoch)
+            first_step = self.epoch * self.steps_per_epoch
+            return train_epoch(self.network, self.optimizer, self._training_batches(), self.settings, first_step=first_step)
+
+    def _training_batches(self) -> Iterable[Batch]:
+        """Return the batches of the next epoch: images, or activations if there are `features`."""
+        trial, rows = self.trial, self.dataset.rows["train"]
+        order: dict[str, Any] = {"epoch": self.epoch + 1, "passes": self.passes, "world": self.world, "weights": self._image_weights()}
+        if self.features:
+            return self.features.training(rows, count=len(self.dataset.images), **order)
+        return self.batches.training(
+            rows, trial.batch_size, strength=trial.augmentation_strength, ops=trial.augmentation_ops, seed=trial.seed, **order
+        )
 
     def _recompute_statistics(self) -> None:
         self.evaluator.recompute_statistics(self.dataset.rows["train"], self.trial.seed)

@@ -17,7 +17,8 @@ class Assignment(Model):
     `folder` (path or URL) is the trial's own. The record has `reported` epochs of it already. `threads` are torch's CPU threads, `workers`
     threads that prepare batches. `manifest` is the location of the search's manifest, from which a node without the data set makes it.
     With `replicas` above 1, that many processes train the trial, each in its own bundle of the trial's placement group and on its part of
-    every batch. Batch norm then computes its statistics over that part, or with `sync_batch_norm` over all parts.
+    every batch. Batch norm then computes its statistics over that part, or with `sync_batch_norm` over all parts. `feature_cache` limits
+    what each node stores of activations behind frozen stages, bytes.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Assignment(Model):
     manifest: str | None = None
     replicas: int = Field(1, ge=1)
     sync_batch_norm: bool = False
+    feature_cache: float | None = None
 
 
 def progress(epoch: int, epochs: int) -> int:

@@ -44,7 +44,8 @@ def measure_cost(assignment: dict[str, Any], epochs: int = 1, seconds: float = m
     included), ``seconds_per_epoch`` (list), ``seconds_to_save``, ``share`` (of an epoch that was run), ``steps_per_epoch``,
     ``state_bytes``, ``weights_bytes``, ``memory_bytes`` (the most main memory that the process held, less what it shares with others),
     ``gpu_bytes`` (the most GPU memory), ``machine_bytes`` and ``machine_gpu_bytes`` (the machine's totals). Leaves no file behind.
-    Of a configuration with folds the first fold is measured, and the others' time, memory and states are added in proportion.
+    Stored activations are not used: it is the cost of a trial whose frozen stages no other trial has run. Of a configuration with folds
+    the first fold is measured, and the others' time, memory and states are added in proportion.
     If the configuration fails for good (see `failure_kind`), returns only ``failure`` with its ``kind`` and ``message``.
     Raises errors that another attempt may avoid.
     """
@@ -52,7 +53,7 @@ def measure_cost(assignment: dict[str, Any], epochs: int = 1, seconds: float = m
     from trainables.training.trainer import Trainer, set_threads
 
     job, started = Assignment.model_validate(assignment), time.perf_counter()
-    trial = job.trial.model_copy(update={"freeze_steps": 0.0, "folds": 0})
+    trial = job.trial.model_copy(update={"freeze_steps": 0.0, "folds": 0, "views": 0})
     networks = max(1, job.trial.folds)
     set_threads(job.threads)
     reset_peak_memory()

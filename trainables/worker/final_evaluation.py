@@ -40,7 +40,8 @@ def refit(assignment: dict[str, Any], weights: str | None = None) -> dict[str, A
     job = Assignment.model_validate(assignment)
     set_threads(job.threads)
     trial = job.trial.model_copy(update={"folds": 0})
-    trainer = Trainer(with_validation_in_training(open_data(job)), trial, metric=job.metric, workers=job.workers)
+    dataset = with_validation_in_training(open_data(job))
+    trainer = Trainer(dataset, trial, metric=job.metric, workers=job.workers, feature_cache=job.feature_cache)
     while trainer.epoch < trial.epochs:
         trainer.run_epoch()
     if weights is not None:

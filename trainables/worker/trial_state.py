@@ -69,6 +69,7 @@ def build_trainer(
         workers=assignment.workers,
         world=world or ALONE,
         sync_batch_norm=assignment.sync_batch_norm,
+        feature_cache=assignment.feature_cache,
     )
     state = states.load(load_state, newest_only=not fall_back)
     if state is None:

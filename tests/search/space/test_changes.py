@@ -38,14 +38,14 @@ def test_the_searched_learning_rate_is_that_of_adamw_and_25_times_as_large_for_s
 
 def test_changed_ranges_move_the_default_parameters_inside():
     low = 2 * LEARNING_RATE
-    space = make_space({"learning_rate": {"low": low, "high": 0.1}, "dropout": [0.0, 0.7], "augmentation_strength": {"high": 0.125}})
+    space = make_space({"learning_rate": {"low": low, "high": 0.1}, "dropout": [0.0, 0.7], "augmentation_strength": {"low": 0.5}})
     words = space.describe()
     assert words["learning_rate"] == f"{low:g} to 0.1 (log)"
     assert words["dropout"] == "0.0, 0.7"
     params = space.default_params()
     assert params["learning_rate"] == low
     assert params["dropout"] == 0.0
-    assert params["augmentation_strength"] == 0.125
+    assert params["augmentation_strength"] == 0.5
 
 
 def test_choices_for_a_field_that_is_not_searched_by_default():

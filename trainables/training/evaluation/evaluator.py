@@ -14,6 +14,7 @@ from trainables.images.batches import Batch, Batches, Rows
 from trainables.networks.model import Network
 from trainables.training.evaluation.batch_size import largest_fitting_batch
 from trainables.training.evaluation.boundary import BoundaryCache
+from trainables.training.features.features import Features
 from trainables.training.precision import Precision
 
 IMAGES_FOR_STATISTICS = 256
@@ -30,14 +31,23 @@ class Evaluator:
     as in training, because the head learns from them.
     With `flips`, the logits of an image are the mean over it and its mirror image. Logits, because every task has them and all metrics and
     the loss follow from them; for classes the mean is that of log-probabilities, up to a constant.
+    `features`, if given, compute the activations at the network's boundary.
     """
 
     def __init__(
-        self, network: Network, batches: Batches, precision: Precision, world: World, *, image_size: int, flips: bool = False
+        self,
+        network: Network,
+        batches: Batches,
+        precision: Precision,
+        world: World,
+        *,
+        image_size: int,
+        flips: bool = False,
+        features: Features | None = None,
     ) -> None:
         self._network, self._batches, self._precision, self._world, self._flips = network, batches, precision, world, flips
         self._image_size = image_size
-        self._boundary = BoundaryCache(network, precision)
+        self._boundary, self._features = BoundaryCache(network, precision), features
         self.batch_size = largest_fitting_batch(network, image_size, batches.device)
 
     def predict(self, rows: Rows) -> Result:
@@ -46,9 +56,7 @@ class Evaluator:
 
     def pooled_features(self, rows: Rows) -> Result:
         """Return the pooled features `(N, width) float32` of images and their targets, on the device."""
-        return self._shared(
-            rows, lambda own: pooled_features(self._network, self._batches.evaluation(own, self.batch_size), self._precision)
-        )
+        return self._shared(rows, self._pooled)
 
     def recompute_statistics(self, rows: Rows, seed: int) -> None:
         """Recompute the statistics of unfrozen batch norm, in place, on at most 256 of the images `rows`.
@@ -64,8 +72,16 @@ class Evaluator:
         size = math.ceil(len(chosen) / math.ceil(len(chosen) / self.batch_size))  # of nearly one size: each has the same weight
         parts = [chosen[start : start + size] for start in range(0, len(chosen), size)][self._world.rank :: self._world.size]
         own = np.concatenate([*parts, chosen[:0]])
-        activations = self._boundary.batches(own, lambda rows: self._batches.evaluation(rows, size, size=self._image_size))
+        if self._features:
+            activations = self._features.evaluation(own, size, size=self._image_size)
+        else:
+            activations = self._boundary.batches(own, lambda rows: self._batches.evaluation(rows, size, size=self._image_size))
         self._network.recompute_statistics((values for values, _ in activations), self._world)
+
+    def _pooled(self, rows: Rows) -> Result:
+        if self._features:
+            return self._features.pooled(rows)
+        return pooled_features(self._network, self._batches.evaluation(rows, self.batch_size), self._precision)
 
     def _predict(self, rows: Rows) -> Result:
         logits, targets = predict(self._network, self._activations(rows), self._precision)
@@ -78,6 +94,8 @@ class Evaluator:
         return self._batches.evaluation(rows, self.batch_size, size=self._image_size, mirrored=mirrored)
 
     def _activations(self, rows: Rows, *, mirrored: bool = False) -> Iterable[Batch]:
+        if self._features:
+            return self._features.evaluation(rows, self.batch_size, size=self._image_size, mirrored=mirrored)
         return self._boundary.batches(rows, partial(self._images, mirrored=mirrored), view="mirrored" if mirrored else "")
 
     def _shared(self, rows: Rows, work: Callable[[Rows], Result]) -> Result:
@@ -95,6 +113,8 @@ class Evaluator:
                     raise
             self.batch_size //= 2
             self._boundary.clear()
+            if self._features:
+                self._features.batch_size = min(self._features.batch_size, self.batch_size)
             torch.cuda.empty_cache()
 
 

@@ -1,0 +1,1 @@
+"""Computes the activations behind a trial's frozen stages once for all trials of a node."""
