@@ -100,7 +100,8 @@ class Terminal:
         for note in data.notes:
             self.say(note)
         before = f", {ended} ended before" if ended else ""
-        self.say(f"{stop_condition.trials} trials, {slots} at a time{before}; trial 0 is the default recipe")
+        count = f"{stop_condition.trials} trial{'s' if stop_condition.trials > 1 else ''}"
+        self.say(f"{count}, {slots} at a time{before}; trial 0 is the default recipe")
         if self._console.is_terminal:
             self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True)
             self._live.start()

@@ -102,7 +102,7 @@ def build_stop_condition(config: SearchConfig, mode: str, used_seconds: float) -
 
 def all_trials_ended(trials: int) -> str:
     """Return the reason for the end of a search whose budget of trials is used up."""
-    return f"all {trials} trials have ended"
+    return f"all {trials} trials have ended" if trials > 1 else "the only trial has ended"
 
 
 def _interrupt(watcher: "Watcher", stop_condition: "StopCondition", reason: str) -> None:

@@ -20,12 +20,15 @@ def choose_backbones(config: SearchConfig, named: Any = None) -> tuple[str, ...]
     """Return the names of the backbones to search: `config.backbones`, else `named` (``space.backbone``), else the default ones.
 
     Of the default backbones with ImageNet weights, those are searched whose weights are installed or in a cache of this machine. What is
-    searched never depends on an answer of the network. Raises ``ConfigError`` if `named` is neither a name nor a list of names, and for an
-    unknown name; ``WeightsError`` if the weights of a backbone are damaged, or neither at hand nor reachable.
+    searched never depends on an answer of the network. Raises ``ConfigError`` if `named` is neither a name nor a list of names, if both
+    name different backbones, and for an unknown name; ``WeightsError`` if the weights of a backbone are damaged, or neither at hand nor reachable.
     """
     if not isinstance(named, str | list | None) or (isinstance(named, list) and not all(isinstance(name, str) for name in named)):
         raise ConfigError(f"space.backbone takes a name or a list of names but got {named!r}")
-    chosen = config.backbones or ((named,) if isinstance(named, str) else tuple(named or ()))
+    in_space = (named,) if isinstance(named, str) else tuple(named or ())
+    if config.backbones and in_space and config.backbones != in_space:
+        raise ConfigError(f"backbones {[*config.backbones]} and space.backbone {[*in_space]} name different networks; remove one of them")
+    chosen = config.backbones or in_space
     for name in chosen:
         backbone(name)
     if not chosen:

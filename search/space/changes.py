@@ -101,6 +101,8 @@ def _distribution(name: str, old: BaseDistribution, change: Any) -> BaseDistribu
         keys["step"] = 1 if isinstance(old, IntDistribution) else None
     try:
         return type(old)(**keys)
+    except ArithmeticError:
+        raise ConfigError(f"{place} has more steps than a number can count; choose a step above {keys['step']:g}") from None
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{place} is not a range: {error}") from None
 

@@ -46,7 +46,7 @@ def test_other_weights_have_other_default_backbones(weights_here):
 
 def test_named_backbones_replace_the_default():
     assert choose_backbones(SearchConfig(weights="none", backbones=("resnet50",))) == ("resnet50",)
-    assert choose_backbones(SearchConfig(weights="none", backbones=("resnet50",)), "alexnet") == ("resnet50",)
+    assert choose_backbones(SearchConfig(weights="none", backbones=("resnet50",)), "resnet50") == ("resnet50",)
     assert choose_backbones(SearchConfig(weights="none"), ["resnet18", "alexnet"]) == ("resnet18", "alexnet")
     assert choose_backbones(SearchConfig(weights="none"), "alexnet") == ("alexnet",)
 
@@ -57,6 +57,11 @@ def test_a_named_backbone_whose_weights_are_neither_here_nor_reachable_is_refuse
     ):
         choose_backbones(SearchConfig(backbones=("resnet18",)))
     assert len(weights_here.requests) == 1
+
+
+def test_two_settings_that_name_different_backbones_are_refused():
+    with pytest.raises(ConfigError, match=r"backbones \['resnet50'\] and space.backbone \['alexnet'\] name different networks; remove one"):
+        choose_backbones(SearchConfig(weights="none", backbones=("resnet50",)), "alexnet")
 
 
 @pytest.mark.parametrize("named", [3, [1, 2], {"low": 1}])

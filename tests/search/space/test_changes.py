@@ -67,6 +67,7 @@ def test_choices_for_a_field_that_is_not_searched_by_default():
         ({"learning_rate": {"log": 1}}, ["space.learning_rate.log must be true or false but got 1"]),
         ({"learning_rate": {"low": 1, "high": 0.1}}, ["space.learning_rate is not a range"]),
         ({"learning_rate": {"low": 0, "high": 0.1}}, ["space.learning_rate is not a range"]),
+        ({"weight_decay": {"high": 0.1, "step": 1e-300}}, ["space.weight_decay has more steps than a number can count", "above 1e-300"]),
         ({"learning_rate": {"high": 1e6}}, ["space.learning_rate", "less than or equal to 10"]),
         ({"learning_rate": {"low": float("nan")}}, ["learning_rate"]),
         ({"epochs": {"low": 1.5}}, ["space.epochs.low must be a whole number but got 1.5"]),
