@@ -33,6 +33,8 @@ class FoldTrainer(Trainer):
         check_trial(dataset, trial, world.size)
         folds = fold_datasets(dataset, trial.folds)
         one_fold = trial.model_copy(update={"folds": 0})
+        together = np.union1d(dataset.rows["train"], dataset.rows["validation"])
+        options["feature_parts"] = [together, dataset.rows["test"]]  # all folds read the same activations
         super().__init__(folds[0], one_fold, **options)
         self.others = [Trainer(fold, one_fold, **options) for fold in folds[1:]]
         self.trial = trial

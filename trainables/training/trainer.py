@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from trainables.data.dataset import Dataset
 from trainables.data.splits import PARTS
 from trainables.distributed.world import ALONE, World
 from trainables.errors import NonFiniteError
-from trainables.images.batches import Batch, Batches, Weights
+from trainables.images.batches import Batch, Batches, Rows, Weights
 from trainables.networks.backbones import backbone
 from trainables.objectives import DIRECTIONS, is_better, objective
 from trainables.recipe import passes_per_epoch, steps_per_epoch
@@ -53,7 +53,8 @@ class Trainer:
     that was never interrupted. In a `world` of several processes each process has a trainer, which trains on its part of every batch;
     batch norm computes its statistics over that part, or with `sync_batch_norm` over all parts.
     `metric` is the one to optimize, by default the task's (see `objective`). `workers` is the number of threads that prepare batches.
-    `feature_cache` limits what this node stores of activations behind frozen stages, bytes; see `ArrayCache`.
+    `feature_cache` limits what this node stores of activations behind frozen stages, bytes; see `ArrayCache`. `feature_parts`: see
+    `Features`; the parts of the data set by default.
     Raises ``ConfigError``, ``DataError`` or ``WeightsError`` if the configuration does not fit the data.
     """
 
@@ -68,6 +69,7 @@ class Trainer:
         world: World = ALONE,
         sync_batch_norm: bool = False,
         feature_cache: float | None = None,
+        feature_parts: Sequence[Rows] | None = None,
     ) -> None:
         check_trial(dataset, trial, world.size)
         self.dataset, self.trial, self.world, self.device = dataset, trial, world, device or default_device()
@@ -87,7 +89,7 @@ class Trainer:
         self.passes = passes_per_epoch(images, trial.batch_size)
         self.steps_per_epoch = steps_per_epoch(images, trial.batch_size)
         self.average = WeightAverage(self.network, trial.ema)
-        self.features = self._features(feature_cache)
+        self.features = self._features(feature_cache, feature_parts)
         self.settings = self._loop_settings()
         self.evaluator = Evaluator(
             self.network,
@@ -254,7 +256,7 @@ class Trainer:
             at_boundary=self.features is not None,
         )
 
-    def _features(self, limit: float | None) -> Features | None:
+    def _features(self, limit: float | None, parts: Sequence[Rows] | None) -> Features | None:
         """Return what computes the activations behind the frozen stages for all trials, if this one uses them; see `uses_features`."""
         rows, trial = self.dataset.rows, self.trial
         if not uses_features(self.network, trial, len(rows["train"]), self.device):
@@ -265,7 +267,7 @@ class Trainer:
             precision_on(self.device),
             trial,
             ArrayCache(cache_root() / "features", limit),
-            parts=[rows[name] for name in PARTS],
+            parts=parts or [rows[name] for name in PARTS],
             pixels=self.dataset.pixels_key,
             batch_size=largest_fitting_batch(self.network, trial.evaluation_size or trial.image_size, self.device),
         )

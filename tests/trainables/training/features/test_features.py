@@ -9,6 +9,7 @@ import torch
 from trainables.data.dataset import with_validation_in_training
 from trainables.storage.cache import cache_root
 from trainables.training.features import features as module
+from trainables.training.fold_trainer import FoldTrainer
 from trainables.training.trainer import Trainer
 
 LITE = {"backbone": "efficientnet_lite0", "weights": "imagenet"}
@@ -196,6 +197,17 @@ def test_a_resumed_trial_equals_an_uninterrupted_one(multiclass, tiny):
     while second.epoch < 4:
         second.run_epoch()
     assert results(second) == results(whole)
+
+
+def test_folds_share_their_activations(multiclass, tiny, empty_cache):
+    trial = tiny(epochs=1, views=1, unfrozen_stages=0, head_epochs=1, batch_size=4, folds=3, **LITE)
+    trainer = FoldTrainer(multiclass, trial, device=torch.device("cpu"))
+    counts = [images_run(one) for one in (trainer, *trainer.others)]
+    trainer.run_epoch()
+    views, images = 2, len(multiclass.rows["train"]) + len(multiclass.rows["validation"])
+    assert views * images <= sum(counts[0]) <= views * images + 5
+    assert all(sum(count) <= 5 for count in counts[1:])
+    assert np.isfinite(trainer.evaluate("test")["loss"])
 
 
 def test_an_exported_network_gives_the_logits_of_the_trial(multiclass, tiny):
