@@ -14,9 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 from search.driver.replay import NOT_TRIED
 from search.driver.search_state import SearchState
 from search.policy.faults import Fault
+from search.policy.time_limits import TimeLimits, epoch_costs
 from search.record.record_writer import RecordWriter
 from search.record.trial_writer import RunningTrial, TrialWriter
-from search.space.space import Space
+from search.space.space import Narrow, Space
 from trainables.config import TrialConfig
 from trainables.worker.assignment import Assignment
 
@@ -127,14 +128,30 @@ class TrialSource:
         left_behind = [trial for trial in open_trials if trial.number not in self._numbers]
         self._asking = True
         trial = optuna.trial.Trial(self._study, left_behind[0]._trial_id) if left_behind else self._study.ask()
-        self._space.suggest(trial)
+        if "fixed_params" in self._study._storage.get_trial_system_attrs(trial._trial_id):
+            self._space.suggest(trial)  # an enqueued trial runs as it is asked for
+        else:
+            self._space.suggest(trial, self._narrow())
         self._numbers.add(trial.number)
         self._asking = False
         return trial
 
+    def _narrow(self) -> Narrow:
+        """Return what narrows the ranges of a proposal to what can finish in the time budget, if there is one."""
+        seconds = self._state.stop_condition.seconds
+        if seconds is None:
+            return lambda parameter, values: parameter.distribution
+        space, left = self._space, seconds - self._state.stop_condition.elapsed()
+        costs = epoch_costs(self._study.get_trials(deepcopy=False), space.stages)
+        limits, fewest = TimeLimits(left, costs, space.recipe, space.stages), min(space.possible_values("epochs"))
+        return lambda parameter, values: limits.distribution(parameter, values, fewest)
+
     def _running_trial(self, trial: optuna.Trial, frozen: FrozenTrial | None = None) -> RunningTrial:
         attributes = frozen.user_attrs if frozen else {}
-        config = TrialConfig.model_validate(attributes["config"]) if "config" in attributes else self._space.suggest(trial)
+        if "config" in attributes:
+            config = TrialConfig.model_validate(attributes["config"])
+        else:
+            config = self._space.config(trial.params) if frozen is None else self._space.suggest(trial)
         reported = len(frozen.intermediate_values) if frozen else 0
         running = RunningTrial(
             trial,

@@ -47,9 +47,9 @@ class Parameter:
         factor = self.factor(values)
         return value if factor == 1 else value / factor
 
-    def suggest(self, trial: Trial) -> Any:
-        """Return the value that Optuna suggests to `trial` for this parameter."""
-        dist = self.distribution
+    def suggest(self, trial: Trial, within: BaseDistribution | None = None) -> Any:
+        """Return the value that Optuna suggests to `trial` for this parameter: in its range, or in the part `within` of it."""
+        dist = within or self.distribution
         if isinstance(dist, CategoricalDistribution):
             return trial.suggest_categorical(self.name, dist.choices)
         if isinstance(dist, IntDistribution):

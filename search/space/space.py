@@ -1,17 +1,19 @@
 """A search space, which turns the parameters that Optuna suggests into a `TrialConfig`."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
 
 from optuna import Trial
-from optuna.distributions import distribution_to_json
+from optuna.distributions import BaseDistribution, distribution_to_json
 
-from search.space.parameter import Parameter
+from search.space.parameter import Parameter, Values
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError, did_you_mean
+
+Narrow = Callable[[Parameter, Values], BaseDistribution]
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,16 @@ class Space:
     parameters: tuple[Parameter, ...]
     stages: Mapping[str, int]
 
-    def suggest(self, trial: Trial) -> TrialConfig:
+    def suggest(self, trial: Trial, narrowed: Narrow = lambda parameter, values: parameter.distribution) -> TrialConfig:
         """Ask Optuna for a value of each parameter that applies, in order, and return the configuration.
 
-        The other fields are the recipe's. The number of unfrozen stages is reduced to those that the backbone has, the accumulation to a
-        divisor of the batch size.
+        `narrowed` returns the part of a parameter's range to ask for, from the fields that are set so far. The other fields are the
+        recipe's. The number of unfrozen stages is reduced to those that the backbone has, the accumulation to a divisor of the batch size.
         """
         values = self.recipe.model_dump()
         for parameter in self.parameters:
             if parameter.when(values):
-                values[parameter.sets] = parameter.to_field(parameter.suggest(trial), values)
+                values[parameter.sets] = parameter.to_field(parameter.suggest(trial, narrowed(parameter, values)), values)
         return self._config(values)
 
     def default_params(self) -> dict[str, Any]:
