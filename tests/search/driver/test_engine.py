@@ -235,7 +235,7 @@ def test_an_interrupted_search_does_not_wait_for_trials_without_a_worker(ray_ses
 
 
 def test_with_a_time_budget_only_epochs_that_can_finish_are_proposed(ray_session, tmp_path):
-    settings = ("space.epochs={low: 2, high: 400}", "resources.max_concurrent_trials=1")
+    settings = ("space.epochs={low: 2, high: 400}", "space.unfrozen_stages=2", "resources.max_concurrent_trials=1")
     run_simulated_search(tmp_path, Simulation(seconds=2), trials=2, time_budget="30s", name="calm-fig", settings=settings)
     first, second = load_study(open_storage(storage(tmp_path)), "calm-fig").get_trials()
     assert first.distributions["epochs"].high == 400
