@@ -54,6 +54,7 @@ def ours(data: Path, minutes: float, seed: int, baselines: Path) -> dict[str, An
     with tempfile.TemporaryDirectory() as scratch:
         storage, started = f"sqlite:///{scratch}/studies.db", time.perf_counter()
         options = ["--time-budget", f"{minutes:g}m", "--trials", "1000", "--seed", str(seed), "--output", scratch, "--storage", storage]
+        options += ["--set", "backbones=[efficientnet_lite0]"]
         subprocess.run(
             [sys.executable, "-m", "search.cli", "search", str(data), *options],
             env=os.environ | {"INJERTO_CACHE": f"{scratch}/cache"},
