@@ -90,11 +90,11 @@ def test_an_unchanged_form_enqueues_the_trials_own_configuration(number, played,
 def test_a_changed_form_enqueues_the_changed_configuration(played, allow_actions):
     app = open_trial("1")
     app.selectbox(key="enqueue-1-optimizer").set_value("sgd")
-    app.number_input(key="enqueue-1-augmentation_strength").set_value(0.375)
+    app.number_input(key="enqueue-1-augmentation_strength").set_value(0.75)
     without_errors(button(app, "Run it next").click().run())
     params = played.space.check_params(commands_of(played)[0]["params"])
     assert params["optimizer"] == "sgd"
-    assert params["augmentation_strength"] == 0.375
+    assert params["augmentation_strength"] == 0.75
 
 
 def test_a_search_that_is_not_running_offers_only_notes(played, allow_actions):
