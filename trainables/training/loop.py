@@ -11,6 +11,7 @@ from trainables.distributed.world import ALONE, World
 from trainables.errors import NonFiniteError
 from trainables.images.batches import Batch
 from trainables.networks.model import Network
+from trainables.training.depthwise import fast_depthwise
 from trainables.training.precision import FLOAT32, Precision
 from trainables.training.regularization.mixing import NO_MIXING, Mixing
 from trainables.training.regularization.pretrained_pull import PretrainedPull
@@ -101,7 +102,7 @@ def _compute_gradients(network: Network, images: Tensor, targets: Tensor, settin
 def _accumulate_gradients(network: Network, images: Tensor, targets: Tensor, settings: LoopSettings) -> Tensor:
     total, count, scaler = torch.zeros((), device=images.device), settings.parts.count, settings.precision.scaler
     for part, wanted in zip(images.chunk(count), targets.chunk(count), strict=True):
-        with settings.precision.autocast():
+        with settings.precision.autocast(), fast_depthwise(part.device):
             logits = network.from_boundary(part) if settings.at_boundary else network(part)
         loss = settings.loss(logits, wanted) / count
         (scaler.scale(loss) if scaler else loss).backward()
