@@ -74,22 +74,23 @@ def _recipe(run: SearchRun, best: TrialRecord) -> Recipe:
 def _evaluate(trials: dict[str, TrialRecord], run: SearchRun, *, exported: str) -> dict[str, Any]:
     """Return role → the trial's number as `trial`, and the metrics as `test` and `validation`; `trials` maps each role to its trial.
 
-    Workers evaluate the trials in parallel, and train the one with the role ``refit`` again before. The worker with the role `exported`
-    also writes the network's weights to the study's root.
+    Workers evaluate the trials in parallel, one that has two roles once, and train the one with the role ``refit`` again before. The worker
+    with the role `exported` also writes the network's weights to the study's root.
     Raises the ``InjertoError`` with which a worker ended.
     """
     import ray
 
     assign = assignment_factory(run.plan, run.root, run.resources)
-    functions = {"refit": run.trainable.refit}
     remote = ray.remote(**run.resources.remote_options())
+    work = {role: ("refit" if role == "refit" else "evaluate_finished", trial.number) for role, trial in trials.items()}
     pending = {}
     for role, trial in trials.items():
-        config = TrialConfig.model_validate(trial.config)
-        assignment = assign(trial.number, config).model_dump(mode="json")
-        weights = join(run.root, WEIGHTS) if role == exported else None
-        pending[role] = remote(functions.get(role, run.trainable.evaluate_finished)).remote(assignment, weights)
+        if work[role] in pending:
+            continue
+        assignment = assign(trial.number, TrialConfig.model_validate(trial.config)).model_dump(mode="json")
+        weights = join(run.root, WEIGHTS) if work[role] == work[exported] else None
+        pending[work[role]] = remote(getattr(run.trainable, work[role][0])).remote(assignment, weights)
     try:
-        return {role: {"trial": trials[role].number, **ray.get(reference)} for role, reference in pending.items()}
+        return {role: {"trial": trials[role].number, **ray.get(pending[task])} for role, task in work.items()}
     except ray.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, InjertoError) else error from None

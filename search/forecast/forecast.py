@@ -1,6 +1,7 @@
 """Predicts the time, disk and memory of a whole search from a few measured configurations, and rejects searches that cannot work."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import mean, stdev
@@ -25,22 +26,33 @@ MEMORY_SHARE = 0.95
 class Measure:
     """What one configuration took.
 
-    `build`, `epoch` and `save` are the seconds to build the network, for one epoch, and to save a state. `state_bytes` and `weights_bytes`
-    are the sizes of a saved state and of the network's weights, `memory_bytes` and `gpu_bytes` the most main memory and GPU memory.
+    `build`, `epoch` and `save` are the seconds to build the network, for one epoch, and to save a state; `shared` are those for activations
+    of frozen stages, which the first of several trials computes for all. `state_bytes` and `weights_bytes` are the sizes of a saved state
+    and of the network's weights, `memory_bytes` and `gpu_bytes` the most main memory and GPU memory.
     """
 
     config: TrialConfig
     build: float
     epoch: float
     save: float
+    shared: float = 0.0
     state_bytes: int = 0
     weights_bytes: int = 0
     memory_bytes: int = 0
     gpu_bytes: int = 0
 
-    def seconds(self, share: float = 1.0) -> float:
-        """Return the seconds of a trial that runs this share of its epochs, saving after each."""
-        return self.build + share * self.config.epochs * (self.epoch + self.save)
+    def seconds(self, share: float = 1.0, first: float = 1.0) -> float:
+        """Return the seconds of a trial that runs this share of its epochs, saving after each.
+
+        `first` is the probability that no trial before has computed the activations that it shares.
+        """
+        return self.build + first * self.shared + share * self.config.epochs * (self.epoch + self.save)
+
+    @property
+    def views(self) -> tuple[Any, ...]:
+        """What the shared activations depend on; not the depth, because trials of other depths need little more."""
+        config = self.config
+        return config.backbone, config.image_size, config.evaluation_size, config.augmentation_strength, config.augmentation_ops
 
 
 @dataclass(frozen=True)
@@ -101,14 +113,23 @@ def sum_interval(seconds: Sequence[float], trials: int) -> tuple[float, float]:
     return middle, float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * stdev(seconds) * math.sqrt(trials + trials**2 / count)
 
 
+def share_of_first(measures: Sequence[Measure], trials: int) -> float:
+    """Return the expected share of `trials` that compute shared activations because no trial before has.
+
+    Configurations are taken to be as frequent in a search as they are among the measured ones.
+    """
+    frequencies = [count / len(measures) for count in Counter(m.views for m in measures).values()]
+    return sum(1 - (1 - frequency) ** trials for frequency in frequencies) / trials
+
+
 def time_interval(measures: Sequence[Measure], demand: Demand, trials: int) -> Interval:
     """Return the seconds that `trials` take on the slots: the low end if rungs stop trials, the high end if no trial is stopped.
 
     The seconds of the start are included. The last trials leave slots idle. At the middle and at the high end the search therefore ends
     (1 - 1/slots) of half a trial later than the sum over the slots.
     """
-    slots = min(demand.slots, trials)
-    whole, part = [m.seconds() for m in measures], [m.seconds(demand.share) for m in measures]
+    slots, first = min(demand.slots, trials), share_of_first(measures, trials)
+    whole, part = [m.seconds(first=first) for m in measures], [m.seconds(demand.share, first) for m in measures]
     (sum_whole, whole_half_width), (sum_part, part_half_width) = sum_interval(whole, trials), sum_interval(part, trials)
     high = sum_whole + whole_half_width if math.isfinite(whole_half_width) else SINGLE_MEASURE_FACTOR * sum_whole
     low = sum_part - part_half_width if math.isfinite(part_half_width) else sum_part / SINGLE_MEASURE_FACTOR
@@ -158,7 +179,8 @@ def forecast(measures: Sequence[Measure], demand: Demand, room: Room, *, failed:
     Raises ``ConfigError`` if a time budget has no room for one whole trial of the default recipe, or if the disk or the memory is too small
     for the search; see `check_budget` and `check_room`.
     """
-    whole, part = mean(m.seconds() for m in measures), mean(m.seconds(demand.share) for m in measures)
+    first = share_of_first(measures, demand.trials)
+    whole, part = mean(m.seconds(first=first) for m in measures), mean(m.seconds(demand.share, first) for m in measures)
     prediction = Forecast(
         measured=len(measures),
         failed=failed,

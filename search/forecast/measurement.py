@@ -182,6 +182,7 @@ def _measure(config: TrialConfig, values: dict[str, Any]) -> Measure:
         build=values["seconds_to_build"],
         epoch=sum(epochs) / len(epochs),
         save=values["seconds_to_save"],
+        shared=values["shared_seconds"],
         state_bytes=values["state_bytes"],
         weights_bytes=values["weights_bytes"],
         memory_bytes=values["memory_bytes"],

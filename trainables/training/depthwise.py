@@ -61,9 +61,7 @@ class _Convolution(torch.autograd.Function):
     """A depthwise convolution whose weight gradient is computed by `weight_gradient`."""
 
     @staticmethod
-    def forward(
-        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]
-    ) -> Tensor:
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
         ctx.save_for_backward(images, weight)
         ctx.stride, ctx.padding, ctx.bias = stride, padding, bias is not None
         return torch.conv2d(images, weight, bias, stride, padding, 1, weight.shape[0])

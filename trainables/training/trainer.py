@@ -21,7 +21,6 @@ from trainables.networks.backbones import backbone
 from trainables.objectives import DIRECTIONS, is_better, objective
 from trainables.recipe import passes_per_epoch, steps_per_epoch
 from trainables.storage.array_cache import ArrayCache
-from trainables.storage.cache import cache_root
 from trainables.training.build import build_network, build_optimizer, default_device
 from trainables.training.checkpoint import State
 from trainables.training.checks import check_trial
@@ -30,7 +29,7 @@ from trainables.training.diagnostics import decode_predictions, diagnose, interv
 from trainables.training.evaluation.batch_size import largest_fitting_batch
 from trainables.training.evaluation.evaluator import Evaluator
 from trainables.training.export import describe_network, export_network
-from trainables.training.features.features import Features, uses_features
+from trainables.training.features.features import Features, node_cache, uses_features
 from trainables.training.head_start import train_head
 from trainables.training.loop import LoopSettings, MicroBatches, train_epoch
 from trainables.training.optim import learning_rate_factor
@@ -53,8 +52,8 @@ class Trainer:
     that was never interrupted. In a `world` of several processes each process has a trainer, which trains on its part of every batch;
     batch norm computes its statistics over that part, or with `sync_batch_norm` over all parts.
     `metric` is the one to optimize, by default the task's (see `objective`). `workers` is the number of threads that prepare batches.
-    `feature_cache` limits what this node stores of activations behind frozen stages, bytes; see `ArrayCache`. `feature_parts`: see
-    `Features`; the parts of the data set by default.
+    `feature_cache` holds the activations behind frozen stages, by default those of this node without a limit of their own (`node_cache`).
+    `feature_parts`: see `Features`; the parts of the data set by default.
     Raises ``ConfigError``, ``DataError`` or ``WeightsError`` if the configuration does not fit the data.
     """
 
@@ -68,7 +67,7 @@ class Trainer:
         workers: int = 0,
         world: World = ALONE,
         sync_batch_norm: bool = False,
-        feature_cache: float | None = None,
+        feature_cache: ArrayCache | None = None,
         feature_parts: Sequence[Rows] | None = None,
     ) -> None:
         check_trial(dataset, trial, world.size)
@@ -256,7 +255,7 @@ class Trainer:
             at_boundary=self.features is not None,
         )
 
-    def _features(self, limit: float | None, parts: Sequence[Rows] | None) -> Features | None:
+    def _features(self, cache: ArrayCache | None, parts: Sequence[Rows] | None) -> Features | None:
         """Return what computes the activations behind the frozen stages for all trials, if this one uses them; see `uses_features`."""
         rows, trial = self.dataset.rows, self.trial
         if not uses_features(self.network, trial, len(rows["train"]), self.device):
@@ -266,7 +265,7 @@ class Trainer:
             self.batches,
             precision_on(self.device),
             trial,
-            ArrayCache(cache_root() / "features", limit),
+            cache or node_cache(),
             parts=parts or [rows[name] for name in PARTS],
             pixels=self.dataset.pixels_key,
             batch_size=largest_fitting_batch(self.network, trial.evaluation_size or trial.image_size, self.device),

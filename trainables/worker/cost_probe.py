@@ -4,8 +4,11 @@ import gc
 import math
 import tempfile
 import time
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from trainables.training.trainer import Trainer
 
 WARMUP_STEPS, WARMUP_IMAGES = 2, 128
+STORED_TOGETHER = 256  # images whose activations are one file
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -41,27 +45,32 @@ def measure_cost(assignment: dict[str, Any], epochs: int = 1, seconds: float = m
 
     It takes about `seconds`: where the epochs would take longer, it runs each on a part of the images and scales the time up. The body
     trains from the first step, as it does for most of a trial. Returns ``seconds_to_build`` (the head's training before the first epoch
-    included), ``seconds_per_epoch`` (list), ``seconds_to_save``, ``share`` (of an epoch that was run), ``steps_per_epoch``,
+    included), ``seconds_per_epoch`` (list), ``seconds_to_save``, ``shared_seconds`` (for the activations that other trials can use then;
+    building and epochs do not include them), ``share`` (of an epoch that was run), ``steps_per_epoch``,
     ``state_bytes``, ``weights_bytes``, ``memory_bytes`` (the most main memory that the process held, less what it shares with others),
     ``gpu_bytes`` (the most GPU memory), ``machine_bytes`` and ``machine_gpu_bytes`` (the machine's totals). Leaves no file behind.
-    Stored activations are not used: it is the cost of a trial whose frozen stages no other trial has run. Of a configuration with folds
-    the first fold is measured, and the others' time, memory and states are added in proportion.
+    Activations that trials of this node have stored are not used. Of a configuration with folds the first fold is measured, and the
+    others' time, memory and states are added in proportion.
     If the configuration fails for good (see `failure_kind`), returns only ``failure`` with its ``kind`` and ``message``.
     Raises errors that another attempt may avoid.
     """
     from trainables.data.folds import fold_datasets
+    from trainables.storage.array_cache import ArrayCache
     from trainables.training.trainer import Trainer, set_threads
 
     job, started = Assignment.model_validate(assignment), time.perf_counter()
-    trial = job.trial.model_copy(update={"freeze_steps": 0.0, "folds": 0, "views": 0})
+    trial = job.trial.model_copy(update={"freeze_steps": 0.0, "folds": 0})
     networks = max(1, job.trial.folds)
     set_threads(job.threads)
     reset_peak_memory()
+    own_cache = tempfile.TemporaryDirectory(prefix="injerto-plan-")
     try:
         folds = fold_datasets(open_data(job), networks) if networks > 1 else [open_data(job)]
-        trainer = Trainer(folds[0], trial, metric=job.metric, workers=job.workers)
-        seconds_to_build = time.perf_counter() - started + _seconds_for_the_head(trainer)
-        share, seconds_per_epoch = _run_epochs(trainer, epochs, started + seconds)
+        trainer = Trainer(folds[0], trial, metric=job.metric, workers=job.workers, feature_cache=ArrayCache(Path(own_cache.name)))
+        seconds_to_build = time.perf_counter() - started
+        shared_seconds, seconds_for_the_head = _seconds_for_the_head(trainer)
+        per_image = _seconds_per_stored_image(trainer)
+        share, seconds_per_epoch = _run_epochs(trainer, epochs, started + seconds, per_image)
         seconds_to_save, state_bytes = _cost_of_saving(trainer, job)
         weights_bytes = sum(tensor.nbytes for tensor in trainer.network.state_dict().values())
         # A state holds what trains and the optimizer's numbers; in memory gradients take the place of what trains, which the weights count.
@@ -69,7 +78,8 @@ def measure_cost(assignment: dict[str, Any], epochs: int = 1, seconds: float = m
         memory, gpu = _memory_use(), trainer.device.type == "cuda"
         ratio = sum(steps_per_epoch(len(fold.rows["train"]), trial.batch_size) for fold in folds) / trainer.steps_per_epoch
         return {
-            "seconds_to_build": networks * seconds_to_build,
+            "seconds_to_build": networks * (seconds_to_build + seconds_for_the_head),
+            "shared_seconds": shared_seconds + per_image * _stored_images(trainer),
             "seconds_per_epoch": [ratio * seconds for seconds in seconds_per_epoch],
             "share": share,
             "steps_per_epoch": trainer.steps_per_epoch,
@@ -88,31 +98,57 @@ def measure_cost(assignment: dict[str, Any], epochs: int = 1, seconds: float = m
     finally:
         trainer = None  # type: ignore[assignment]
         gc.collect()
+        own_cache.cleanup()
 
 
-def _seconds_for_the_head(trainer: "Trainer") -> float:
-    """Train the head on the features of a few images, and return the seconds that it takes on all of them, before the first epoch."""
-    whole = trainer.dataset
-    train, _ = _subset(trainer, WARMUP_IMAGES, 1)
-    trainer.dataset, started = replace(whole, rows=whole.rows | {"train": train}), time.perf_counter()
-    trainer.start_head()
+def _seconds_for_the_head(trainer: "Trainer") -> tuple[float, float]:
+    """Return the seconds that the head takes before the first epoch, measured on a few images: what trials can share, and the rest."""
+    if trainer.head_trained:
+        return 0.0, 0.0
+    whole, rows = trainer.dataset, _first(trainer, "train", STORED_TOGETHER)
+    scale = len(whole.rows["train"]) / len(rows)
+    shared = scale * _seconds(lambda: trainer.evaluator.pooled_features(rows)) if trainer.features else 0.0
+    trainer.dataset = replace(whole, rows=whole.rows | {"train": rows})
+    own = scale * _seconds(trainer.start_head)
     trainer.dataset = whole
-    return (time.perf_counter() - started) * len(whole.rows["train"]) / len(train)
+    return shared, own
 
 
-def _run_epochs(trainer: "Trainer", epochs: int, deadline: float) -> tuple[float, list[float]]:
+def _seconds_per_stored_image(trainer: "Trainer") -> float:
+    """Return the seconds to compute and store the activations of one view of one image; 0 for a trial that stores none."""
+    if trainer.features is None:
+        return 0.0
+    rows, count = _first(trainer, "train", STORED_TOGETHER), len(trainer.dataset.images)
+    batches = partial(trainer.features.training, rows, epoch=1, passes=1, count=count)
+    computed, read = (_seconds(lambda: deque(batches(), maxlen=0)) for _ in range(2))
+    return max(0.0, computed - read) / len(rows)
+
+
+def _stored_images(trainer: "Trainer") -> int:
+    """Return of how many images a trial stores activations; an image counts once for each of its views."""
+    trial, rows = trainer.trial, trainer.dataset.rows
+    views = min(trial.views, trial.epochs * trainer.passes) if trial.augmentation_strength and trial.augmentation_ops else 1
+    return views * len(rows["train"]) + (1 + trial.flip_average) * len(rows["validation"])
+
+
+def _run_epochs(trainer: "Trainer", epochs: int, deadline: float, seconds_per_stored_image: float) -> tuple[float, list[float]]:
     """Run at most `epochs` epochs, at least one, and none after the `deadline` (of `time.perf_counter`).
 
-    Returns the share of an epoch's images that each of them used, and for each the seconds that an epoch on all images takes.
+    A trial that stores activations runs one more before these, which is not measured. Returns the share of an epoch's images that each of
+    them used, and for each the seconds that an epoch on all images takes.
     """
     rows = trainer.dataset.rows
     warmup = _subset(trainer, WARMUP_STEPS * trainer.trial.batch_size, WARMUP_IMAGES)
     estimate = [_seconds_per_epoch(trainer, *warmup) for _ in range(2)][-1]
-    share = min(1.0, max(0.0, deadline - time.perf_counter()) / (epochs * estimate))
-    sizes = [math.ceil(share * len(rows[name])) for name in ("train", "validation")]
+    unmeasured = 1 if trainer.features else 0
+    storing = seconds_per_stored_image * (trainer.passes * len(rows["train"]) + 2 * len(rows["validation"]))
+    share = min(1.0, max(0.0, deadline - time.perf_counter()) / ((epochs + unmeasured) * estimate + storing))
+    part = _subset(trainer, *(math.ceil(share * len(rows[name])) for name in ("train", "validation")))
+    for _ in range(unmeasured):
+        _seconds_per_epoch(trainer, *part)
     measured: list[float] = []
     for _ in range(epochs):
-        measured.append(_seconds_per_epoch(trainer, *_subset(trainer, *sizes)))
+        measured.append(_seconds_per_epoch(trainer, *part))
         if time.perf_counter() > deadline:
             break
     return share, measured
@@ -123,8 +159,20 @@ def _subset(trainer: "Trainer", train: int, validation: int) -> "tuple[npt.NDArr
 
     There is at least one batch of training images and one validation image.
     """
-    rows = trainer.dataset.rows
-    return rows["train"][: max(train, trainer.trial.batch_size)], rows["validation"][: max(validation, 1)]
+    return _first(trainer, "train", max(train, trainer.trial.batch_size)), _first(trainer, "validation", max(validation, 1))
+
+
+def _first(trainer: "Trainer", part: str, count: int) -> "npt.NDArray[np.int64]":
+    """Return the lowest `count` rows of a part of the data set: activations of neighbours are stored together."""
+    rows = trainer.dataset.rows[part].copy()
+    rows.sort()
+    return rows[:count]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def _seconds_per_epoch(trainer: "Trainer", train: "npt.NDArray[np.int64]", validation: "npt.NDArray[np.int64]") -> float:

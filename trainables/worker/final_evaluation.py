@@ -35,13 +35,14 @@ def refit(assignment: dict[str, Any], weights: str | None = None) -> dict[str, A
     whole network as safetensors to the path or URL `weights`, if given. Raises as `Trainer` and `run_epoch` do.
     """
     from trainables.data.dataset import with_validation_in_training
+    from trainables.training.features.features import node_cache
     from trainables.training.trainer import Trainer, set_threads
 
     job = Assignment.model_validate(assignment)
     set_threads(job.threads)
     trial = job.trial.model_copy(update={"folds": 0})
     dataset = with_validation_in_training(open_data(job))
-    trainer = Trainer(dataset, trial, metric=job.metric, workers=job.workers, feature_cache=job.feature_cache)
+    trainer = Trainer(dataset, trial, metric=job.metric, workers=job.workers, feature_cache=node_cache(job.feature_cache))
     while trainer.epoch < trial.epochs:
         trainer.run_epoch()
     if weights is not None:

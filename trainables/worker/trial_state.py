@@ -57,6 +57,7 @@ def build_trainer(
     """
     from trainables.distributed.world import ALONE
     from trainables.training.checkpoint import load_state
+    from trainables.training.features.features import node_cache
     from trainables.training.fold_trainer import new_trainer
     from trainables.training.trainer import set_threads
 
@@ -69,7 +70,7 @@ def build_trainer(
         workers=assignment.workers,
         world=world or ALONE,
         sync_batch_norm=assignment.sync_batch_norm,
-        feature_cache=assignment.feature_cache,
+        feature_cache=node_cache(assignment.feature_cache),
     )
     state = states.load(load_state, newest_only=not fall_back)
     if state is None:

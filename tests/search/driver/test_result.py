@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import pytest
 from safetensors import safe_open
 
+from search.config_reader import read_config
+from search.driver.launch import launch
 from trainables.config import Recipe, TrialConfig, read_yaml, validate
 from trainables.data.dataset import open_dataset
+from trainables.worker.simulated_trial import SimulatedTrial
 
 
 def test_best_yaml_holds_the_winner(finished):
@@ -63,3 +68,23 @@ def test_plain_torchvision_reproduces_the_recorded_test_loss(finished):
     targets = torch.from_numpy(data.targets[rows].copy())
     loss = torch.nn.functional.cross_entropy(outputs, targets).item()
     assert loss == pytest.approx(finished.test["winner"]["test"]["loss"], rel=1e-4)
+
+
+def count_evaluation(assignment, weights=None):
+    with (Path(assignment["folder"]).parent / "evaluations").open("a") as file:
+        file.write(f"{assignment['number']} {weights is not None}\n")
+    return SimulatedTrial.evaluate_finished(assignment, weights)
+
+
+def test_a_winner_that_is_the_default_recipe_is_evaluated_once(ray_session, tmp_path):
+    counting = type(
+        "SimulatedTrial",
+        (SimulatedTrial,),
+        {"evaluate_finished": staticmethod(count_evaluation), "__module__": SimulatedTrial.__module__},
+    )
+    options = {"storage": f"sqlite:///{tmp_path}/studies.db", "output": str(tmp_path / "out"), "weights": "none", "trials": 1}
+    record = launch(read_config("builtin:digits", options, ("space.epochs=2",)), trainable=counting)
+    (evaluations,) = tmp_path.rglob("evaluations")
+    assert evaluations.read_text() == "0 True\n"
+    assert record.test["winner"] == record.test["default_recipe"]
+    assert (record.folder / "best.safetensors").exists()

@@ -15,6 +15,7 @@ from search.forecast.forecast import (
     affordable_trials,
     disk_bytes,
     forecast,
+    share_of_first,
     sum_interval,
     time_interval,
 )
@@ -36,6 +37,20 @@ def of_seconds(*seconds):
 def test_the_seconds_of_a_trial_are_its_build_and_its_epochs():
     assert measured().seconds() == pytest.approx(2 + 10 * (0.9 + 0.1))
     assert measured().seconds(0.5) == pytest.approx(2 + 5 * (0.9 + 0.1))
+
+
+def test_shared_activations_are_computed_once_for_each_augmentation():
+    """Two strengths, equally frequent: 10 trials compute 2 · (1 - ½¹⁰) of them."""
+    measures = [
+        Measure(TrialConfig(epochs=10, augmentation_strength=strength), build=1.0, epoch=0.9, save=0.1, shared=50.0)
+        for strength in (0.25, 0.5)
+    ]
+    assert measures[0].seconds() == pytest.approx(1 + 50 + 10)
+    assert share_of_first(measures, 1) == 1
+    assert share_of_first(measures, 10) == pytest.approx(2 * (1 - 0.5**10) / 10)
+    found = forecast(measures, Demand(trials=10, slots=1, rungs=False), ROOMY)
+    assert found.default_seconds == pytest.approx(61)
+    assert found.time.middle == pytest.approx(10 * 11 + 50 * 2 * (1 - 0.5**10))
 
 
 def test_the_interval_of_a_sum_equals_one_by_hand():

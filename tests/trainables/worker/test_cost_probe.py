@@ -6,6 +6,7 @@ import pytest
 
 import trainables.training.trainer
 from trainables.config import DataConfig
+from trainables.storage.cache import cache_root
 from trainables.training.checkpoint import save_state
 from trainables.training.trainer import Trainer
 from trainables.worker.assignment import Assignment
@@ -85,6 +86,17 @@ def measure_with_computed_times(monkeypatch, job, seconds):
 
     monkeypatch.setattr(trainables.training.trainer.Trainer, "run_epoch", run_epoch)
     return measure_cost(job, 1, seconds) | {"images": images[-1]}
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_activations_that_trials_share_are_measured_apart_and_not_stored_on_the_node(assignment, depth):
+    changes = {"epochs": 4, "backbone": "efficientnet_lite0", "weights": "imagenet", "head_epochs": 2, "unfrozen_stages": depth}
+    before = files(cache_root() / "features")
+    alone = measure_cost(assignment(**changes, views=0), 2)
+    shared = measure_cost(assignment(**changes, views=2), 2)
+    assert alone["shared_seconds"] == 0
+    assert shared["shared_seconds"] > 0
+    assert files(cache_root() / "features") == before
 
 
 def test_the_trainer_sees_all_images_again_after_a_part(assignment, larger, monkeypatch):

@@ -15,6 +15,7 @@ from trainables.distributed.world import ALONE, World
 from trainables.images.batches import Batch, Batches, Rows, Weights, schedule
 from trainables.networks.model import Network
 from trainables.storage.array_cache import ArrayCache
+from trainables.storage.cache import cache_root
 from trainables.training.features.prefix import Prefix
 from trainables.training.features.views import VIEW_SEED, View, training_view
 from trainables.training.precision import Precision
@@ -187,6 +188,11 @@ class Features:
         else:
             batches = self._batches.evaluation(rows, self.batch_size, size=view.size, mirrored=view.mirrored)
         yield from (images for images, _ in batches)
+
+
+def node_cache(limit: float | None = None) -> ArrayCache:
+    """Return the cache of activations that all trials of this node share, of at most `limit` bytes; see `ArrayCache`."""
+    return ArrayCache(cache_root() / "features", limit)
 
 
 def uses_features(network: Network, trial: TrialConfig, images: int, device: torch.device) -> bool:

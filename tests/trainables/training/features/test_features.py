@@ -95,7 +95,7 @@ def test_cold_warm_removed_and_unstored_activations_give_the_same_bits(multiclas
     for path in empty_cache.iterdir():
         path.unlink()
     with pytest.warns(UserWarning, match="computed again"):
-        unstored = trained(multiclass, trial, feature_cache=1)
+        unstored = trained(multiclass, trial, feature_cache=module.node_cache(1))
     for other in (warm, mended, unstored):
         assert results(other) == results(cold)
         assert other.evaluate("test") == cold.evaluate("test")
@@ -232,7 +232,7 @@ def test_a_set_of_several_chunks_gives_the_same_batches_in_any_order_of_computin
     forwards = Trainer(larger, trial, device=torch.device("cpu")).features.pooled(rows)[0]
     for path in empty_cache.iterdir():
         path.unlink()
-    unstored = Trainer(larger, trial, device=torch.device("cpu"), feature_cache=1).features
+    unstored = Trainer(larger, trial, device=torch.device("cpu"), feature_cache=module.node_cache(1)).features
     with pytest.warns(UserWarning, match="computed again"):
         backwards = unstored.pooled(rows[::-1].copy())[0]
     assert torch.equal(forwards, backwards.flip(0))
