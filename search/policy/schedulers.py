@@ -18,22 +18,33 @@ class ProgressHalving(FIFOScheduler):
         self._judged: dict[int, int] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
-        """Return Ray's decision (STOP or CONTINUE) for a trial that reported an epoch.
+        """Return Ray's decision (STOP or CONTINUE) for a trial that reported an epoch."""
+        number = trial.config["assignment"]["number"]
+        if (verdict := self._observe(trial, result)) is not None:
+            self._verdicts[number] = verdict
+        return str(TrialScheduler.STOP if number in self._verdicts else TrialScheduler.CONTINUE)
 
-        The rungs observe every epoch since the trial's last report in order, because a trial may report several epochs at once.
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> None:
+        """Let the rungs observe the last report of a trial, which Ray does not hand to `on_trial_result`; it can stop nothing any more."""
+        self._observe(trial, result)
+
+    def _observe(self, trial: Trial, result: Mapping[str, Any]) -> Verdict | None:
+        """Return the verdict of a rung on the epochs since the trial's last report, None if the trial may go on.
+
+        The rungs observe these epochs in order, because a trial may report several at once.
         """
         if "epoch" not in result:
-            return str(TrialScheduler.CONTINUE)
+            return None
         assignment = trial.config["assignment"]
         planned, number = assignment["trial"], assignment["number"]
-        for epoch in range(self._judged.get(number, assignment["reported"]) + 1, result["epoch"] + 1):
+        epochs = range(self._judged.get(number, assignment["reported"]) + 1, result["epoch"] + 1)
+        self._judged[number] = result["epoch"]
+        for epoch in epochs:
             value = result["history/objective"][epoch - 1]
             verdict = self._rungs.observe(number, epoch=epoch, epochs=planned["epochs"], warmup=planned["warmup"], value=value)
             if verdict is not None:
-                self._verdicts[number] = verdict
-                break
-        self._judged[number] = result["epoch"]
-        return str(TrialScheduler.STOP if number in self._verdicts else TrialScheduler.CONTINUE)
+                return verdict
+        return None
 
 
 def _run_all_epochs(rungs: Rungs, verdicts: dict[int, Verdict]) -> TrialScheduler:
