@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from cluster.environment import REPORT_URL, set_environment
+from cluster.environment import ALLOCATOR, REPORT_URL, set_environment, worker_environment
 from tests.cluster.recording_proxy import recording_proxy
 from tests.paths import REPOSITORY
 
@@ -54,3 +54,13 @@ def test_ray_cannot_report_that_usage_statistics_are_off():
         )
     assert done.stdout == "InvalidSchema\n", done.stderr
     assert proxy.requests == []
+
+
+def test_workers_keep_freed_memory_here_and_on_a_joined_cluster(monkeypatch):
+    here: dict[str, str] = {"GLIBC_TUNABLES": "glibc.malloc.check=1"}
+    set_environment(environment=here)
+    assert here["MALLOC_TRIM_THRESHOLD_"] == str(1 << 31)
+    assert here["GLIBC_TUNABLES"] == "glibc.malloc.check=1", "what the user has set stays"
+    for name in ALLOCATOR:
+        monkeypatch.delenv(name, raising=False)
+    assert worker_environment().items() >= ALLOCATOR.items()

@@ -64,6 +64,7 @@ def train_epoch(
     Raises ``NonFiniteError`` in all processes, after the last batch, if the loss of any step was not a finite number.
     """
     total, images_seen, steps = torch.zeros(()), 0, 0
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     network.train()
     network.thaw(first_step >= settings.thaw_step)
     for step, (images, targets) in enumerate(batches, first_step):
@@ -73,10 +74,10 @@ def train_epoch(
             group["lr"] = group["peak"] * settings.rate(step, settings.thaw_step if group["distance"] else 0)
         loss = _compute_gradients(network, *settings.mix(images, targets, step), settings)
         total = total.to(loss.device) + loss
-        settings.world.average(p.grad for p in network.parameters() if p.grad is not None)
+        settings.world.average(parameter.grad for parameter in trained if parameter.grad is not None)
         if settings.pull:
             settings.pull.step()
-        _update(network, optimizer, settings)
+        _update(trained, optimizer, settings)
         if settings.average:
             settings.average.update(step)
         images_seen, steps = images_seen + len(images) * settings.world.size, steps + 1
@@ -110,13 +111,13 @@ def _accumulate_gradients(network: Network, images: Tensor, targets: Tensor, set
     return total
 
 
-def _update(network: Network, optimizer: torch.optim.Optimizer, settings: LoopSettings) -> None:
-    """Clip the gradients, make one step of the optimizer, and clear the gradients."""
+def _update(trained: list[Tensor], optimizer: torch.optim.Optimizer, settings: LoopSettings) -> None:
+    """Clip the gradients of the parameters that train, make one step of the optimizer, and clear the gradients."""
     scaler = settings.precision.scaler
     if scaler:
         scaler.unscale_(optimizer)
     if settings.clip_norm:
-        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
+        torch.nn.utils.clip_grad_norm_(trained, settings.clip_norm)
     if scaler:
         scaler.step(optimizer)
         scaler.update()
