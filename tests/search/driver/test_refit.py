@@ -1,6 +1,7 @@
 """A search with `refit` or folds trains its winner again on training and validation images."""
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -9,6 +10,7 @@ from trainables.config import Recipe, read_yaml, validate
 from trainables.data.dataset import open_dataset, with_validation_in_training
 
 
+@pytest.mark.slow
 def test_a_winner_with_folds_is_trained_again_evaluated_exported_and_can_be_rerun(search, photos):
     record = search(photos, trials=1, epochs=1, settings=("space.folds=3", "space.unfrozen_stages=0"))
     pictures = record.trials[0].report["pictures"]
