@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from cluster.environment import set_environment
 from tests.benchmarks.report import JsonFile, report_table
 from tests.paths import real_data_folder
 from trainables.config import TrialConfig
@@ -51,6 +52,7 @@ def main(
     variants: Variants = {"recipe": {}, **{text: parse(text) for text in change or ()}}
     fixed = {"image_size": image_size, "weights": weights, "backbone": backbone}
     results: dict[tuple[str, str, int], dict[str, float]] = {}
+    set_environment()  # the processes of the pool read it as they start, as workers do
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=use_one_thread) as pool:
         running = {
             pool.submit(run, name, seed, fixed, group): (name, seed)
