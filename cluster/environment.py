@@ -18,6 +18,7 @@ ALLOCATOR = {
 By default it returns every large block to the kernel, and a training step on the CPU spends up to a quarter of its time on new pages.
 Other C libraries ignore these variables.
 """
+
 ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else `uv run` makes Ray build a second environment on every node
     "RAY_AIR_NEW_OUTPUT": "0",

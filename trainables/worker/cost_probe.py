@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from trainables.training.trainer import Trainer
 
 WARMUP_STEPS, WARMUP_IMAGES = 2, 128
-STORED_TOGETHER = 256  # images whose activations are one file
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -103,9 +102,11 @@ def measure_cost(assignment: dict[str, Any], epochs: int = 1, seconds: float = m
 
 def _seconds_for_the_head(trainer: "Trainer") -> tuple[float, float]:
     """Return the seconds that the head takes before the first epoch, measured on a few images: what trials can share, and the rest."""
+    from trainables.training.features.features import CHUNK
+
     if trainer.head_trained:
         return 0.0, 0.0
-    whole, rows = trainer.dataset, _first(trainer, "train", STORED_TOGETHER)
+    whole, rows = trainer.dataset, _first(trainer, "train", CHUNK)
     scale = len(whole.rows["train"]) / len(rows)
     shared = scale * _seconds(lambda: trainer.evaluator.pooled_features(rows)) if trainer.features else 0.0
     trainer.dataset = replace(whole, rows=whole.rows | {"train": rows})
@@ -116,9 +117,11 @@ def _seconds_for_the_head(trainer: "Trainer") -> tuple[float, float]:
 
 def _seconds_per_stored_image(trainer: "Trainer") -> float:
     """Return the seconds to compute and store the activations of one view of one image; 0 for a trial that stores none."""
+    from trainables.training.features.features import CHUNK
+
     if trainer.features is None:
         return 0.0
-    rows, count = _first(trainer, "train", STORED_TOGETHER), len(trainer.dataset.images)
+    rows, count = _first(trainer, "train", CHUNK), len(trainer.dataset.images)
     batches = partial(trainer.features.training, rows, epoch=1, passes=1, count=count)
     computed, read = (_seconds(lambda: deque(batches(), maxlen=0)) for _ in range(2))
     return max(0.0, computed - read) / len(rows)

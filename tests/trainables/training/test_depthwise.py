@@ -21,7 +21,7 @@ def test_values_and_gradients_equal_torchs(data):
     )
     images, channels, bias = data.draw(st.integers(1, 5)), data.draw(st.integers(2, 9)), data.draw(st.booleans())
     torch.manual_seed(data.draw(st.integers(0, 99)))
-    convolution = nn.Conv2d(channels, channels, (rows, columns), stride, padding, groups=channels, bias=bias).double().float()
+    convolution = nn.Conv2d(channels, channels, (rows, columns), stride, padding, groups=channels, bias=bias)
     pixels = torch.randn(images, channels, height, width)
 
     def run(context):
