@@ -12,13 +12,12 @@ import cv2
 import numpy as np
 
 from trainables.errors import ConfigError, did_you_mean
+from trainables.images.augmentation_ranges import GREY, Ranges, ranges
 from trainables.images.decode import Pixels
 
 cv2.setNumThreads(0)
 
-GREY = 128
-MIDDLE = (7 / 8) ** 2
-"""Share of a stored image's area that evaluation sees. Random crops have about this area, so that objects have about the same size."""
+VERSION: str = A.__version__
 
 
 def _trivial(s: float) -> Iterator[A.BasicTransform]:
@@ -43,40 +42,30 @@ def _trivial(s: float) -> Iterator[A.BasicTransform]:
     yield A.Equalize(mode="pil", p=s)
 
 
-OPS: dict[str, Callable[[float, int], A.BasicTransform | A.BaseCompose]] = {
-    "crop": lambda s, size: A.RandomResizedCrop(
-        size=(size, size), scale=(MIDDLE * (1 - 0.75 * s), MIDDLE + (1 - MIDDLE) * s), ratio=(1 - 0.3 * s, 1 + 0.4 * s)
-    ),
-    "flip": lambda s, size: A.HorizontalFlip(p=min(0.5, 2 * s)),
-    "vertical_flip": lambda s, size: A.VerticalFlip(p=min(0.5, 2 * s)),
-    "affine": lambda s, size: A.Affine(
-        rotate=(-30 * s, 30 * s),
-        shear=(-15 * s, 15 * s),
-        scale=(1 - 0.2 * s, 1 + 0.2 * s),
-        translate_percent=(-0.12 * s, 0.12 * s),
+OPS: dict[str, Callable[[float, int, Ranges], A.BasicTransform | A.BaseCompose]] = {
+    "crop": lambda s, size, r: A.RandomResizedCrop(size=(size, size), scale=r.crop_area, ratio=r.crop_ratio),
+    "flip": lambda s, size, r: A.HorizontalFlip(p=r.flip_chance),
+    "vertical_flip": lambda s, size, r: A.VerticalFlip(p=r.flip_chance),
+    "affine": lambda s, size, r: A.Affine(
+        rotate=r.rotation,
+        shear=r.shear,
+        scale=r.zoom,
+        translate_percent=r.shift,
         border_mode=cv2.BORDER_REFLECT_101,
-        p=0.8,
+        p=r.affine_chance,
     ),
-    "color": lambda s, size: A.ColorJitter(
-        brightness=(1 - 0.4 * s, 1 + 0.4 * s),
-        contrast=(1 - 0.4 * s, 1 + 0.4 * s),
-        saturation=(1 - 0.5 * s, 1 + 0.5 * s),
-        hue=(-0.08 * s, 0.08 * s),
-        p=0.8,
+    "color": lambda s, size, r: A.ColorJitter(
+        brightness=r.brightness, contrast=r.contrast, saturation=r.saturation, hue=r.hue, p=r.color_chance
     ),
-    "noise": lambda s, size: A.OneOf(
-        [A.GaussNoise(std_range=(0.0, 0.15 * s)), A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 0.1 + 1.9 * s))], p=0.5 * s
+    "noise": lambda s, size, r: A.OneOf(
+        [A.GaussNoise(std_range=r.noise), A.GaussianBlur(blur_limit=0, sigma_limit=r.blur)], p=r.noise_chance
     ),
-    "trivial": lambda s, size: A.OneOf([*_trivial(s)], p=1),
-    "dropout": lambda s, size: A.CoarseDropout(
-        num_holes_range=(1, 1 + round(3 * s)),
-        hole_height_range=(0.05, 0.05 + 0.3 * s),
-        hole_width_range=(0.05, 0.05 + 0.3 * s),
-        fill=GREY,
-        p=0.7 * s,
+    "trivial": lambda s, size, r: A.OneOf([*_trivial(s)], p=1),
+    "dropout": lambda s, size, r: A.CoarseDropout(
+        num_holes_range=r.holes, hole_height_range=r.hole_side, hole_width_range=r.hole_side, fill=GREY, p=r.dropout_chance
     ),
 }
-"""Operation → function (s, size) that returns its transform at strength `s` in (0, 1] for squares of `size` pixels.
+"""Operation → function (s, size, ranges at s) that returns its transform at strength `s` in (0, 1] for squares of `size` pixels.
 
 The operations are applied in this order."""
 
@@ -96,7 +85,7 @@ class Augmenter:
                 raise ConfigError(f"unknown augmentation op {op!r}{did_you_mean(op, OPS)}")
         chosen = [op for op in OPS if op in ops] if strength else []
         parts: list[A.BasicTransform | A.BaseCompose] = [] if "crop" in chosen else [A.CenterCrop(size, size)]
-        parts += [OPS[op](strength, size) for op in chosen]
+        parts += [OPS[op](strength, size, ranges(strength)) for op in chosen]
         self._pipeline = A.Compose(parts)
         self._draws = bool(chosen)
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.distributed.world import ALONE, World
+from trainables.images.augmentation import VERSION as CPU_VERSION
 from trainables.images.augmentation import Augmenter, sample_seed
 from trainables.images.decode import Pixels
+from trainables.images.device_augmentation import DEVICE_OPS, DeviceAugmenter
+from trainables.images.device_augmentation import VERSION as DEVICE_VERSION
+from trainables.images.device_images import DeviceImages
+from trainables.images.draws import Draws
 
 Rows = NDArray[np.int64]  # indices of images
 Weights = NDArray[np.float64]
 Batch = tuple[Tensor, Tensor]  # images (B, 3, size, size), targets (B,) or (B, K)
+Part = tuple[Rows, Rows, int]  # rows of one batch, a number for each that seeds its augmentation, and the number of the view
 AHEAD = 2
 """Batches that are prepared in advance for each worker thread."""
 
@@ -26,6 +32,8 @@ class Batches:
 
     A batch holds images `(B, 3, image_size, image_size) float32` in channels-last memory, normalised by `mean` and `std` (of each channel,
     for values in [0, 1]), and targets. `workers` is the number of augmenting threads (0: the caller's); batches do not depend on it.
+    A GPU augments whole batches itself, if it has all operations that are asked for; see `DeviceAugmenter`. `augments_on_device` decides
+    otherwise whether the device does. The views are then others, drawn in the same way.
     """
 
     def __init__(
@@ -38,8 +46,11 @@ class Batches:
         std: Sequence[float],
         device: torch.device,
         workers: int = 0,
+        augments_on_device: bool | None = None,
     ) -> None:
         self._images, self._targets, self._size, self.device, self._workers = images, targets, image_size, device, workers
+        self._on_device = device.type == "cuda" if augments_on_device is None else augments_on_device
+        self._there = DeviceImages(images, device)
         self._mean = (torch.tensor(mean) * 255).view(1, 3, 1, 1).to(device)
         self._std = (torch.tensor(std) * 255).view(1, 3, 1, 1).to(device)
 
@@ -75,30 +86,48 @@ class Batches:
         """Return the targets `(N,)` or `(N, K)` of the images `rows`, on the device."""
         return self._target(rows).to(self.device)
 
-    def _augmented(self, parts: Iterable[tuple[Rows, Rows, int]], strength: float, ops: Sequence[str], seed: int) -> Iterator[Batch]:
-        """Yield a batch for each part: its rows, the numbers that seed the augmentation of each row, and the number of the view."""
+    def augmentation_version(self, ops: Sequence[str]) -> str:
+        """Return what computes the augmented views with these operations, and its version: equal ones give equal views."""
+        return DEVICE_VERSION if self._augments_on_device(ops) else CPU_VERSION
+
+    def _augments_on_device(self, ops: Sequence[str]) -> bool:
+        return self._on_device and DEVICE_OPS.issuperset(ops)
+
+    def _augmented(self, parts: Iterable[Part], strength: float, ops: Sequence[str], seed: int) -> Iterator[Batch]:
+        """Yield an augmented batch for each part."""
+        if self._augments_on_device(ops):
+            augment = DeviceAugmenter(strength, ops, self._size)
+            for rows, samples, view in parts:
+                views = augment(self._there.take(rows), Draws(seed, view, samples))
+                yield self._normalised(views), self.targets(rows)
+            return
         local = threading.local()
 
-        def prepare(chosen: Rows, samples: Rows, view: int) -> Batch:
+        def prepare(part: Part) -> Batch:
             if not hasattr(local, "augmenter"):
                 local.augmenter = Augmenter(strength, ops, self._size)
+            chosen, samples, view = part
             seeds = (sample_seed(seed, view, int(sample)) for sample in samples)
             pixels = np.stack([local.augmenter(self._images[row], sample) for row, sample in zip(chosen, seeds, strict=True)])
             return self._tensor(pixels), self._target(chosen)
 
+        for batch in self._ahead(prepare, parts):
+            yield self._to_device(batch)
+
+    def _ahead(self, prepare: Callable[[Part], Batch], parts: Iterable[Part]) -> Iterator[Batch]:
+        """Yield what `prepare` returns for each part, in order. The worker threads prepare some in advance."""
         if not self._workers:
-            for part in parts:
-                yield self._to_device(prepare(*part))
+            yield from map(prepare, parts)
             return
         with ThreadPoolExecutor(self._workers) as pool:
             waiting: deque[Future[Batch]] = deque()
             try:
                 for part in parts:
-                    waiting.append(pool.submit(prepare, *part))
+                    waiting.append(pool.submit(prepare, part))
                     if len(waiting) > AHEAD * self._workers:
-                        yield self._to_device(waiting.popleft().result())
+                        yield waiting.popleft().result()
                 while waiting:
-                    yield self._to_device(waiting.popleft().result())
+                    yield waiting.popleft().result()
             finally:
                 for future in waiting:
                     future.cancel()
@@ -113,8 +142,8 @@ class Batches:
         middle = slice(margin, margin + side)
         for start in range(0, len(rows), batch_size):
             chosen = rows[start : start + batch_size]
-            crops = self._images[chosen][:, middle, middle]
-            yield self._to_device((self._tensor(crops[:, :, ::-1] if mirrored else crops), self._target(chosen)))
+            crops = self._there.take(chosen)[..., middle, middle]
+            yield self._normalised(crops.flip(-1) if mirrored else crops), self.targets(chosen)
 
     def _tensor(self, pixels: Pixels) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
@@ -127,8 +156,10 @@ class Batches:
         pixels, targets = batch
         if self.device.type == "cuda":
             pixels, targets = pixels.pin_memory(), targets.pin_memory()
-        images = (pixels.to(self.device, non_blocking=True).float() - self._mean) / self._std
-        return images, targets.to(self.device, non_blocking=True)
+        return self._normalised(pixels.to(self.device, non_blocking=True)), targets.to(self.device, non_blocking=True)
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        return ((pixels.float() - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
 
 
 def shuffled(rows: Rows, weights: Weights | None, rng: np.random.Generator) -> Rows:
@@ -146,7 +177,7 @@ def shuffled(rows: Rows, weights: Weights | None, rng: np.random.Generator) -> R
 
 def schedule(
     rows: Rows, batch_size: int, passes: range, seed: int, *, count: int, world: World = ALONE, weights: Weights | None = None
-) -> Iterator[tuple[Rows, Rows, int]]:
+) -> Iterator[Part]:
     """Yield this process's rows of each full batch; for each row a number that seeds its augmentation; and that of the pass.
 
     `passes`: the numbers of the passes over the rows, from 0 for the first epoch on; each is shuffled by (seed, number). What seeds the

@@ -13,8 +13,8 @@ TARGETS = np.arange(IMAGES)
 ROWS = np.arange(2, 35)
 
 
-def build(workers=0, targets=TARGETS, images=PIXELS):
-    return Batches(images, targets, image_size=SIZE, mean=MEAN, std=STD, device=torch.device("cpu"), workers=workers)
+def build(workers=0, targets=TARGETS, images=PIXELS, **options):
+    return Batches(images, targets, image_size=SIZE, mean=MEAN, std=STD, device=torch.device("cpu"), workers=workers, **options)
 
 
 def train(batches, **changes):
@@ -185,3 +185,39 @@ def test_evaluation_takes_crops_of_any_size_up_to_the_stored_one():
         images, _ = next(build().evaluation(ROWS, 10, size=size))
         crops = PIXELS[ROWS[:10]][:, edge : edge + size, edge : edge + size] / 255
         assert np.allclose(images.permute(0, 2, 3, 1), (crops - MEAN) / STD, atol=1e-5)
+
+
+DEVICE = {"strength": 0.5, "ops": ("crop", "flip", "affine", "color", "noise", "dropout")}
+
+
+def test_views_of_the_device_do_not_depend_on_processes_or_earlier_epochs():
+    batches = build(augments_on_device=True)
+    whole = list(train(batches, epoch=2, **DEVICE))
+    list(train(batches, epoch=1, **DEVICE))
+    parts = [list(train(build(augments_on_device=True), epoch=2, world=World(rank, 2), **DEVICE)) for rank in (0, 1)]
+    for (images, targets), *own in zip(whole, *parts, strict=True):
+        assert torch.allclose(torch.cat([seen for seen, _ in own]), images, atol=1e-4)
+        assert torch.equal(torch.cat([wanted for _, wanted in own]), targets)
+        assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_views_of_the_device_are_of_the_same_images_and_differ_between_passes():
+    ours, others = (list(train(build(augments_on_device=there), **DEVICE)) for there in (True, False))
+    for (images, targets), (views, wanted) in zip(ours, others, strict=True):
+        assert torch.equal(targets, wanted)
+        assert images.shape == views.shape
+        assert not torch.allclose(images, views, atol=0.1)
+    assert content(train(build(augments_on_device=True), epoch=2, **DEVICE)) != content(ours)
+
+
+def test_strength_0_on_the_device_is_the_centre():
+    seen, targets = next(train(build(augments_on_device=True), strength=0.0))
+    wanted, _ = next(build().evaluation(targets.numpy(), len(targets)))
+    assert torch.allclose(seen, wanted, atol=1e-3)
+
+
+def test_what_the_device_cannot_do_the_cpu_does():
+    ops = ("crop", "trivial")
+    there, here = build(augments_on_device=True), build()
+    assert content(train(there, ops=ops)) == content(train(here, ops=ops))
+    assert there.augmentation_version(ops) == here.augmentation_version(ops) != there.augmentation_version(("crop",))

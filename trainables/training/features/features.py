@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 
-import albumentations
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -128,7 +127,8 @@ class Features:
         if (view, boundary, part) not in self._tables:
             rows = self._parts[part]
             shape = _to_stored(torch.empty(1, *self._prefix.shape(boundary, view.size))).shape[1:]
-            facts = (FORMAT, self._pixels, self._prefix.key(boundary), boundary, *asdict(view).values(), albumentations.__version__)
+            version = self._batches.augmentation_version(view.ops)
+            facts = (FORMAT, self._pixels, self._prefix.key(boundary), boundary, *asdict(view).values(), version)
             digest = blake2b(repr(facts).encode() + rows.tobytes(), digest_size=16).hexdigest()
             self._tables[view, boundary, part] = Table(digest, view, boundary, rows, tuple(shape))
         return self._tables[view, boundary, part]
