@@ -11,7 +11,7 @@ from search.config import SearchConfig
 from search.presets.reading import trains_on_gpus
 from search.space.backbone_choice import choose_backbones
 from search.space.changes import build_space
-from search.space.checks import check_batch_parts, check_corners, check_limits, check_losses
+from search.space.checks import check_batch_parts, check_corners, check_effects, check_limits, check_losses
 from search.space.default_space import default_parameters
 from search.space.space import Space
 from trainables.config import AUGMENTATION_OPS, AugmentationOp, TrialConfig, validate
@@ -76,8 +76,8 @@ def make_plan(config: SearchConfig, on_progress: OnProgress | None = None) -> Pl
     Raises ``InjertoError`` for settings, data or weights that cannot work, before any trial starts.
     """
     changes = dict(config.space)
-    for name in OUTSIDE_OF_SPACE:
-        if name in changes:
+    for name in changes:
+        if name in OUTSIDE_OF_SPACE or name in SearchConfig.model_fields.keys() - TrialConfig.model_fields.keys():
             raise ConfigError(f"{name} is a setting of its own, not a part of space; set {name} instead of space.{name}")
     backbones = choose_backbones(config, changes.pop("backbone", None))
     _fetch_weights(backbones, config.weights, on_progress)
@@ -113,6 +113,7 @@ def make_plan(config: SearchConfig, on_progress: OnProgress | None = None) -> Pl
     space = build_space(recipe, parameters, changes, stages)
     check_limits(space, images, max(stages.values()))
     check_batch_parts(space, config.resources.gpus_per_trial or 1)
+    check_effects(space, changes)
     check_losses(space, dataset.task, dataset.targets[np.concatenate(list(dataset.rows.values()))])
     check_corners(space, dataset, config.resources.gpus_per_trial or 1)
     return Plan(config, dataset, metric, space)

@@ -45,12 +45,22 @@ def rerun(path: Path, to: Path, *, force: bool = False) -> dict[str, float]:
                 out.print(f"epoch {trainer.epoch}/{recipe.trial.epochs}: {part}{shown} {row[shown]:.4g}")
     test = trainer.evaluate("test") if len(dataset.rows["test"]) else {}
     trainer.export(to)
-    recorded = "" if recipe.value is None else f"; the search recorded {recipe.value:.4f}"
     if not recipe.refit:
-        out.print(f"validation {trainer.metric} {trainer.history['objective'][-1]:.4f}{recorded}")
+        out.print(_compared_with_record(recipe, trainer.metric, trainer.history["objective"]), soft_wrap=True)
     out.print("test " + ", ".join(f"{name} {number:.4f}" for name, number in test.items()), soft_wrap=True)
     out.print(str(to), soft_wrap=True)
     return test
+
+
+def _compared_with_record(recipe: Recipe, metric: str, values: list[float]) -> str:
+    """Return a sentence with the last of the values of each epoch, and the one that the search recorded."""
+    result = f"validation {metric} {values[-1]:.4f}"
+    if recipe.value is None:
+        return result
+    if recipe.epochs_done is None or recipe.epochs_done >= len(values):
+        return f"{result}; the search recorded {recipe.value:.4f}"
+    then = f"after epoch {recipe.epochs_done}, where the search stopped this trial, it was {values[recipe.epochs_done - 1]:.4f}"
+    return f"{result}; {then}, and the search recorded {recipe.value:.4f}"
 
 
 def prepare_data(recipe: Recipe, on_progress: OnProgress) -> Dataset:

@@ -26,6 +26,20 @@ AugmentationOp = Literal["crop", "flip", "vertical_flip", "affine", "color", "no
 AUGMENTATION_OPS: tuple[AugmentationOp, ...] = ("crop", "flip", "affine", "color", "noise", "dropout")
 REPLACED_BY_HEAD = ("head_layers", "head_units", "activation", "dropout")
 """Fields of `TrialConfig` that have no effect where `head` lists the layers."""
+EXPECTED = {
+    "tuple_type": "must be a list",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_type": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+    "model_type": "must hold keys and values",
+    "dict_type": "must hold keys and values",
+}
+"""Pydantic's type of an error → what the value has to be, for a user; the others keep pydantic's words."""
 UNUSUAL_LINE_BREAKS = {"\x85", "\u2028", "\u2029"}
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -85,7 +99,9 @@ class TrialConfig(Model):
     )
     aspect: Aspect = Field("crop", description="how an image becomes a square: crop its middle, pad it, or squash it")
     unfrozen_stages: int = Field(3, ge=0, description="stages that train, counted from the head down; 0 trains the head alone")
-    reinit_stages: int = Field(0, ge=0, description="last stages that begin anew instead of pretrained; head_epochs is then unused")
+    reinit_stages: int = Field(
+        0, ge=0, description="last stages that begin anew instead of pretrained, at most those that train; head_epochs is then unused"
+    )
     stage_lr_decay: float = Field(1.0, gt=0, le=1, description="factor on the learning rate for each stage further from the head")
     head_epochs: int = Field(20, ge=0, le=1000, description="passes over frozen features that train the head before the first epoch")
     freeze_steps: Share = Field(0.0, description="share of the schedule during which the body stays frozen; its warm-up begins then")
@@ -187,6 +203,7 @@ class Recipe(Model):
     trial_number: int | None = Field(None, description="its number in that study")
     metric: str | None = Field(None, description="the metric it was chosen by; the task's own by default")
     value: float | None = Field(None, description="that metric on the validation images")
+    epochs_done: int | None = Field(None, ge=1, description="epochs that the search trained it, where no trial was trained to its end")
     threads: int = Field(1, ge=1, description="CPU threads; the same number gives the same bits")
     fingerprint: str | None = Field(None, description="the data set it was trained on")
     refit: bool = Field(False, description="whether it trains on the training and the validation images")
@@ -204,8 +221,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no file {str(path)!r}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {str(path)!r}: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{str(path)!r} is not a text file; name a YAML file of settings, such as a best.yaml") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
     except yaml.constructor.ConstructorError as error:
         raise ConfigError(f"{path} holds a YAML tag that is not plain data ({error.problem}); write plain keys and values") from None
     except RecursionError:
@@ -260,9 +279,11 @@ def _explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
     if problem["type"] == "literal_error":
         known = _literals(owner.model_fields[place[-1]].annotation) if owner and place[-1] in owner.model_fields else []
         return f"{key}: unknown {problem['input']!r}" + (did_you_mean(problem["input"], known) if known else f"; {problem['msg']}")
-    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    message = EXPECTED.get(problem["type"]) or problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if problem["type"] != "value_error":  # messages of our own validators hold the value already
         message += f" but got {problem['input']!r}"
+    if problem["type"] == "tuple_type" and isinstance(problem["input"], str):
+        message += f"; write [{problem['input']}]"
     return f"{key}: {message}" if key else message
 
 

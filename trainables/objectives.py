@@ -43,7 +43,7 @@ def objective(task: str, targets: np.ndarray, metric: str | None = None) -> str:
     """
     if metric is not None:
         if metric not in METRICS[task]:
-            raise ConfigError(f"metric {metric!r} is not a metric of a {task} task{did_you_mean(metric, METRICS[task])}")
+            raise ConfigError(f"metric {metric!r} is not a metric of a {task} task; known: {', '.join(METRICS[task])}")
         if metric == "top5" and targets.max() < 9:
             raise ConfigError(f"metric top5 needs at least 10 classes, but there are {targets.max() + 1:.0f}")
         return metric

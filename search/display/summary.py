@@ -19,7 +19,7 @@ AUGMENTATION = ((0.0, "none"), (0.3, "light"), (0.6, "medium"), (1.0, "strong"))
 """Highest augmentation strength → its word."""
 OTHER_FIELDS = (
     *("folds", "loss", "target", "class_balance", "mixup", "cutmix", "ema", "l2_sp"),
-    *("reinit_stages", "evaluation_size", "flip_average", "accumulation"),
+    *("reinit_stages", "aspect", "evaluation_size", "flip_average", "views", "accumulation"),
 )
 """Fields that a described configuration names where they are not the default."""
 
@@ -46,10 +46,13 @@ def describe_configuration(config: Mapping[str, Any]) -> list[str]:
     amount = next((word for limit, word in AUGMENTATION if trial.augmentation_strength <= limit), AUGMENTATION[-1][1])
     ops = ": " + ", ".join(trial.augmentation_ops) if trial.augmentation_strength else ""
     others = [
-        f"{name} {value}" for name in OTHER_FIELDS if (value := config.get(name)) not in (None, TrialConfig.model_fields[name].default)
+        name if value is True else f"{name} {value}"
+        for name in OTHER_FIELDS
+        if (value := config.get(name)) not in (None, TrialConfig.model_fields[name].default)
     ]
+    weights = "without pretrained weights" if trial.weights == "none" else f"with {trial.weights} weights"
     return [
-        f"Backbone: {trial.backbone} with {trial.weights} weights, images of {trial.image_size} px; {stages}.",
+        f"Backbone: {trial.backbone} {weights}, images of {trial.image_size} px; {stages}.",
         f"Head: {head}, weights from {trial.initializer}{dropout}{smoothing}.",
         f"Optimizer: {trial.optimizer}{momentum}, learning rate {trial.learning_rate:.3g} ({trial.schedule}, warm-up {trial.warmup:.0%}), "
         f"weight decay {trial.weight_decay:.2g}, batch size {trial.batch_size}, epochs {trial.epochs}.",
@@ -76,7 +79,8 @@ def print_summary(record: StudyRecord) -> None:
     out.print("trials: " + ", ".join(f"{count} {state}" for state, count in record.counts.items() if count))
     out.print(f"epochs: {sum(trial.epochs_done for trial in record.trials)}, time: {timedelta(seconds=round(record.seconds))}")
     if record.best is not None and record.best.value is not None:
-        out.print(f"best validation {record.metric}: {record.best.value:.4g} (trial {record.best.number})")
+        unfinished = f", {record.best.unfinished}; no trial has finished" if record.best.unfinished else ""
+        out.print(f"best validation {record.metric}: {record.best.value:.4g} (trial {record.best.number}{unfinished})", soft_wrap=True)
     if sentence := describe_test_result(record):
         out.print(escape(sentence), soft_wrap=True)
     print_failures(record)
@@ -97,9 +101,13 @@ def _compare_with_default(record: StudyRecord) -> str:
     winner, default = (record.test.get(role, {}).get("test", {}).get(record.metric) for role in ("winner", "default_recipe"))
     if winner is None:
         return ""
+    best = record.best
     images = f"On the {record.dataset['images']['test']:,} test images, which no trial has seen,"
     if record.test["winner"].get("trial") == 0:
         return f"{images} the default recipe, which no other trial has beaten, has {record.metric} {winner:.4g}."
+    if best is not None and best.unfinished:
+        against = "" if default is None else f", the default recipe {default:.4g}; they ended before their last epochs"
+        return f"{images} the best trial, {best.unfinished}, has {record.metric} {winner:.4g}{against}."
     if default is None:
         return f"{images} the winner has {record.metric} {winner:.4g}."
     if is_better(winner, default, record.mode):

@@ -63,6 +63,7 @@ def _recipe(run: SearchRun, best: TrialRecord) -> Recipe:
         trial_number=best.number,
         metric=run.plan.metric,
         value=best.value,
+        epochs_done=None if best.state == "finished" else best.epochs_done,
         threads=run.resources.cpus,
         fingerprint=run.plan.dataset.fingerprint,
         refit=trial.folds > 0 if refit is None else refit,

@@ -49,6 +49,11 @@ class TrialRecord:
     ended: datetime | None
     root: str
 
+    @property
+    def unfinished(self) -> str:
+        """How far a stopped trial came, such as ``stopped after epoch 1 of 4``; empty for others."""
+        return f"stopped after epoch {self.epochs_done} of {self.epochs_planned}" if self.state == "stopped" else ""
+
     @cached_property
     def history(self) -> History:
         """Metric → its value after each epoch. Read from an attribute while the trial runs, from an artifact after its end.
@@ -173,7 +178,11 @@ class StudyRecord:
             "metric": self.metric,
             "value": best.value,
             "epoch": best.objective_epoch,
+            "unfinished": best.unfinished,
             "params": dict(best.config),
             "test": self.test.get("winner", {}).get("test", {}),
+            "exported": {
+                "refit" if "refit" in self.test else "winner": self.test.get("refit", self.test.get("winner", {})).get("test", {})
+            },
             "default_recipe": {"value": default.value, "test": self.test.get("default_recipe", {}).get("test", {})},
         }

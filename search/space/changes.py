@@ -44,7 +44,7 @@ def _apply_changes(parameters: Sequence[Parameter], changes: Mapping[str, Any]) 
         parameter = searched.get(name)
         if parameter is None:
             if name not in TrialConfig.model_fields:
-                raise ConfigError(f"unknown key 'space.{name}'{did_you_mean(name, [*names, *TrialConfig.model_fields])}")
+                raise ConfigError(f"unknown key 'space.{name}'{did_you_mean(name, dict.fromkeys([*names, *TrialConfig.model_fields]))}")
             if not isinstance(change, dict | list) or name in LISTS:
                 fixed[name] = change
             else:

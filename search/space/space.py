@@ -28,7 +28,8 @@ class Space:
         """Ask Optuna for a value of each parameter that applies, in order, and return the configuration.
 
         `narrowed` returns the part of a parameter's range to ask for, from the fields that are set so far. The other fields are the
-        recipe's. The number of unfrozen stages is reduced to those that the backbone has, the accumulation to a divisor of the batch size.
+        recipe's. The number of unfrozen stages is reduced to those that the backbone has, that of new stages to the unfrozen ones, the
+        accumulation to a divisor of the batch size.
         """
         values = self.recipe.model_dump()
         for parameter in self.parameters:

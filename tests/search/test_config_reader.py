@@ -47,7 +47,7 @@ def test_every_shorthand_names_a_setting():
         ("backbones: [a, b, c, d, e, f, g, h, i]", {}, (), ["backbones", "at most 8"]),
         ("image_size: [96, 8]", {}, (), ["image_size: must be greater than or equal to 16", "got 8"]),
         ("image_size: []", {}, (), ["image_size", "at least 1 item"]),
-        ("image_size: large", {}, (), ["image_size: must be a valid integer", "but got 'large'"]),
+        ("image_size: large", {}, (), ["image_size: must be a whole number", "but got 'large'"]),
         ("preset: quik", {}, (), ["unknown preset 'quik'", "did you mean 'quick'?"]),
         ("preset: quick", {}, ("budget=3",), ["budget"]),
         ("preset: quick", {}, ("resources.gpus_per_trial=many",), ["resources.gpus_per_trial", "got 'many'"]),

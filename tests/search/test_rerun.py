@@ -32,6 +32,16 @@ def test_a_rerun_gives_the_same_weights_bit_for_bit(finished, recipe, tmp_path):
     assert test == pytest.approx(finished.test["winner"]["test"], rel=1e-5)
 
 
+def test_a_rerun_of_a_trial_that_the_search_stopped_says_what_it_compares(finished, recipe, tmp_path, capsys):
+    epochs = finished.best.epochs_planned
+    edit(recipe, epochs_done=1, value=0.1234)
+    rerun(recipe, tmp_path / "whole.safetensors")
+    text = " ".join(capsys.readouterr().out.split())
+    first = finished.best.history["objective"][0]
+    assert f"epoch {epochs}/{epochs}" in text
+    assert f"after epoch 1, where the search stopped this trial, it was {first:.4f}, and the search recorded 0.1234" in text
+
+
 def edit(path, **changes):
     values = yaml.safe_load(path.read_text())
     for key, value in changes.items():

@@ -71,9 +71,11 @@ def test_yaml_has_the_keys_in_the_order_of_their_declaration():
         (TrialConfig, {"loss": "mes"}, "loss: unknown 'mes'; did you mean 'mse'?"),
         (TrialConfig, {"batch_size": 10, "accumulation": 3}, "batch_size must be a multiple of accumulation but got 10 and 3"),
         (Recipe, {"trial": {"batch_size": 10, "accumulation": 3}}, "trial: batch_size must be a multiple of accumulation but got 10 and 3"),
-        (TrialConfig, {"epochs": "ten"}, "epochs: must be a valid integer, unable to parse string as an integer but got 'ten'"),
+        (TrialConfig, {"epochs": "ten"}, "epochs: must be a whole number but got 'ten'"),
         (TrialConfig, {"learning_rate": float("nan")}, "learning_rate: must be a finite number but got nan"),
-        (Recipe, {"trial": 3}, "trial: must be a valid dictionary or instance of TrialConfig but got 3"),
+        (Recipe, {"trial": 3}, "trial: must hold keys and values but got 3"),
+        (TrialConfig, {"augmentation_ops": "trivial"}, "augmentation_ops: must be a list but got 'trivial'; write [trivial]"),
+        (TrialConfig, {"flip_average": "maybe"}, "flip_average: must be true or false but got 'maybe'"),
         (Recipe, {1: 2}, "Keys should be strings but got 1"),
     ],
 )
@@ -182,7 +184,7 @@ def test_unreadable_files_are_rejected(tmp_path):
     with pytest.raises(ConfigError, match="cannot read"):
         read_yaml(tmp_path)
     (tmp_path / "latin.yaml").write_bytes("study: año".encode("latin-1"))
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match="is not a text file; name a YAML file of settings"):
         read_yaml(tmp_path / "latin.yaml")
 
 

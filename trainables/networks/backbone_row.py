@@ -32,6 +32,11 @@ class Backbone:
     fixed_size: bool = False  # whether the network is built for one image size
 
     @property
+    def library(self) -> str:
+        """The package whose code is the network: ``timm`` or ``torchvision``."""
+        return "timm" if self.timm_name else "torchvision"
+
+    @property
     def runs_in_parts(self) -> bool:
         """Whether the stages, run one after the other, are the network. If not, the network's own code runs them."""
         return self.pooling != "own"

@@ -44,10 +44,9 @@ def body_card(row: Backbone, image_size: int) -> dict[str, Any]:
 
     ``build`` is Python code that makes `network`: images `(N, 3, image_size, image_size)` → pooled features `(N, features)`.
     """
-    library = "timm" if row.timm_name else "torchvision"
     return {
-        "library": library,
-        "version": version(library),
+        "library": row.library,
+        "version": version(row.library),
         "build": "\n".join(_timm_lines(row, image_size) if row.timm_name else _torchvision_lines(row)),
         "pooling": POOLINGS[row.pooling],
         "features": row.width,

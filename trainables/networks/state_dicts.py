@@ -4,6 +4,7 @@ The file is not trusted: pickles are read with ``weights_only=True``, keys and s
 """
 
 import argparse
+import pickle
 import re
 import sys
 from collections.abc import Mapping
@@ -37,15 +38,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     damaged, that could run code, or that holds no tensors.
     """
     value: Any
+    if not path.stat().st_size:
+        raise WeightsError(f"{path} is empty; save the network's weights there again, or name another file")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # the arguments in timm's checkpoints
             value = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises many kinds of errors
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" not in str(error):
+            raise WeightsError(f"{path} is damaged or no file of weights; name another file") from None
         raise WeightsError(
-            f"{path} is damaged, or holds objects that could run code, and was not read ({reason}); "
-            "save the network's state_dict as safetensors"
+            f"{path} holds Python objects besides tensors, which could run code, so it was not read; save only the network's weights: "
+            f"torch.save(network.state_dict(), {path.name!r})"
         ) from None
+    except Exception as error:  # a damaged file raises many kinds of errors
+        first = str(error).partition("\n")[0].partition(". ")[0]
+        reason = f" ({first})" if len(first) > 8 else ""  # torch's reason for a text is "101"
+        raise WeightsError(f"{path} is damaged or no file of weights{reason}; name another file") from None
     for wrapper in WRAPPERS:
         if isinstance(value, Mapping) and isinstance(value.get(wrapper), Mapping):
             value = value[wrapper]
@@ -74,12 +82,14 @@ def matching_tensors(tensors: Mapping[str, Tensor], body: Body, name: str, path:
         counts = ", ".join(f"{len(keys)} keys {what}" for what, keys in problems.items() if keys)
         first = ", ".join([key for keys in problems.values() for key in keys][:3])
         row = next((row for row in BACKBONES.values() if row.name != name and _fits(tensors, row)), None)
-        advice = f"they fit {row.name}" if row else "they fit no backbone of the table"
+        advice = f"they fit {row.name}" if row else "name the network that they belong to, such as backbones: [timm:NAME]"
         raise WeightsError(f"the weights in {path} do not fit {name}: {counts} ({first}); {advice}")
     own = {key: named[key].float() for key in _tensors_of(body)}
     broken = [key for key, tensor in own.items() if not tensor.isfinite().all()]
     if broken:
-        raise WeightsError(f"the weights in {path} are not finite in {len(broken)} keys ({', '.join(broken[:3])}); use another file")
+        raise WeightsError(
+            f"the weights in {path} hold values that are not finite, in {len(broken)} tensors ({', '.join(broken[:3])}); use another file"
+        )
     return own
 
 

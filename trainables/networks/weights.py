@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainables.errors import ConfigError, WeightsError, did_you_mean
+from trainables.errors import ConfigError, WeightsError
 from trainables.networks.backbone_row import Backbone
 from trainables.networks.backbones import BACKBONES, backbone
 from trainables.networks.downloads import OnDownload, check_download, download, find_downloaded
@@ -117,7 +117,7 @@ def _tensors(path: Path, body: "Body", row: Backbone, *, published: bool = False
 def _file(weights: str) -> Path:
     """Return the path of the file that `weights` names; it may not exist. Raises ``ConfigError`` for an unknown kind of weights."""
     if not weights.endswith(SUFFIXES):
-        raise ConfigError(f"unknown weights {weights!r}{did_you_mean(weights, KINDS)}; or name a {FILES} file")
+        raise ConfigError(f"unknown weights {weights!r}; write {' or '.join(KINDS)}, or name a {FILES} file")
     return Path(weights)
 
 

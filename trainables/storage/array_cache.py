@@ -3,6 +3,7 @@
 import os
 import shutil
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 from trainables.storage.atomic_write import NO_SPACE, atomic_write, is_temporary
 from trainables.storage.byte_sizes import show_bytes
 
+CHECKSUM_BYTES = 4
 SHARE = 0.2
 """Of the disk that is free without the cache, which the arrays may take if no limit is given."""
 NETWORK_DISKS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse"})
 
 
 class ArrayCache:
-    """Arrays by key, each a ``.npy`` file in `folder`, which several processes of a node share.
+    """Arrays by key, each a ``.npy`` file in `folder` with a checksum behind the array, which several processes of a node share.
 
     All files together take at most `limit` bytes, by default a fifth of the disk that would be free without them. A file that cannot be
     stored is no error: `write` warns once and returns False.
@@ -36,11 +38,15 @@ class ArrayCache:
         """Return the array of a key as a read-only memory map; None if it is not here, or has another shape or dtype, or is damaged."""
         path = self._path(key)
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            with path.open("rb") as file:
+                file.seek(-CHECKSUM_BYTES, os.SEEK_END)
+                if array.shape != shape or array.dtype != dtype or file.read() != _checksum(array):
+                    return None
             os.utime(path)  # makes it the most recently used
         except (OSError, ValueError, EOFError):
             return None
-        return array if array.shape == shape and array.dtype == dtype else None
+        return array
 
     @contextmanager
     def claim(self, key: str, *, wait: bool) -> Iterator[bool]:
@@ -76,7 +82,9 @@ class ArrayCache:
                     return self._give_up(f"{show_bytes(array.nbytes)} do not fit into the room of {self._folder}")
                 with atomic_write(self._path(key)) as file:
                     np.lib.format.write_array_header_2_0(file, np.lib.format.header_data_from_array_1_0(array))
-                    file.write(np.ascontiguousarray(array).data)  # unlike `np.save`, it says why a write fails
+                    content = np.ascontiguousarray(array)
+                    file.write(content.data)  # unlike `np.save`, it says why a write fails
+                    file.write(_checksum(content))
                 return True
             except OSError as error:
                 if error.errno not in NO_SPACE or attempt:
@@ -112,6 +120,11 @@ class ArrayCache:
         self._stores = False
         warnings.warn(f"activations are computed again in each trial, because {reason}", stacklevel=3)
         return False
+
+
+def _checksum(array: NDArray[Any]) -> bytes:
+    """Return the CRC-32 of an array's content: a loss of power can leave a file of the right length that was never filled."""
+    return zlib.crc32(array.reshape(-1).view(np.uint8).data).to_bytes(CHECKSUM_BYTES, "little")
 
 
 def disk_kind(folder: Path) -> str:

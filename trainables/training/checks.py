@@ -21,12 +21,23 @@ def check_trial(dataset: Dataset, trial: TrialConfig, processes: int = 1) -> Non
     """
     _check_batch(dataset, trial, processes)
     _check_parts(trial, processes)
+    _check_single_images(trial, processes)
     check_image_size(trial.backbone, trial.image_size)
     check_targets(dataset.task, trial.loss, trial.target, dataset.targets[np.concatenate(list(dataset.rows.values()))])
     _check_mixing(dataset.task, trial, processes)
     _check_class_balance(dataset.task, trial.class_balance)
+    _check_label_smoothing(dataset.task, trial.label_smoothing)
     _check_pretrained(trial)
     _check_evaluation_size(trial)
+
+
+def check_squares(dataset: Dataset, trial: TrialConfig) -> None:
+    """Check that a data set was prepared for a configuration's `image_size` and `aspect`. Raises ``ConfigError`` if not."""
+    for name in ("image_size", "aspect"):
+        if (prepared := getattr(dataset, name)) != (wanted := getattr(trial, name)):
+            raise ConfigError(
+                f"the data set was prepared with {name} {prepared}, but the trial has {wanted}; prepare it with {name}={wanted!r}"
+            )
 
 
 def _check_batch(dataset: Dataset, trial: TrialConfig, processes: int) -> None:
@@ -47,6 +58,15 @@ def _check_parts(trial: TrialConfig, processes: int) -> None:
         raise ConfigError(
             f"batch_size must be a multiple of accumulation × replicas ({trial.accumulation} × {processes}) but got {trial.batch_size}; "
             f"choose {fitting}, for example, or another number of GPUs for a trial"
+        )
+
+
+def _check_single_images(trial: TrialConfig, processes: int) -> None:
+    parts = trial.accumulation * processes
+    if trial.accumulation > 1 and trial.batch_size == parts and (trial.weights == "none" or trial.reinit_stages):
+        raise ConfigError(
+            f"batch_size {trial.batch_size} in {parts} parts (accumulation × replicas) leaves one image in each, of which new batch norm "
+            f"learns nothing; choose a batch_size of at least {2 * parts}, or a smaller accumulation"
         )
 
 
@@ -74,6 +94,14 @@ def _check_class_balance(task: str, balance: str) -> None:
         )
 
 
+def _check_label_smoothing(task: str, smoothing: float) -> None:
+    if smoothing and task != "multiclass":
+        raise ConfigError(
+            f"label_smoothing {smoothing:g} spreads a part of the target over several classes, which a {task} task does not have; "
+            "set label_smoothing to 0"
+        )
+
+
 def _check_pretrained(trial: TrialConfig) -> None:
     if trial.weights == "none" and trial.l2_sp:
         raise ConfigError(f"l2_sp {trial.l2_sp:g} decays towards pretrained weights, but weights: none has none; set l2_sp to 0")
@@ -81,6 +109,8 @@ def _check_pretrained(trial: TrialConfig) -> None:
         raise ConfigError(
             f"reinit_stages {trial.reinit_stages} replaces pretrained stages, but with weights: none all are new; set reinit_stages to 0"
         )
+    if trial.freeze_steps == 1 and (trial.reinit_stages or trial.weights == "none") and trial.unfrozen_stages:
+        raise ConfigError("freeze_steps 1 keeps the body frozen to the end, so its new stages would never learn; choose a smaller share")
     if trial.reinit_stages > trial.unfrozen_stages:
         raise ConfigError(
             f"reinit_stages must be at most unfrozen_stages ({trial.unfrozen_stages}), because new stages that stay frozen would never "

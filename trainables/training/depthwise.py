@@ -89,15 +89,30 @@ def weight_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: tu
 
 
 def _in_columns(gradient: Tensor, images: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-    (height, width), (rows, columns) = images.shape[2:], weight.shape[2:]
+    rows, columns = weight.shape[2:]
     down, right = ((length - 1) * step for length, step in zip(gradient.shape[2:], stride, strict=True))  # places of the last result
     parts = []
     for first in range(0, columns, NARROW):
         narrow = weight[..., first : first + NARROW]
-        left, top = padding[1] - first, padding[0]
-        seen = pad(images, (left, right + narrow.shape[3] - left - width, top, down + rows - top - height))
-        parts.append(_gradients(gradient, seen, narrow, stride, (0, 0), (False, True, False))[1])
+        seen = _window(images, (-padding[0], down + rows), (first - padding[1], right + narrow.shape[3]))
+        found = torch.zeros_like(narrow) if seen is None else _gradients(gradient, seen, narrow, stride, (0, 0), (False, True, False))[1]
+        parts.append(found)
     return torch.cat(parts, dim=3)
+
+
+def _window(images: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor | None:
+    """Return a part of the images, with zeros where it lies outside of them; None if it does so completely.
+
+    `rows` and `columns` are where it begins, which may be negative, and how many it has.
+    """
+    inside, margins = [], list[int]()
+    for (start, count), size in zip((rows, columns), images.shape[2:], strict=True):
+        first, end = max(start, 0), min(start + count, size)
+        if first >= end:
+            return None
+        inside.append(slice(first, end))
+        margins = [first - start, start + count - end, *margins]  # `pad` wants the last dimension first
+    return pad(images[:, :, *inside], margins)
 
 
 def _gradients(

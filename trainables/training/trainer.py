@@ -23,7 +23,7 @@ from trainables.recipe import passes_per_epoch, steps_per_epoch
 from trainables.storage.array_cache import ArrayCache
 from trainables.training.build import build_network, build_optimizer, default_device
 from trainables.training.checkpoint import State
-from trainables.training.checks import check_trial
+from trainables.training.checks import check_squares, check_trial
 from trainables.training.class_balance import image_weights, loss_weights
 from trainables.training.diagnostics import decode_predictions, diagnose, interval
 from trainables.training.evaluation.batch_size import largest_fitting_batch
@@ -71,6 +71,7 @@ class Trainer:
         feature_parts: Sequence[Rows] | None = None,
     ) -> None:
         check_trial(dataset, trial, world.size)
+        check_squares(dataset, trial)
         self.dataset, self.trial, self.world, self.device = dataset, trial, world, device or default_device()
         images, targets = len(dataset.rows["train"]), self._training_targets()
         self.metric = objective(dataset.task, targets, metric)

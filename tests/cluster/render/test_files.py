@@ -219,5 +219,5 @@ def test_write_writes_all_files_or_none(tmp_path):
 
 def test_an_invalid_file_is_named(tmp_path):
     (tmp_path / "cluster.yaml").write_text("workers: many\n")
-    with pytest.raises(ConfigError, match=r"^in .*cluster.yaml:\nworkers: must be a valid integer"):
+    with pytest.raises(ConfigError, match=r"^in .*cluster.yaml:\nworkers: must be a whole number"):
         read(tmp_path / "cluster.yaml")

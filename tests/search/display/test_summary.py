@@ -56,6 +56,18 @@ def test_the_leaderboard_names_winner_and_default_recipe(finished, capsys):
     assert f"{winner['test']['loss']:.4f}" in text
 
 
+def test_a_result_without_a_finished_trial_says_so(finished, capsys):
+    stopped = tuple(replace(trial, state="stopped", epochs_done=1) for trial in finished.trials)
+    record = replace(finished, trials=stopped)
+    print_summary(record)
+    text = printed(capsys)
+    until = f"stopped after epoch 1 of {record.best.epochs_planned}"
+    assert f"(trial {record.best.number}, {until}; no trial has finished)" in text
+    assert f"the best trial, {until}, has loss" in text
+    assert record.best_json()["unfinished"] == until
+    assert finished.best_json()["unfinished"] == ""
+
+
 def test_the_conclusion_names_the_files(finished, capsys):
     print_conclusion(finished)
     out = capsys.readouterr().out

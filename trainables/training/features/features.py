@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
+from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from trainables.config import TrialConfig
 from trainables.distributed.world import ALONE, World
 from trainables.images.batches import Batch, Batches, Rows, Weights, schedule
+from trainables.networks.backbones import backbone
 from trainables.networks.model import Network
 from trainables.storage.array_cache import ArrayCache
 from trainables.storage.cache import cache_root
@@ -19,7 +21,7 @@ from trainables.training.features.prefix import Prefix
 from trainables.training.features.views import VIEW_SEED, View, training_view
 from trainables.training.precision import Precision
 
-FORMAT = "1"
+FORMAT = "2"
 """Part of every key. A change of what is stored changes it."""
 CHUNK = 256  # images of one stored array
 LARGEST_VIEW = 1 << 30  # bytes of the activations of all training images
@@ -66,8 +68,9 @@ class Features:
         pixels: str,
         batch_size: int,
     ) -> None:
-        self._network, self._batches, self._trial, self._cache, self._pixels = network, batches, trial, cache, pixels
+        self._network, self._batches, self._trial, self._cache = network, batches, trial, cache
         self._prefix = Prefix(network.body, precision, batches.device)
+        self._made_by = (FORMAT, pixels, trial.backbone, version(backbone(trial.backbone).library))  # the name tells mean and std, too
         self._parts = [np.sort(part) for part in parts]
         self._tables: dict[tuple[View, int, int], Table] = {}
         self.batch_size = batch_size
@@ -127,8 +130,8 @@ class Features:
         if (view, boundary, part) not in self._tables:
             rows = self._parts[part]
             shape = _to_stored(torch.empty(1, *self._prefix.shape(boundary, view.size))).shape[1:]
-            version = self._batches.augmentation_version(view.ops)
-            facts = (FORMAT, self._pixels, self._prefix.key(boundary), boundary, *asdict(view).values(), version)
+            augmented_by = self._batches.augmentation_version(view.ops)
+            facts = (*self._made_by, self._prefix.key(boundary), boundary, *asdict(view).values(), augmented_by)
             digest = blake2b(repr(facts).encode() + rows.tobytes(), digest_size=16).hexdigest()
             self._tables[view, boundary, part] = Table(digest, view, boundary, rows, tuple(shape))
         return self._tables[view, boundary, part]

@@ -1,10 +1,12 @@
 """`Prefix`, the stages of a body before a boundary: what identifies them, and what they make of images."""
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.networks.bodies import Body
 from trainables.training.precision import Precision
@@ -61,12 +63,27 @@ class Prefix:
 
     @torch.inference_mode()
     def run(self, activations: Tensor, first: int, boundary: int) -> Tensor:
-        """Return the activations `(N, …) float16` at `boundary` from those at the boundary `first`, or from images, if `first` is 0."""
+        """Return the activations `(N, …) float16` at `boundary` from those at the boundary `first`, or from images, if `first` is 0.
+
+        The stages run in evaluation mode. They may be in the middle of training: shapes are measured behind a trial's boundary, too.
+        """
         steps = range(first + 1, boundary + 1) if self._body.runs_in_parts else (boundary,)
-        for last in steps:
-            for stage in self._body.stages[first:last]:
-                stage.eval()
-            with self._precision.autocast():
-                activations = self._body.forward_between(first, last, activations.float())
-            activations, first = activations.float().clamp(-LARGEST_HALF, LARGEST_HALF).half(), last
+        with in_evaluation_mode(self._body.stages[first:boundary]):
+            for last in steps:
+                with self._precision.autocast():
+                    activations = self._body.forward_between(first, last, activations.float())
+                activations, first = activations.float().clamp(-LARGEST_HALF, LARGEST_HALF).half(), last
         return activations
+
+
+@contextmanager
+def in_evaluation_mode(stages: Sequence[nn.Module]) -> Iterator[None]:
+    """Put modules into evaluation mode during the block, and each of their parts into its own mode again after it."""
+    modes = [(module, module.training) for stage in stages for module in stage.modules()]
+    for stage in stages:
+        stage.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -101,6 +101,51 @@ def test_cold_warm_removed_and_unstored_activations_give_the_same_bits(multiclas
         assert other.evaluate("test") == cold.evaluate("test")
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {**LITE, "unfrozen_stages": 4, "evaluation_size": 36},
+        {**LITE, "unfrozen_stages": 4, "reinit_stages": 1},
+        {**LITE, "unfrozen_stages": 4, "head_epochs": 2},
+        {"backbone": "resnet18", "weights": "none", "unfrozen_stages": 3},
+    ],
+    ids=lambda settings: " ".join(settings),
+)
+def test_missing_activations_change_no_result_of_deep_trials(multiclass, tiny, settings, empty_cache):
+    trial = tiny(epochs=2, views=2, augmentation_strength=0.5, **settings)
+    cold = trained(multiclass, trial)
+    warm = trained(multiclass, trial)
+    for path in empty_cache.iterdir():
+        path.unlink()
+    trained(multiclass, trial.model_copy(update={"augmentation_strength": 0.25, "epochs": 1}))
+    partly = trained(multiclass, trial)
+    assert results(cold) == results(warm) == results(partly)
+
+
+def test_a_resumed_deep_trial_whose_activations_are_gone_gives_the_same_bits(multiclass, tiny, empty_cache):
+    trial = tiny(epochs=2, views=2, unfrozen_stages=4, **LITE)
+    whole = trained(multiclass, trial)
+    first = Trainer(multiclass, trial, device=torch.device("cpu"))
+    first.run_epoch()
+    for path in empty_cache.iterdir():
+        path.unlink()
+    second = Trainer(multiclass, trial, device=torch.device("cpu"))
+    second.load(first.state())
+    second.run_epoch()
+    assert results(second) == results(whole)
+
+
+def test_networks_of_one_architecture_but_other_statistics_share_no_activations(multiclass, tiny):
+    names = ("timm:resnet18d.ra4_e3600_r224_in1k", "timm:resnet18d.ra2_in1k")
+    trials = [tiny(backbone=name, weights="none", views=1, unfrozen_stages=0, augmentation_strength=0.0) for name in names]
+    first, second = (Trainer(multiclass, trial, device=torch.device("cpu")) for trial in trials)
+    rows = multiclass.rows["train"]
+    found = [next(iter(one.features.evaluation(rows, len(rows), size=32)))[0] for one in (first, second)]
+    images = [next(iter(one.batches.evaluation(rows, len(rows))))[0] for one in (first, second)]
+    assert not torch.equal(*images)
+    assert not torch.equal(*found)
+
+
 def test_a_deeper_boundary_is_computed_from_a_stored_one_with_the_same_bits(multiclass, tiny, empty_cache):
     trial = tiny(epochs=2, views=2, unfrozen_stages=0, head_epochs=0, **LITE)
     direct = trained(multiclass, trial)
