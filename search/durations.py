@@ -18,7 +18,7 @@ def parse_seconds(value: Any) -> Any:
         return value
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value)
     if not match or match[2] not in UNITS:
-        raise ValueError("must be a number of seconds, or a number and s, m, h or d such as 30m")
+        raise ValueError(f"must be a number of seconds, or a number and s, m, h or d such as 30m, but got {value!r}")
     return float(match[1]) * UNITS[match[2]]
 
 
@@ -30,7 +30,7 @@ def parse_duration(option: str, value: str | None) -> float:
     try:
         seconds = float(parse_seconds(value) if value is not None else 0.0)
     except ValueError as error:
-        raise ConfigError(f"{option} {error} but got {value!r}") from None
+        raise ConfigError(f"{option} {error}") from None
     if value is not None and not 0 < seconds < math.inf:
         raise ConfigError(f"{option} must be more than 0 but got {value!r}")
     return seconds

@@ -85,7 +85,7 @@ BAD_SOURCES = {
     "a recipe": (written("best.yaml", "data: {source: builtin:digits}\ntrial: {epochs: 2}"), "injerto train best.yaml"),
 }
 BAD_ARGUMENTS = {
-    "unknown metric": (["--metric", "acuracy"], "did you mean 'accuracy'"),
+    "unknown metric": (["--metric", "acuracy"], "known: accuracy, "),
     "metric of another task": (["--metric", "mae"], "is not a metric of a multiclass task"),
     "top5 of three classes": (["--metric", "top5"], "needs at least 10 classes"),
     "unknown task": (["--task", "multi"], "data.task: unknown 'multi'"),
@@ -116,7 +116,7 @@ BAD_ARGUMENTS = {
     "small images": (["--set", "backbones=[inception_v3]", "--weights", "none"], "inception_v3 accepts images of at least 75 pixels"),
     "batch": (["--set", "space.batch_size=16"], "batch_size must be at most 8, a quarter of the 33 training images"),
     "stages": (["--set", "space.unfrozen_stages=9"], "unfrozen_stages must be at most"),
-    "weights": (["--weights", "imagnet"], "did you mean 'imagenet'"),
+    "weights": (["--weights", "imagnet"], "write imagenet or none"),
     "missing weights": (["--weights", "mine.safetensors"], "mine.safetensors"),
     "loss of another task": (["--set", "space.loss=mse"], "loss 'mse' is not a loss of a multiclass task"),
     "losses of another task": (["--set", "space.loss=[cross_entropy, mae]"], "loss 'mae' is not a loss of a multiclass task"),
