@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from trainables.config import Recipe, read_yaml, validate
-from trainables.data.dataset import Dataset, difference, prepare_from_config, with_validation_in_training
+from trainables.data.dataset import Dataset, difference, prepare_from_config
 from trainables.errors import ConfigError, DataError
 from trainables.thread_map import OnProgress
 
@@ -30,11 +30,11 @@ def rerun(path: Path, to: Path, *, force: bool = False) -> dict[str, float]:
         dataset = prepare_data(recipe, lambda done, total, what: progress.update(task, completed=done, total=total, description=what))
         os.environ["OMP_NUM_THREADS"] = str(recipe.threads)
         from trainables.training.fold_trainer import new_trainer
+        from trainables.training.refit import refit_trainer
         from trainables.training.trainer import set_threads
 
         set_threads(recipe.threads)
-        trial = recipe.trial.model_copy(update={"folds": 0}) if recipe.refit else recipe.trial
-        trainer = new_trainer(dataset, trial, metric=recipe.metric)
+        trainer = (refit_trainer if recipe.refit else new_trainer)(dataset, recipe.trial, metric=recipe.metric)
         progress.update(task, completed=0, total=recipe.trial.epochs, description="training")
         while trainer.epoch < recipe.trial.epochs:
             row = trainer.run_epoch()
@@ -64,9 +64,7 @@ def _compared_with_record(recipe: Recipe, metric: str, values: list[float]) -> s
 
 
 def prepare_data(recipe: Recipe, on_progress: OnProgress) -> Dataset:
-    """Read and decode a recipe's data, with the validation images among the training images if it is a refit.
-
-    `on_progress` is called meanwhile.
+    """Read and decode a recipe's data. `on_progress` is called meanwhile.
 
     Raises ``DataError`` if the data's fingerprint is not the recipe's, unless the recipe has none.
     """
@@ -74,4 +72,4 @@ def prepare_data(recipe: Recipe, on_progress: OnProgress) -> Dataset:
     dataset = prepare_from_config(recipe.data, image_size=trial.image_size, aspect=trial.aspect, on_progress=on_progress)
     if recipe.fingerprint and (differs := difference(dataset, recipe.fingerprint, recipe.data.source, "this recipe was found")):
         raise DataError(f"{differs}; remove the line 'fingerprint' to train on it anyway")
-    return with_validation_in_training(dataset) if recipe.refit else dataset
+    return dataset

@@ -33,7 +33,8 @@ def write_result(run: SearchRun, record_writer: RecordWriter) -> None:
     default_kept = default.state in ("finished", "stopped") and bool(SavedStates(trial_folder(run.root, default.number)).names())
     recipe = _recipe(run, best)
     if recipe.refit:
-        run.watcher.say(f"training trial {best.number} again on training and validation images, {recipe.trial.epochs} epoch{'s' * (recipe.trial.epochs > 1)}")
+        epochs = f"{recipe.trial.epochs} epoch{'s' * (recipe.trial.epochs > 1)}"
+        run.watcher.say(f"training trial {best.number} again on training and validation images, {epochs}")
     roles = {"winner": best} | ({"default_recipe": default} if default_kept else {}) | ({"refit": best} if recipe.refit else {})
     scores = _evaluate(roles, run, exported="refit" if recipe.refit else "winner")
     if run.root != str(run.folder):

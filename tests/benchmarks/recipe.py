@@ -24,7 +24,7 @@ from cluster.environment import set_environment
 from tests.benchmarks.report import JsonFile, report_table
 from tests.paths import real_data_folder
 from trainables.config import TrialConfig
-from trainables.data.dataset import prepare, with_validation_in_training
+from trainables.data.dataset import prepare
 from trainables.objectives import DIRECTIONS, sign
 from trainables.recipe import default_recipe
 
@@ -99,6 +99,7 @@ def trained_alike(variants: Variants) -> list[Variants]:
 def run(name: str, seed: int, fixed: Mapping[str, Any], variants: Variants) -> dict[str, dict[str, float]]:
     """Train variants that train alike on one set; return the test metric, what to compare with others, and the CPU seconds of each."""
     from trainables.networks.backbones import backbone
+    from trainables.training.refit import refit_trainer
     from trainables.training.trainer import Trainer
 
     changes = [dict(variant) for variant in variants.values()]
@@ -108,10 +109,9 @@ def run(name: str, seed: int, fixed: Mapping[str, Any], variants: Variants) -> d
     recipe = default_recipe(
         len(dataset.rows["train"]), task=dataset.task, stages=len(backbone(settings["backbone"]).stages), seed=seed, **settings
     )
-    if changes[0].pop("refit", False):
-        dataset = with_validation_in_training(dataset)
+    build = refit_trainer if changes[0].pop("refit", False) else Trainer
     started = time.process_time()
-    trainers = [Trainer(dataset, TrialConfig.model_validate(recipe.model_dump() | own), metric=METRICS[name]) for own in changes]
+    trainers = [build(dataset, TrialConfig.model_validate(recipe.model_dump() | own), metric=METRICS[name]) for own in changes]
     trained = trainers[0]
     while trained.epoch < trained.trial.epochs:
         trained.run_epoch()
@@ -119,7 +119,7 @@ def run(name: str, seed: int, fixed: Mapping[str, Any], variants: Variants) -> d
     results = {}
     for variant, trainer in zip(variants, trainers, strict=True):
         trainer.network.load_state_dict(trained.network.state_dict())
-        trainer.evaluator.recompute_statistics(dataset.rows["train"], seed)
+        trainer.evaluator.recompute_statistics(trainer.dataset.rows["train"], seed)
         value = trainer.evaluate("test")[METRICS[name]]
         results[variant] = {"value": value, "gain": sign(DIRECTIONS[METRICS[name]]) * value, "cpu_seconds": seconds}
     return results

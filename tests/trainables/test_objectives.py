@@ -33,7 +33,7 @@ def test_the_default_objective_of_other_tasks_and_a_chosen_one():
     assert objective("multilabel", np.eye(3)) == "map"
     assert objective("regression", np.arange(3.0)) == "mae"
     assert objective("regression", np.arange(3.0), "r2") == "r2"
-    with pytest.raises(ConfigError, match="is not a metric of a binary task; did you mean 'accuracy'"):
+    with pytest.raises(ConfigError, match="is not a metric of a binary task; known: accuracy"):
         objective("binary", np.array([0, 1]), "acuracy")
 
 

@@ -42,7 +42,8 @@ def _check(dataset: Dataset, parts: list[dict[str, npt.NDArray[np.int64]]]) -> N
     folds, images = len(parts), len(parts[0]["train"]) + len(parts[0]["validation"])
     remedy = "choose fewer folds, leave folds out, or add images"
     if empty := sum(not len(part["validation"]) for part in parts):
-        raise DataError(f"{empty} of {folds} folds would have no image: the {images} training and validation images are too few, or of too few groups; {remedy}")
+        which = f"the {images} training and validation images are too few, or of too few groups"
+        raise DataError(f"{empty} of {folds} folds would have no image: {which}; {remedy}")
     if dataset.task not in ("binary", "multiclass"):
         return
     for part in parts:

@@ -19,7 +19,7 @@ from trainables.errors import NonFiniteError
 from trainables.images.batches import Batch, Batches, Rows, Weights
 from trainables.networks.backbones import backbone
 from trainables.objectives import DIRECTIONS, is_better, objective
-from trainables.recipe import passes_per_epoch, steps_per_epoch
+from trainables.recipe import passes_per_epoch
 from trainables.storage.array_cache import ArrayCache
 from trainables.training.build import build_network, build_optimizer, default_device
 from trainables.training.checkpoint import State
@@ -53,7 +53,8 @@ class Trainer:
     batch norm computes its statistics over that part, or with `sync_batch_norm` over all parts.
     `metric` is the one to optimize, by default the task's (see `objective`). `workers` is the number of threads that prepare batches.
     `feature_cache` holds the activations behind frozen stages, by default those of this node without a limit of their own (`node_cache`).
-    `feature_parts`: see `Features`; the parts of the data set by default.
+    `feature_parts`: see `Features`; the parts of the data set by default. `passes` over the training images make one reported epoch, by
+    default `passes_per_epoch`.
     Raises ``ConfigError``, ``DataError`` or ``WeightsError`` if the configuration does not fit the data.
     """
 
@@ -69,6 +70,7 @@ class Trainer:
         sync_batch_norm: bool = False,
         feature_cache: ArrayCache | None = None,
         feature_parts: Sequence[Rows] | None = None,
+        passes: int | None = None,
     ) -> None:
         check_trial(dataset, trial, world.size)
         check_squares(dataset, trial)
@@ -86,8 +88,8 @@ class Trainer:
         self.batches = Batches(
             dataset.images, dataset.targets, image_size=side, mean=row.mean, std=row.std, device=self.device, workers=workers
         )
-        self.passes = passes_per_epoch(images, trial.batch_size)
-        self.steps_per_epoch = steps_per_epoch(images, trial.batch_size)
+        self.passes = passes or passes_per_epoch(images, trial.batch_size)
+        self.steps_per_epoch = self.passes * (images // trial.batch_size)
         self.average = WeightAverage(self.network, trial.ema)
         self.features = self._features(feature_cache, feature_parts)
         self.settings = self._loop_settings()

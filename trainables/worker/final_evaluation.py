@@ -30,20 +30,19 @@ def evaluate_finished(assignment: dict[str, Any], weights: str | None = None) ->
 def refit(assignment: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
     """Train a trial's configuration again, from the first epoch, on the training and the validation images together.
 
-    The schedule is that of the trial: the same epochs, each with more steps. Returns ``test``, the metrics by name (empty if the split has
+    The schedule is that of the trial, see `refit_trainer`. Returns ``test``, the metrics by name (empty if the split has
     no images), and the entries of `describe_network`; there are no validation metrics, because no image is left for them. Also writes the
     whole network as safetensors to the path or URL `weights`, if given. Raises as `Trainer` and `run_epoch` do.
     """
-    from trainables.data.dataset import with_validation_in_training
     from trainables.training.features.features import node_cache
-    from trainables.training.trainer import Trainer, set_threads
+    from trainables.training.refit import refit_trainer
+    from trainables.training.trainer import set_threads
 
     job = Assignment.model_validate(assignment)
     set_threads(job.threads)
-    trial = job.trial.model_copy(update={"folds": 0})
-    dataset = with_validation_in_training(open_data(job))
-    trainer = Trainer(dataset, trial, metric=job.metric, workers=job.workers, feature_cache=node_cache(job.feature_cache))
-    while trainer.epoch < trial.epochs:
+    cache = node_cache(job.feature_cache)
+    trainer = refit_trainer(open_data(job), job.trial, metric=job.metric, workers=job.workers, feature_cache=cache)
+    while trainer.epoch < job.trial.epochs:
         trainer.run_epoch()
     if weights is not None:
         trainer.export(weights)
