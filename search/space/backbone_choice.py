@@ -3,7 +3,7 @@
 from typing import Any
 
 from search.config import SearchConfig
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, WeightsError
 from trainables.networks.backbones import backbone
 from trainables.networks.weights import backbones_at_hand, check_weights
 
@@ -21,8 +21,8 @@ def choose_backbones(config: SearchConfig, named: Any = None) -> tuple[str, ...]
 
     Of the default backbones with ImageNet weights, those are searched whose weights are installed or in a cache of this machine. What is
     searched never depends on an answer of the network. Raises ``ConfigError`` if `named` is neither a name nor a list of names, if both
-    name different backbones, and for an unknown name; ``WeightsError`` if the weights of a backbone are damaged, or neither at hand nor
-    reachable.
+    name different backbones, and for an unknown name; ``WeightsError``, with a line for each backbone, if weights are damaged, or neither at
+    hand nor reachable.
     """
     if not isinstance(named, str | list | None) or (isinstance(named, list) and not all(isinstance(name, str) for name in named)):
         raise ConfigError(f"space.backbone takes a name or a list of names but got {named!r}")
@@ -35,6 +35,16 @@ def choose_backbones(config: SearchConfig, named: Any = None) -> tuple[str, ...]
     if not chosen:
         default = DEFAULT_BACKBONES.get(config.weights, (FILE_BACKBONE,))
         chosen = (backbones_at_hand(default) or default[:1]) if config.weights == "imagenet" else default
-    for name in chosen:
-        check_weights(name, config.weights)
+    missing = [problem for name in chosen if (problem := _missing_weights(name, config.weights))]
+    if missing:
+        raise WeightsError("\n".join(missing))
     return chosen
+
+
+def _missing_weights(name: str, weights: str) -> str:
+    """Return why a backbone's weights cannot be used, empty if they can. Raises ``ConfigError`` for an unknown kind of weights."""
+    try:
+        check_weights(name, weights)
+    except WeightsError as error:
+        return str(error)
+    return ""

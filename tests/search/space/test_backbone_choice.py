@@ -59,6 +59,18 @@ def test_a_named_backbone_whose_weights_are_neither_here_nor_reachable_is_refuse
     assert len(weights_here.requests) == 1
 
 
+def test_all_backbones_without_weights_are_named_at_once(weights_here):
+    weights_here.keep_packages()
+    with pytest.raises(WeightsError) as caught:
+        choose_backbones(SearchConfig(backbones=("efficientnet_lite1", "resnet18", "efficientnet_lite2")))
+    lines = str(caught.value).splitlines()
+    assert [line.partition(" are not on this machine")[0].split()[-1] for line in lines] == [
+        "efficientnet_lite1",
+        "resnet18",
+        "efficientnet_lite2",
+    ]
+
+
 def test_two_settings_that_name_different_backbones_are_refused():
     with pytest.raises(ConfigError, match=r"backbones \['resnet50'\] and space.backbone \['alexnet'\] name different networks; remove one"):
         choose_backbones(SearchConfig(weights="none", backbones=("resnet50",)), "alexnet")
