@@ -21,8 +21,8 @@ def choose_backbones(config: SearchConfig, named: Any = None) -> tuple[str, ...]
 
     Of the default backbones with ImageNet weights, those are searched whose weights are installed or in a cache of this machine. What is
     searched never depends on an answer of the network. Raises ``ConfigError`` if `named` is neither a name nor a list of names, if both
-    name different backbones, and for an unknown name; ``WeightsError``, with a line for each backbone, if weights are damaged, or neither at
-    hand nor reachable.
+    name different backbones, and for an unknown name; ``WeightsError``, with a line for each backbone, if weights are damaged, or neither
+    at hand nor reachable.
     """
     if not isinstance(named, str | list | None) or (isinstance(named, list) and not all(isinstance(name, str) for name in named)):
         raise ConfigError(f"space.backbone takes a name or a list of names but got {named!r}")
