@@ -25,7 +25,7 @@ class DeviceImages:
         resident = self._kept()
         if resident is None:
             return _to_device(torch.from_numpy(self._images[rows]), self._device).permute(0, 3, 1, 2)
-        return resident[_to_device(torch.from_numpy(rows), self._device)].permute(0, 3, 1, 2)
+        return resident[_to_device(torch.tensor(rows), self._device)].permute(0, 3, 1, 2)
 
     def _kept(self) -> Tensor | None:
         if self._device.type != "cuda":
