@@ -167,6 +167,7 @@ class StudyRecord:
     def best_json(self) -> dict[str, Any]:
         """Return what `injerto best --json` prints: the best trial, its value, configuration and test metrics, and the default recipe's.
 
+        ``unfinished`` is empty or says how far the best trial came; ``exported`` are the test metrics of the network in `best.safetensors`.
         Raises ``StorageError`` if no trial has finished or was stopped.
         """
         best, default = self.best, self.default_recipe
@@ -181,8 +182,6 @@ class StudyRecord:
             "unfinished": best.unfinished,
             "params": dict(best.config),
             "test": self.test.get("winner", {}).get("test", {}),
-            "exported": {
-                "refit" if "refit" in self.test else "winner": self.test.get("refit", self.test.get("winner", {})).get("test", {})
-            },
+            "exported": (self.test.get("refit") or self.test.get("winner", {})).get("test", {}),
             "default_recipe": {"value": default.value, "test": self.test.get("default_recipe", {}).get("test", {})},
         }

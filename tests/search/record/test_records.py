@@ -28,9 +28,10 @@ def test_status_json_and_best_json_have_the_documented_keys(finished):
     assert sum(status["trials"].values()) == 6
     assert status["epochs"] == sum(len(trial.history["loss"]) for trial in finished.trials)
     best = finished.best_json()
-    assert set(best) == {"study", "trial", "metric", "value", "epoch", "params", "test", "default_recipe"}
+    assert set(best) == {"study", "trial", "metric", "value", "epoch", "unfinished", "params", "test", "exported", "default_recipe"}
     assert best["value"] == finished.trials[best["trial"]].value
     assert best["epoch"] == 3
+    assert best["exported"] == best["test"], "without a refit"
     assert best["default_recipe"]["value"] == finished.trials[0].value
     assert set(best["test"]) == set(best["default_recipe"]["test"]) == {"accuracy", "balanced_accuracy", "macro_f1", "loss"}
 
