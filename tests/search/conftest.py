@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -187,7 +188,12 @@ def command(*arguments: object) -> subprocess.CompletedProcess:
 def workers(driver=None):
     """Return the processes that run trials for a driver, by default for this process."""
     titles = ("ray::ImageTrial", "ray::ResourceTrainable")
-    return [p for p in psutil.Process(driver).children(recursive=True) if " ".join(p.cmdline()).startswith(titles)]
+    found = []
+    for process in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # one that has just ended
+            if " ".join(process.cmdline()).startswith(titles):
+                found.append(process)
+    return found
 
 
 def numbers(trial):

@@ -13,7 +13,7 @@ from tests.search.conftest import IMAGE_SIZE, UNTRAINED, binary_table, command, 
 
 SMALL = (*UNTRAINED, "--image-size", IMAGE_SIZE, "--max-concurrent-trials", 1, "--set", "space.epochs=3")
 STATUS = {"study", "state", "metric", "mode", "trials", "epochs", "seconds", "why", "best_trial", "failures"}
-BEST = {"study", "trial", "metric", "value", "epoch", "params", "test", "default_recipe"}
+BEST = {"study", "trial", "metric", "value", "epoch", "unfinished", "params", "test", "exported", "default_recipe"}
 COUNTS = {"finished", "stopped", "failed", "running", "queued", "paused"}
 
 
