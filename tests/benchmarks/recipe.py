@@ -4,7 +4,8 @@
 
 Every run trains in a process of its own with one CPU thread; `--jobs` run at a time. A seed is that of the split, where the set has none,
 and that of the trial. Each `--change` is one variant: fields of `TrialConfig`, separated by commas, and `refit=true`, which trains on the
-validation images too. Variants that differ in evaluation only share one training. For each variant the table has the mean of the test
+validation images too. Variants that differ in evaluation only share one training. A variant that a set refuses, such as
+`class_balance=sampling` for several labels, is left out of its table. For each variant the table has the mean of the test
 metric, and the mean difference to the recipe over pairs of one set and one seed, with its standard error.
 """
 
@@ -61,6 +62,9 @@ def main(
             for group in trained_alike(variants)
         }
         for done in as_completed(running):
+            if (error := done.exception()) is not None:
+                print("left out:", *running[done], error, flush=True)
+                continue
             for variant, result in done.result().items():
                 results[variant, *running[done]] = result
                 print(variant, *running[done], result, flush=True)
@@ -68,6 +72,7 @@ def main(
         f"{name}: {variant}": summary(*([results[one, name, seed] for seed in range(seeds)] for one in (variant, "recipe")))
         for name in sets.split(",")
         for variant in variants
+        if all((one, name, seed) in results for one in (variant, "recipe") for seed in range(seeds))
     }
     figures = {"settings": fixed, "seeds": seeds, "rows": rows, "runs": [{"run": key, **row} for key, row in results.items()]}
     report_table(f"test metric, {seeds} seeds, {weights} {backbone}, {image_size} px", rows, figures, json_file)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="file to write the figures to")]
@@ -27,7 +28,7 @@ def report_table(title: str, rows: Mapping[str, Mapping[str, float]], figures: M
     for column in ("", *columns):
         table.add_column(column.replace("_", " "), justify="right")
     for name, row in rows.items():
-        table.add_row(name, *(f"{row.get(column, float('nan')):g}" for column in columns))
+        table.add_row(escape(name), *(f"{row.get(column, float('nan')):g}" for column in columns))
     Console().print(table)
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=2))
