@@ -16,7 +16,7 @@ from trainables.images.augmentation import Augmenter, sample_seed
 from trainables.images.decode import Pixels
 from trainables.images.device_augmentation import DEVICE_OPS, DeviceAugmenter
 from trainables.images.device_augmentation import VERSION as DEVICE_VERSION
-from trainables.images.device_images import DeviceImages
+from trainables.images.device_images import DeviceImages, to_device
 from trainables.images.draws import Draws
 
 Rows = NDArray[np.int64]  # indices of images
@@ -84,7 +84,7 @@ class Batches:
 
     def targets(self, rows: Rows) -> Tensor:
         """Return the targets `(N,)` or `(N, K)` of the images `rows`, on the device."""
-        return self._target(rows).to(self.device)
+        return to_device(self._target(rows), self.device)
 
     def augmentation_version(self, ops: Sequence[str]) -> str:
         """Return what computes the augmented views with these operations, and its version: equal ones give equal views."""
@@ -153,10 +153,8 @@ class Batches:
         return torch.from_numpy(values.astype(np.int64) if values.dtype.kind == "i" else values.copy())
 
     def _to_device(self, batch: Batch) -> Batch:
-        pixels, targets = batch
-        if self.device.type == "cuda":
-            pixels, targets = pixels.pin_memory(), targets.pin_memory()
-        return self._normalised(pixels.to(self.device, non_blocking=True)), targets.to(self.device, non_blocking=True)
+        pixels, targets = (to_device(part, self.device) for part in batch)
+        return self._normalised(pixels), targets
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         return ((pixels.float() - self._mean) / self._std).contiguous(memory_format=torch.channels_last)

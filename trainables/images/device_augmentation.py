@@ -187,6 +187,6 @@ def _with_holes(images: Tensor, r: Ranges, draws: Draws) -> Tensor:
 
 
 CHANGES: dict[str, Callable[[Tensor, Ranges, Draws], Tensor]] = {"color": _colored, "noise": _noisy, "dropout": _with_holes}
-"""Operation → function that changes the views in place of their images, in this order, after the operations that move pixels."""
+"""Operation → function that changes the values of views. They follow, in this order, the operations that move pixels."""
 DEVICE_OPS = frozenset(GEOMETRY) | frozenset(CHANGES)
 """The operations that `DeviceAugmenter` has."""

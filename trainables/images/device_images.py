@@ -8,7 +8,8 @@ from torch import Tensor
 LARGEST_SHARE = 1 / 16
 """Of a GPU's memory, for all images. Up to four trials share a GPU, each in a process that has its own copy."""
 AT_A_TIME = 4096  # images that are copied to the GPU
-_resident: dict[torch.device, tuple[NDArray[np.uint8], Tensor]] = {}  # the last images of each GPU, for the next trial of this process
+_resident: dict[torch.device, tuple[NDArray[np.uint8], Tensor | None]] = {}
+"""The last images of each GPU, and their copy there, for the next trial of this process; None if the GPU has no room for them."""
 
 
 class DeviceImages:
@@ -24,19 +25,16 @@ class DeviceImages:
         """Return the images `rows` as `(B, 3, S, S) uint8`, in channels-last memory on the device."""
         resident = self._kept()
         if resident is None:
-            return _to_device(torch.from_numpy(self._images[rows]), self._device).permute(0, 3, 1, 2)
-        return resident[_to_device(torch.tensor(rows), self._device)].permute(0, 3, 1, 2)
+            return to_device(torch.from_numpy(self._images[rows]), self._device).permute(0, 3, 1, 2)
+        return resident[to_device(torch.tensor(rows), self._device)].permute(0, 3, 1, 2)
 
     def _kept(self) -> Tensor | None:
         if self._device.type != "cuda":
             return None
-        images, resident = _resident.get(self._device, (None, None))
-        if images is not self._images:
-            _resident.pop(self._device, None)
-            resident = self._copied()
-            if resident is not None:
-                _resident[self._device] = self._images, resident
-        return resident
+        if _resident.get(self._device, (None,))[0] is not self._images:
+            _resident.pop(self._device, None)  # frees the memory before the next copy
+            _resident[self._device] = self._images, self._copied()
+        return _resident[self._device][1]
 
     def _copied(self) -> Tensor | None:
         _, total = torch.cuda.mem_get_info(self._device)
@@ -52,7 +50,6 @@ class DeviceImages:
         return copy
 
 
-def _to_device(values: Tensor, device: torch.device) -> Tensor:
-    if device.type != "cuda":
-        return values
-    return values.pin_memory().to(device, non_blocking=True)
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Return values on a device. A copy to a GPU goes on while the caller does other work."""
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)

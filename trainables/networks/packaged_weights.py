@@ -11,8 +11,6 @@ from trainables.networks.file_hash import check_named_hash
 
 Value = TypeVar("Value")
 
-DEPENDENCY = "efficientnet_lite0"
-"""The backbone whose package is a dependency of injerto; the packages of the others are in its extra ``backbones``."""
 OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 INVERTED = {

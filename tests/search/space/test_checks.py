@@ -53,12 +53,12 @@ def test_values_beyond_the_limits_of_data_and_backbone_are_refused(changes, mess
         (("space.refit=true",), "refit is a setting of its own, not a part of space; set refit instead of space.refit"),
     ],
 )
-def test_a_setting_that_no_trial_can_feel_is_refused(photos, settings, message):
+def test_a_setting_without_effect_in_any_trial_is_refused(photos, settings, message):
     with pytest.raises(ConfigError, match=message):
         plan(photos, *settings)
 
 
-def test_a_setting_that_some_trials_feel_is_allowed(photos):
+def test_a_setting_with_an_effect_in_some_trials_is_allowed(photos):
     space = plan(photos, "space.optimizer=[adamw, sgd]", "space.momentum=[0.5, 0.9]", "space.head_units=64").space
     assert {"optimizer", "momentum", "head_layers"} <= space.describe().keys()
     assert space.recipe.head_units == 64
